@@ -1,0 +1,1 @@
+"""Datasets: reading, cleaning, splitting, and feeding them to a model."""

@@ -1,0 +1,14 @@
+"""The dataset formats that can be read: one module a format, each with one function `read`."""
+
+from __future__ import annotations
+
+from detector.data.formats import coco, jsonl, parts, voc, yolo
+from detector.data.records import Reader
+
+READERS: dict[str, Reader] = {
+    "jsonl": jsonl.read,
+    "parts": parts.read,
+    "coco": coco.read,
+    "voc": voc.read,
+    "yolo": yolo.read,
+}

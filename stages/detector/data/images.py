@@ -1,0 +1,80 @@
+"""The one image path: file -> RGB uint8 -> resized -> letterboxed. Training, evaluation and ONNX share it.
+
+Pillow alone decodes and resizes, so that the bytes are the same on every machine and a deployed model
+needs no torch. JPEGs that are at least twice too large are decoded at half size or less (`draft`):
+about four times as fast as decoding in full.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from detector.boxes import scale_to_fit
+
+Pixels = NDArray[np.uint8]
+
+
+class Letterboxed(NamedTuple):
+    """pixels: uint8 [H, W, 3]; scale: input pixels per image pixel, the image lies at the top left."""
+
+    pixels: Pixels
+    scale: float
+
+
+def load_letterboxed(path: Path, size: tuple[int, int], fill: tuple[int, int, int]) -> Letterboxed:
+    """Decode the image at `path`, fit it into `size` (H, W) and pad right and below with `fill` (RGB)."""
+    with Image.open(path) as image:
+        return letterbox(image, size, fill)
+
+
+def letterbox(image: Image.Image, size: tuple[int, int], fill: tuple[int, int, int]) -> Letterboxed:
+    """As `load_letterboxed`, for an opened image (of a JPEG, better not yet decoded)."""
+    height, width = size
+    scale = scale_to_fit(*image.size, width, height)
+    fitted = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    image.draft("RGB", fitted)
+    resized = to_rgb(image).resize(fitted, Image.Resampling.BILINEAR)
+    canvas = Image.new("RGB", (width, height), fill)
+    canvas.paste(resized)
+    return Letterboxed(np.asarray(canvas), scale)
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Any Pillow mode as 8-bit RGB: 16-bit grey keeps its high byte, transparency is laid on white."""
+    if image.mode == "RGB":
+        return image
+    if image.mode.startswith("I") or image.mode == "F":
+        return _sixteen_bit_to_grey(image).convert("RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _sixteen_bit_to_grey(image: Image.Image) -> Image.Image:
+    values = np.asarray(image).astype(np.float64)
+    if values.max(initial=0) > 255:
+        values = values / 257.0  # 65535 -> 255
+    return Image.fromarray(np.clip(np.rint(values), 0, 255).astype(np.uint8))
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """The image with its EXIF orientation applied to the pixels."""
+    return ImageOps.exif_transpose(image)
+
+
+# What Pillow raises for a file that is not an image, or not a whole one.
+UNREADABLE = (
+    UnidentifiedImageError,
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    Image.DecompressionBombError,
+)

@@ -1,0 +1,100 @@
+"""What preprocess needs to know of an image file, read once and small enough to remember."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from detector.data.images import UNREADABLE, to_rgb, upright
+
+THUMBNAIL = 24  # side in pixels of the grey thumbnail that near-duplicates are found with
+ORIENTATION_TAG = 0x0112
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFacts:
+    """What a file holds.
+
+    content: SHA-256 of the file's bytes, hexadecimal ("" when the file cannot be opened).
+    width, height: pixels of the upright image.
+    thumbnail: grey, uint8, THUMBNAIL x THUMBNAIL, row by row.
+    change: why the image cannot be used as it is ("" when it can): its mode or its orientation.
+    error: why the image cannot be used at all ("" when it can).
+    """
+
+    content: str
+    width: int = 0
+    height: int = 0
+    thumbnail: bytes = b""
+    change: str = ""
+    error: str = ""
+
+
+def inspect(path: Path) -> ImageFacts:
+    """Read the whole file, so that a truncated one is found; decode a JPEG at an eighth of its size.
+
+    The entropy-coded data of a JPEG is read in full at any scale, so nothing goes unnoticed, and it is
+    three times as fast as a full decode.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return ImageFacts("", error="missing file")
+    except OSError as error:
+        return ImageFacts("", error=f"unreadable file ({error.strerror})")
+    content = hashlib.sha256(data).hexdigest()
+    try:
+        return _facts(data, content)
+    except UNREADABLE as error:
+        return ImageFacts(content, error=_reason(data, error))
+
+
+def _facts(data: bytes, content: str) -> ImageFacts:
+    with Image.open(io.BytesIO(data)) as image:
+        orientation = image.getexif().get(ORIENTATION_TAG, 1)
+        width, height = image.size if orientation in range(5) else image.size[::-1]
+        change = _change(image, orientation)
+        image.draft("RGB" if image.mode == "CMYK" else image.mode, (THUMBNAIL, THUMBNAIL))
+        image.load()
+        grey = to_rgb(upright(image) if orientation > 1 else image).convert("L")
+        thumbnail = grey.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX).tobytes()
+    return ImageFacts(content, width, height, thumbnail, change)
+
+
+def _change(image: Image.Image, orientation: int) -> str:
+    if getattr(image, "n_frames", 1) > 1:
+        return "several frames, the first is used"
+    if orientation > 1:
+        return f"EXIF orientation {orientation}"
+    if image.mode != "RGB" or image.has_transparency_data:
+        return f"mode {image.mode}"
+    return ""
+
+
+def _reason(data: bytes, error: Exception) -> str:
+    if not data:
+        return "empty file"
+    if isinstance(error, Image.DecompressionBombError):
+        return "image too large"
+    return "truncated image" if "truncated" in str(error) else "not an image"
+
+
+def write_changed(source: Path, target: Path) -> Path:
+    """Save the image upright, RGB, 8 bits a channel; returns the path written (its suffix may change).
+
+    A JPEG stays a JPEG (quality 95, full colour resolution); everything else becomes a PNG.
+    """
+    with Image.open(source) as image:
+        jpeg = image.format == "JPEG"
+        pixels = to_rgb(upright(image))
+    target = target.with_suffix(".jpg" if jpeg else ".png")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if jpeg:
+        pixels.save(target, "JPEG", quality=95, subsampling=0)
+    else:
+        pixels.save(target, "PNG")
+    return target

@@ -1,0 +1,77 @@
+"""The manifest: one usable image a line, with boxes in pixels of the image that the line points at."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class CleanBox:
+    """A box inside its image: xyxy in pixels, 0 <= left < right <= width and so on."""
+
+    label: str
+    xyxy: tuple[float, float, float, float]
+    state: str | None = None
+    trust: float | None = None
+    iscrowd: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CleanImage:
+    """A readable, upright, 8-bit RGB image.
+
+    image: path relative to the repository (absolute only when the dataset lies outside).
+    source: the file in the raw dataset; the same as `image` unless it had to be changed.
+    content: start of the SHA-256 of the source's bytes: the image's identity whatever its name.
+    group: `image` of the first near-duplicate; the image's own when there is none.
+    sequence, split: as the dataset gives them.
+    """
+
+    image: str
+    source: str
+    content: str
+    width: int
+    height: int
+    group: str
+    sequence: str | None
+    split: str | None
+    boxes: tuple[CleanBox, ...]
+
+
+class Labels(NamedTuple):
+    """Names in the order of their ids, which start at 1."""
+
+    classes: list[str]
+    states: list[str]
+
+
+def write_manifest(path: Path, images: Iterable[CleanImage]) -> None:
+    """One JSON object a line, in the order given."""
+    with path.open("w", encoding="utf-8") as file:
+        for image in images:
+            file.write(json.dumps(asdict(image), ensure_ascii=False, separators=(",", ":")) + "\n")
+
+
+def read_manifest(path: Path) -> Iterator[CleanImage]:
+    """The images of a manifest that preprocess wrote."""
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            record = json.loads(line)
+            boxes = tuple(CleanBox(**{**box, "xyxy": tuple(box["xyxy"])}) for box in record.pop("boxes"))
+            yield CleanImage(boxes=boxes, **record)
+
+
+def write_labels(path: Path, labels: Labels) -> None:
+    """Class and state names as JSON."""
+    path.write_text(json.dumps(labels._asdict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_labels(path: Path) -> Labels:
+    """What `write_labels` wrote."""
+    return Labels(**json.loads(path.read_text(encoding="utf-8")))

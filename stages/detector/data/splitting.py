@@ -1,0 +1,300 @@
+"""Dealing images to train, val and test so that nothing leaks, nothing moves, and classes are balanced.
+
+Why a lock. A rule that looks only at an image's own hash never moves it, but it cannot balance anything;
+a rule that looks at all images balances, but an added image moves old ones. So the split is kept: every
+image that was ever dealt is written, by the hash of its bytes, into `split.lock`, which lives in git.
+Old images stay where the lock says, whatever the file is called or however it is labelled now; only new
+ones are dealt, and they fill what the splits lack. Delete the lock to deal everything anew.
+
+Units. Near-duplicates and images of one sequence are one unit and go to the same split. A new image that
+joins a unit goes where the unit is. A new image that joins two old units in *different* splits would leak
+wherever it went, so it is left out, and the report names it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, NamedTuple
+
+from pydantic import Field, model_validator
+
+from detector.data.disjoint_sets import DisjointSets
+from detector.data.manifest import SPLITS, CleanImage
+from detector.errors import UserError
+from detector.params import Section
+
+IMPROVEMENT_SWEEPS = 5
+Lock = dict[str, str]  # content of an image -> its split
+
+
+class Ratios(Section):
+    """Shares of the images."""
+
+    train: float = Field(gt=0, lt=1)
+    val: float = Field(gt=0, lt=1)
+    test: float = Field(gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _sum_to_one(self) -> Ratios:
+        total = self.train + self.val + self.test
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"the ratios sum to {total:g}, expected 1")
+        return self
+
+    def of(self, split: str) -> float:
+        """The share of one split."""
+        return float(getattr(self, split))
+
+
+class SplitParams(Section):
+    """`split:` of params.yaml, where every key is explained."""
+
+    strategy: Literal["stratified", "sequence", "random", "given"]
+    ratios: Ratios
+    seed: int
+
+
+class Dealt(NamedTuple):
+    """splits: for each image its split, or None when it is left out; new: images dealt just now."""
+
+    splits: list[str | None]
+    new: int
+
+
+def deal(images: Sequence[CleanImage], lock: Lock, params: SplitParams) -> Dealt:
+    """Deal whole units to splits, the lock first.
+
+    stratified: classes and (class, state) pairs in proportion (see `_deal_units`); sequence: only the
+    number of images in proportion; random: by a hash; given: what the dataset says.
+    Raises UserError when the strategy needs what the dataset does not have.
+    """
+    if params.strategy == "given":
+        return _deal_given(images)
+    if params.strategy == "sequence" and not any(image.sequence for image in images):
+        raise UserError(
+            "params.yaml: `split.strategy` is sequence, but no image of the manifest belongs to one; use stratified"
+        )
+    units = units_of(images)
+    splits: list[str | None] = [lock.get(image.content) for image in images]
+    fresh: list[list[int]] = []
+    for unit in units:
+        old = {splits[index] for index in unit} - {None}
+        if len(old) == 1:
+            (home,) = old
+            for index in unit:
+                splits[index] = home
+        elif not old:
+            fresh.append(unit)
+    _deal_units(fresh, images, splits, params)
+    return Dealt(
+        splits,
+        sum(split is not None and image.content not in lock for image, split in zip(images, splits, strict=True)),
+    )
+
+
+def _deal_given(images: Sequence[CleanImage]) -> Dealt:
+    if not any(image.split for image in images):
+        raise UserError(
+            "params.yaml: `split.strategy` is given, but the dataset brings no lists of its own; use stratified"
+        )
+    return Dealt([image.split for image in images], 0)
+
+
+def units_of(images: Sequence[CleanImage]) -> list[list[int]]:
+    """Indices of the images that must stay together, in the order of their first image."""
+    sets = DisjointSets(len(images))
+    first: dict[tuple[str, str], int] = {}
+    for index, image in enumerate(images):
+        sets.join(first.setdefault(("group", image.group), index), index)
+        sets.join(first.setdefault(("content", image.content), index), index)
+        if image.sequence is not None:
+            sets.join(first.setdefault(("sequence", image.sequence), index), index)
+    units: dict[int, list[int]] = defaultdict(list)
+    for index in range(len(images)):
+        units[sets.root(index)].append(index)
+    return list(units.values())
+
+
+def _deal_units(
+    fresh: list[list[int]], images: Sequence[CleanImage], splits: list[str | None], params: SplitParams
+) -> None:
+    """Give every fresh unit to the split that lacks most of what the unit has.
+
+    After Sechidis et al. 2011, "On the Stratification of Multi-Label Data": the largest units first,
+    then those with the rarest label; ties by a hash of the content and the seed. Then a few improving sweeps.
+    """
+    counts = [_features(image, params.strategy) for image in images]
+    totals: Counter[object] = Counter()
+    for count in counts:
+        totals.update(count)
+    missing = {
+        split: {feature: params.ratios.of(split) * total for feature, total in totals.items()} for split in SPLITS
+    }
+    for count, split in zip(counts, splits, strict=True):
+        if split is not None:
+            _take(missing[split], count)
+
+    def order(unit: list[int]) -> tuple[int, int, str]:
+        rarest = min(totals[feature] for index in unit for feature in counts[index])
+        return -len(unit), rarest, _hash(images[unit[0]].content, params.seed)
+
+    ordered = sorted(fresh, key=order)
+    together = [sum((counts[index] for index in unit), Counter()) for unit in ordered]
+    homes = []
+    for unit, features in zip(ordered, together, strict=True):
+        if params.strategy == "random":
+            split = _by_hash(_hash(images[unit[0]].content, params.seed), params.ratios)
+        else:
+            split = max(SPLITS, key=lambda name: _need(missing[name], features, totals) / params.ratios.of(name))
+        _take(missing[split], features)
+        homes.append(split)
+    if params.strategy != "random":
+        _improve(homes, together, missing, totals)
+    for unit, split in zip(ordered, homes, strict=True):
+        for index in unit:
+            splits[index] = split
+
+
+def _improve(
+    homes: list[str],
+    units: list[Counter[object]],
+    missing: dict[str, dict[object, float]],
+    totals: Mapping[object, float],
+) -> None:
+    """Move single units while that lowers the sum of squared shares that the splits miss or have too many."""
+    for _ in range(IMPROVEMENT_SWEEPS):
+        for number, unit in enumerate(units):
+            home = homes[number]
+            own = sum((count / totals[feature]) ** 2 for feature, count in unit.items())
+            here = _need(missing[home], unit, totals)
+            best = max(SPLITS, key=lambda name: _need(missing[name], unit, totals) if name != home else here + own)
+            if best != home:
+                _take(missing[home], Counter({feature: -count for feature, count in unit.items()}))
+                _take(missing[best], unit)
+                homes[number] = best
+
+
+def _features(image: CleanImage, strategy: str) -> Counter[object]:
+    """What is kept in proportion: the image itself and, when stratified, its classes and their states."""
+    features: Counter[object] = Counter({"image": 1})
+    if strategy == "stratified":
+        for box in image.boxes:
+            features[box.label,] += 1
+            features[box.label, box.state] += 1
+    return features
+
+
+def _need(missing: Mapping[object, float], unit: Counter[object], totals: Counter[object]) -> float:
+    """How much of what the unit has the split still lacks, each feature as a share of its total."""
+    return sum((count / totals[feature]) * (missing[feature] / totals[feature]) for feature, count in unit.items())
+
+
+def _take(missing: dict[object, float], unit: Counter[object]) -> None:
+    for feature, count in unit.items():
+        missing[feature] -= count
+
+
+def _hash(content: str, seed: int) -> str:
+    return hashlib.sha256(f"{seed}:{content}".encode()).hexdigest()
+
+
+def _by_hash(digest: str, ratios: Ratios) -> str:
+    place = int(digest[:13], 16) / 16**13
+    if place < ratios.train:
+        return "train"
+    return "val" if place < ratios.train + ratios.val else "test"
+
+
+def check_splits(images: Sequence[CleanImage], splits: Sequence[str | None]) -> None:
+    """Raise UserError, with advice, when a split is empty or train lacks a class."""
+    for name in SPLITS:
+        if name not in splits:
+            raise UserError(
+                f"split `{name}` is empty: {len(images)} images are too few for `split.ratios`, or too many of "
+                "them are one sequence or near-duplicates of each other (raise `preprocess.near_duplicate`), "
+                "or the dataset's own lists lack it (use `split.strategy: stratified`)"
+            )
+    of_train = {
+        box.label for image, split in zip(images, splits, strict=True) if split == "train" for box in image.boxes
+    }
+    lacking = sorted({box.label for image in images for box in image.boxes} - of_train)
+    if lacking:
+        raise UserError(
+            f"train has no box of {', '.join(lacking)}: label more images of it, list the classes to use in "
+            "`preprocess.classes`, or raise `split.ratios.train`"
+        )
+
+
+def describe(images: Sequence[CleanImage], splits: Sequence[str | None], dealt: int) -> dict[str, object]:
+    """The numbers of metrics/split.json: counts, shares of each class, leaks and images left out."""
+    boxes: dict[str, Counter[str]] = defaultdict(Counter)
+    for image, split in zip(images, splits, strict=True):
+        for box in image.boxes:
+            boxes[box.label][split or "left_out"] += 1
+    per_image = Counter(split or "left_out" for split in splits)
+    used = sum(per_image[name] for name in SPLITS)
+    shares = {
+        label: {name: round(count[name] / max(1, sum(count[s] for s in SPLITS)), 4) for name in SPLITS}
+        for label, count in sorted(boxes.items())
+    }
+    wanted = {name: per_image[name] / max(1, used) for name in SPLITS}
+    return {
+        "images": {name: per_image[name] for name in SPLITS},
+        "images_left_out": per_image["left_out"],
+        "images_dealt_now": dealt,
+        "units_in_several_splits": len(straddling(images, splits)),
+        "largest_deviation_in_points": round(
+            max(
+                (abs(share[name] - wanted[name]) * 100 for share in shares.values() for name in SPLITS),
+                default=0.0,
+            ),
+            2,
+        ),
+        "class_shares": shares,
+    }
+
+
+def straddling(images: Sequence[CleanImage], splits: Sequence[str | None]) -> list[list[str]]:
+    """Units whose images lie in several splits, as image paths: each is a leak."""
+    found = []
+    for unit in units_of(images):
+        if len({splits[index] for index in unit} - {None}) > 1:
+            found.append([images[index].image for index in unit])
+    return found
+
+
+def read_lock(text: str, params: SplitParams) -> Lock:
+    """The assignments in a lock's text; none when it was made under other parameters.
+
+    Raises UserError naming the line that is not `<content> <split>`.
+    """
+    lines = [line for line in text.splitlines() if line.strip()]
+    if not lines or lines[0] != _header(params):
+        return {}
+    lock = {}
+    for number, line in enumerate(lines[1:], 2):
+        content, _, split = line.partition(" ")
+        if split not in SPLITS:
+            raise UserError(
+                f"split.lock:{number}: found {line!r}, expected an image's hash and one of {', '.join(SPLITS)}; "
+                "after a merge, keep the lines of both sides"
+            )
+        lock[content] = split
+    return lock
+
+
+def write_lock(lock: Lock, params: SplitParams) -> str:
+    """The lock's text: what it was dealt under, then a line an image, sorted, so that merges are easy."""
+    return "\n".join([_header(params), *(f"{content} {split}" for content, split in sorted(lock.items()))]) + "\n"
+
+
+def _header(params: SplitParams) -> str:
+    ratios = "/".join(f"{params.ratios.of(name):g}" for name in SPLITS)
+    return f"# strategy {params.strategy}, ratios {ratios}, seed {params.seed}"
+
+
+def updated_lock(lock: Lock, images: Iterable[CleanImage], splits: Iterable[str | None]) -> Lock:
+    """The lock with what has been dealt; images that are gone keep their line, they may come back."""
+    return lock | {image.content: split for image, split in zip(images, splits, strict=True) if split}

@@ -1,0 +1,1 @@
+"""What a detector's predictions are worth."""

@@ -1,0 +1,59 @@
+"""The COCO numbers, computed by hotcoco (equal to pycocotools', many times faster)."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from typing import Any, TypedDict
+
+import numpy as np
+from hotcoco import COCO, COCOeval
+from numpy.typing import NDArray
+
+# In the order of pycocotools' `stats`.
+NUMBERS = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large",
+           "AR1", "AR10", "AR100", "AR_small", "AR_medium", "AR_large")  # fmt: skip
+
+
+class Prediction(TypedDict):
+    """One detection in COCO's results format; bbox is [left, top, width, height] in image pixels."""
+
+    image_id: int
+    category_id: int
+    bbox: list[float]
+    score: float
+    state: int
+
+
+def evaluate_boxes(truth: dict[str, Any], predictions: list[Prediction]) -> COCOeval:
+    """Match and accumulate `predictions` against the COCO dictionary `truth`."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        ground_truth = COCO(truth)
+        evaluation = COCOeval(ground_truth, ground_truth.load_res(predictions), "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return evaluation
+
+
+def coco_numbers(evaluation: COCOeval) -> dict[str, float | None]:
+    """The 12 numbers by name, 0..1; None where there is no ground truth to judge by (pycocotools' -1)."""
+    return {name: _or_none(value) for name, value in zip(NUMBERS, evaluation.stats, strict=True)}
+
+
+def class_numbers(evaluation: COCOeval, classes: list[str]) -> dict[str, dict[str, float | None]]:
+    """AP and AP50 of each class."""
+    precision: NDArray[np.float64] = evaluation.eval["precision"][:, :, :, 0, -1]  # [IoU, recall, class]
+    return {
+        name: {"AP": _mean(precision[:, :, index]), "AP50": _mean(precision[0, :, index])}
+        for index, name in enumerate(classes)
+    }
+
+
+def _mean(precision: NDArray[np.float64]) -> float | None:
+    valid = precision[precision > -1]
+    return float(valid.mean()) if valid.size else None
+
+
+def _or_none(value: float) -> float | None:
+    return None if value < 0 else float(value)

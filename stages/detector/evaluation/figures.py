@@ -1,0 +1,107 @@
+"""Pictures of an evaluation: curves, confusions, and detections beside the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
+from PIL import Image
+
+from detector.evaluation.coco_metrics import Prediction
+from detector.evaluation.operating_point import OperatingPoint
+from detector.plot_style import PALETTE, colour, save_figure
+
+TRUTH, FOUND = PALETTE[2], PALETTE[3]
+BACKGROUND = "background"
+OVERLAY_SIZE = 480  # longest side in pixels of an image in an overlay
+
+
+def draw_precision_recall(curves: dict[str, NDArray[np.float64]], point: OperatingPoint, path: Path) -> None:
+    """Precision at IoU 0.5 over 101 recalls, a curve a class, and the operating point of all classes."""
+    figure, axes = plt.subplots(figsize=(5.2, 4.4))
+    recalls = np.linspace(0, 1, 101)
+    for index, (name, precision) in enumerate(curves.items()):
+        axes.plot(recalls, precision, color=colour(index), label=f"{name}  {precision.mean():.2f}")
+    axes.plot(point.recall, point.precision, "k*", markersize=11, label=f"threshold {point.threshold:.2f}")
+    axes.set(
+        title="Precision and recall at IoU 0.5",
+        xlabel="recall",
+        ylabel="precision",
+        xlim=(0, 1.01),
+        ylim=(0, 1.02),
+    )
+    axes.grid(alpha=0.3)
+    axes.legend(title="class  AP50", loc="lower left")
+    save_figure(figure, path)
+
+
+def draw_confusion(matrix: NDArray[np.uint64], classes: list[str], path: Path) -> None:
+    """What was there (rows) and what was found (columns) at the operating threshold."""
+    names = [*classes, BACKGROUND]
+    shares = matrix / np.maximum(1, matrix.sum(axis=1, keepdims=True))
+    side = 2.2 + 0.55 * len(names)
+    figure, axes = plt.subplots(figsize=(side + 1, side))
+    picture = axes.imshow(shares, vmin=0, vmax=1)
+    axes.set_xticks(range(len(names)), names, rotation=35, ha="right")
+    axes.set_yticks(range(len(names)), names)
+    for row, column in np.ndindex(*matrix.shape):
+        if matrix[row, column]:
+            dark = shares[row, column] > 0.6
+            axes.text(
+                column,
+                row,
+                f"{int(matrix[row, column])}",
+                ha="center",
+                va="center",
+                color="w" if dark else "k",
+            )
+    axes.set(title="What was there, and what was found", xlabel="found", ylabel="was there")
+    figure.colorbar(picture, label="share of the row")
+    save_figure(figure, path)
+
+
+def draw_overlay(
+    image: dict[str, Any],
+    truth: Sequence[dict[str, Any]],
+    found: Sequence[Prediction],
+    classes: list[str],
+    root: Path,
+    path: Path,
+) -> None:
+    """One image twice: the truth (dashed) on the left, what was found (solid, with scores) on the right."""
+    with Image.open(root / image["file_name"]) as opened:
+        opened.draft("RGB", (OVERLAY_SIZE, OVERLAY_SIZE))
+        opened.thumbnail((OVERLAY_SIZE, OVERLAY_SIZE))
+        pixels = np.asarray(opened)
+    aspect = image["height"] / image["width"]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 4 * aspect + 0.5))
+    for axes in (left, right):
+        axes.imshow(pixels, extent=(0, image["width"], image["height"], 0), interpolation="auto")
+        axes.axis("off")
+    for annotation in truth:
+        _draw_box(left, annotation["bbox"], classes[annotation["category_id"] - 1], TRUTH, "--")
+    for prediction in found:
+        name = f"{classes[prediction['category_id'] - 1]} {prediction['score']:.2f}"
+        _draw_box(right, prediction["bbox"], name, FOUND, "-")
+    left.set_title("truth", fontsize=9)
+    right.set_title("found", fontsize=9)
+    handles = [
+        Line2D([], [], color=TRUTH, ls="--", label="truth"),
+        Line2D([], [], color=FOUND, label="found"),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2)
+    save_figure(figure, path)
+
+
+def _draw_box(axes: Axes, bbox: Sequence[float], name: str, edge: str, style: str) -> None:
+    left, top, width, height = bbox
+    axes.add_patch(Rectangle((left, top), width, height, fill=False, lw=1.6, ec=edge, ls=style))
+    axes.text(left, top, name, fontsize=6.5, color="white", va="bottom", clip_on=True,
+              bbox={"fc": edge, "ec": "none", "pad": 0.8})  # fmt: skip

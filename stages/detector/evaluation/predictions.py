@@ -1,0 +1,69 @@
+"""Running a detector over a dataset: images -> COCO results in pixels of the images."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from detector.boxes import xyxy_to_xywh
+from detector.contract import Detections
+from detector.data.dataset import Annotations, Batch
+from detector.evaluation.coco_metrics import Prediction
+
+
+class Predicted(NamedTuple):
+    """predictions: of all images; losses: mean of each component over the images, if targets were given."""
+
+    predictions: list[Prediction]
+    losses: dict[str, float]
+
+
+@torch.no_grad()
+def predict(model: nn.Module, batches: Iterable[Batch], annotations: Annotations, device: torch.device) -> Predicted:
+    """Run `model` in evaluation over all batches of the images in `annotations`."""
+    model.eval()
+    predictions: list[Prediction] = []
+    sums: Counter[str] = Counter()
+    for batch in batches:
+        output = model(batch.images.to(device, non_blocking=True), batch.targets.to(device))
+        sums.update({name: float(loss) * len(batch.rows) for name, loss in output.losses.items()})
+        predictions += to_coco(output.detections, batch, annotations)
+    images = max(1, len(annotations.paths))
+    return Predicted(predictions, {name: total / images for name, total in sums.items()})
+
+
+def to_coco(detections: Detections, batch: Batch, annotations: Annotations) -> list[Prediction]:
+    """The detections of a batch in pixels of their images, boxes clipped to the image.
+
+    Coordinates are rounded to 0.01 pixel and scores to 0.00001: the rounded numbers are what is
+    evaluated and what is written.
+    """
+    columns = (detections.boxes_xyxy, detections.scores, detections.labels, detections.states)
+    boxes, scores, labels, states = (column.cpu().numpy() for column in columns)
+    predictions: list[Prediction] = []
+    for place, (row, scale) in enumerate(zip(batch.rows, batch.scales, strict=True)):
+        count = int(detections.count[place])
+        height, width = annotations.sizes[row]
+        boxes_xyxy = (boxes[place, :count].astype(np.float64) / scale).clip(0, [width, height] * 2)
+        predictions += [
+            {
+                "image_id": int(annotations.image_ids[row]),
+                "category_id": label,
+                "bbox": [round(value, 2) for value in box],
+                "score": round(score, 5),
+                "state": state,
+            }
+            for label, box, score, state in zip(
+                labels[place, :count].tolist(),
+                xyxy_to_xywh(boxes_xyxy).tolist(),
+                scores[place, :count].tolist(),
+                states[place, :count].tolist(),
+                strict=True,
+            )
+        ]
+    return predictions

@@ -1,0 +1,90 @@
+"""Writing the ONNX file: preprocessing and NMS inside, uint8 in, fixed-size detections out."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import warnings
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from detector.checkpoint import Card
+
+OPSET = 20
+INPUT = "image"
+OUTPUTS = ("location", "score", "category")
+
+
+class Deployed(nn.Module):
+    """The detector with the inputs and outputs of the ONNX file."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """uint8 [B, 3, H, W] -> location [B, N, 4] (x1, y1, x2, y2 in input pixels), score, category [B, N]."""
+        detections = self.model(image).detections
+        return detections.boxes_xyxy, detections.scores, detections.labels
+
+
+def write_onnx(model: nn.Module, card: Card, path: Path) -> None:
+    """Export `model` (in evaluation mode, on the CPU) for any batch size; the bytes are the same each time.
+
+    The metadata hold what is needed to use the file alone: class names, input size, padding colour.
+    """
+    example = torch.zeros(2, 3, *card.size, dtype=torch.uint8)
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")  # the exporter warns of its own internals
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        program = torch.onnx.export(
+            Deployed(model).eval(),
+            (example,),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=[INPUT],
+            output_names=list(OUTPUTS),
+            dynamic_shapes={INPUT: {0: torch.export.Dim("batch", min=1)}},
+            verbose=False,
+        )
+    assert program is not None
+    file = program.model_proto
+    without_traces(file)
+    describe(file, card)
+    onnx.checker.check_model(file, full_check=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(file.SerializeToString(deterministic=True))
+
+
+def without_traces(file: onnx.ModelProto) -> None:
+    """Remove what the exporter notes of this machine: source lines and paths."""
+    graphs = [file.graph, *file.functions]
+    for graph in graphs:
+        del graph.metadata_props[:]
+        for node in graph.node:
+            del node.metadata_props[:]
+            node.doc_string = ""
+        for value in [*getattr(graph, "value_info", []), *getattr(graph, "initializer", [])]:
+            del value.metadata_props[:]
+    for value in [*file.graph.input, *file.graph.output]:
+        del value.metadata_props[:]
+    file.graph.doc_string = ""
+
+
+def describe(file: onnx.ModelProto, card: Card) -> None:
+    """Write the metadata, each value as JSON."""
+    del file.metadata_props[:]
+    facts = {
+        "model": card.model,
+        "classes": card.classes,
+        "size": card.size,
+        "fill": card.mean,
+        "data": card.data,
+    }
+    for key, value in facts.items():
+        file.metadata_props.add(key=key, value=json.dumps(value, ensure_ascii=False))

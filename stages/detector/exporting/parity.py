@@ -1,0 +1,62 @@
+"""Whether an ONNX file answers like the model: detections matched by overlap, not by place in the list."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from detector.boxes import pairwise_iou_xyxy
+from detector.params import Section
+
+
+class ExportParams(Section):
+    """`export:` of params.yaml, where every key is explained."""
+
+    images: int = Field(ge=6)
+    box_tolerance: float = Field(gt=0)
+    score_tolerance: float = Field(gt=0)
+
+
+class Answer(NamedTuple):
+    """Detections of one image: boxes_xyxy float [N, 4], scores float [N], labels int [N]; zeros pad."""
+
+    boxes_xyxy: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    labels: NDArray[np.int64]
+
+
+class Difference(NamedTuple):
+    """The largest differences between two answers.
+
+    box: pixels; score: 0..1; unmatched: the highest score of a detection that only one of them has.
+    """
+
+    box: float
+    score: float
+    unmatched: float
+
+
+def difference(first: Answer, second: Answer) -> Difference:
+    """Match each detection to the one of the same class that overlaps it most (IoU above 0.9)."""
+    first, second = _real(first), _real(second)
+    if not len(first.scores) or not len(second.scores):
+        return Difference(0.0, 0.0, float(max([0.0, *first.scores, *second.scores])))
+    overlap = pairwise_iou_xyxy(first.boxes_xyxy.astype(float), second.boxes_xyxy.astype(float))
+    overlap = np.where(first.labels[:, None] == second.labels[None, :], overlap, 0.0)
+    partner = overlap.argmax(1)
+    matched = overlap.max(1) > 0.9
+    alone = [
+        *first.scores[~matched],
+        *second.scores[np.setdiff1d(np.arange(len(second.scores)), partner[matched])],
+    ]
+    boxes = np.abs(first.boxes_xyxy[matched] - second.boxes_xyxy[partner[matched]])
+    scores = np.abs(first.scores[matched] - second.scores[partner[matched]])
+    return Difference(float(boxes.max(initial=0)), float(scores.max(initial=0)), float(max(alone, default=0.0)))
+
+
+def _real(answer: Answer) -> Answer:
+    real = answer.labels > 0
+    return Answer(answer.boxes_xyxy[real], answer.scores[real], answer.labels[real])

@@ -1,0 +1,35 @@
+"""The first layer of every model: uint8 pixels -> normalized floats."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+class PixelStatistics(NamedTuple):
+    """Mean and standard deviation of R, G, B, whole numbers 0..255; images are padded with the mean."""
+
+    mean: tuple[int, ...]
+    deviation: tuple[int, ...]
+
+
+# What backbones pretrained on ImageNet expect, rounded to whole pixel values.
+IMAGENET = PixelStatistics((124, 116, 104), (58, 57, 57))
+
+
+class Normalize(nn.Module):
+    """(x - mean) / deviation, so that padding with the mean becomes exactly zero."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, statistics: PixelStatistics) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(statistics.mean, dtype=torch.float32).view(1, 3, 1, 1))
+        self.register_buffer("deviation", torch.tensor(statistics.deviation, dtype=torch.float32).view(1, 3, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """uint8 [B, 3, H, W] -> float32 [B, 3, H, W]."""
+        return (images.float() - self.mean) / self.deviation

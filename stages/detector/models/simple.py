@@ -1,0 +1,111 @@
+"""`simple`: a small anchor-free convolutional detector, trained from scratch in minutes on a CPU."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from detector.contract import Output, Targets
+from detector.models.dense_head import DenseHead, conv_block, decode_boxes, locations_of
+from detector.models.dense_loss import dense_loss
+from detector.models.normalization import Normalize, PixelStatistics
+from detector.models.postprocess import Postprocess
+from detector.models.recipe import Recipe
+
+RECIPE = Recipe(
+    size=320,
+    epochs=20,
+    batch_size=8,
+    optimizer="adamw",
+    lr=2e-3,
+    weight_decay=0.02,
+    schedule="cosine",
+    warmup_iterations=100,
+)
+
+STEM = (16, 32)  # channels at strides 2 and 4
+WIDTHS = (64, 128, 192)  # channels at the three strides below
+STRIDES = (8, 16, 32)
+NECK = 64  # channels of the pyramid and the head
+
+
+class Residual(nn.Module):
+    """x + two 3x3 convolutions; [B, C, H, W] -> [B, C, H, W]."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.block = nn.Sequential(conv_block(channels, channels), conv_block(channels, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Add what the block finds."""
+        return x + self.block(x)
+
+
+class Backbone(nn.Module):
+    """A stem to stride 4 and three stages; [B, 3, H, W] -> maps [B, WIDTHS[i], H/s, W/s] for s in STRIDES."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(conv_block(3, STEM[0], stride=2), conv_block(*STEM, stride=2))
+        inputs = (STEM[-1], *WIDTHS[:-1])
+        self.stages = nn.ModuleList(
+            nn.Sequential(conv_block(before, after, stride=2), Residual(after), Residual(after))
+            for before, after in zip(inputs, WIDTHS, strict=True)
+        )
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Fine to coarse."""
+        x = self.stem(x)
+        maps = []
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x)
+        return maps
+
+
+class FeaturePyramid(nn.Module):
+    """Coarse maps tell fine ones what they see (Lin et al. 2017); all come out with NECK channels."""
+
+    def __init__(self, widths: tuple[int, ...]) -> None:
+        super().__init__()
+        self.lateral = nn.ModuleList(conv_block(width, NECK, kernel=1) for width in widths)
+        self.smooth = nn.ModuleList(conv_block(NECK, NECK) for _ in widths)
+
+    def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        """Fine to coarse, in and out."""
+        maps = [lateral(level) for lateral, level in zip(self.lateral, maps, strict=True)]
+        for index in range(len(maps) - 2, -1, -1):
+            maps[index] = maps[index] + F.interpolate(maps[index + 1], scale_factor=2.0, mode="nearest")
+        return [smooth(level) for smooth, level in zip(self.smooth, maps, strict=True)]
+
+
+class Simple(nn.Module):
+    """Backbone, pyramid, dense head."""
+
+    def __init__(self, classes: int, statistics: PixelStatistics, postprocess: Postprocess) -> None:
+        super().__init__()
+        self.normalize = Normalize(statistics)
+        self.backbone = Backbone()
+        self.pyramid = FeaturePyramid(WIDTHS)
+        self.head = DenseHead(NECK, classes, STRIDES)
+        self.postprocess = postprocess
+
+    def forward(self, images: Tensor, targets: Targets | None = None) -> Output:
+        """images uint8 [B, 3, H, W], H and W multiples of 32."""
+        maps = self.pyramid(self.backbone(self.normalize(images)))
+        class_logits, box_logits = self.head(maps)
+        sizes = [(level.shape[2], level.shape[3]) for level in maps]
+        centres, strides = locations_of(sizes, STRIDES, images.device)
+        losses = {}
+        if targets is not None:
+            losses = dense_loss(class_logits, box_logits, centres, strides, targets)
+        if self.training:
+            return Output(losses, None)
+        boxes = decode_boxes(box_logits, centres, strides)
+        return Output(losses, self.postprocess(boxes, class_logits.sigmoid()))
+
+
+def build(classes: int, statistics: PixelStatistics, postprocess: Postprocess, weights: str) -> Simple:
+    """A model with random weights; `weights` may only be none."""
+    del weights  # checked by the caller against `WEIGHTS`
+    return Simple(classes, statistics, postprocess)

@@ -1,0 +1,69 @@
+"""Reading one section of params.yaml into its typed, frozen model."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from detector.errors import UserError
+
+
+class Section(BaseModel):
+    """Base of every section: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+SectionType = TypeVar("SectionType", bound=Section)
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that reads YAML 1.2 floats: PyYAML takes `1e-3` and DVC's `5e-05` for strings."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"),
+    list("-+.0123456789"),
+)
+
+
+def parse_yaml(text: str) -> Any:
+    """The value of one YAML document, with every YAML 1.2 float read as a float."""
+    return yaml.load(text, Loader=_Loader)
+
+
+def load_section(path: Path, section: str, model: type[SectionType]) -> SectionType:
+    """Check `section` of the YAML file at `path` against `model`.
+
+    Raises UserError naming the file and key, the value found, what was expected and, for an unknown
+    key, the nearest valid name.
+    """
+    try:
+        document = parse_yaml(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: run this in the repository's root") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {error}") from None
+    if not isinstance(document, dict) or not isinstance(document.get(section), dict):
+        raise UserError(f"{path}: section `{section}` is missing or not a mapping")
+    try:
+        return model.model_validate(document[section])
+    except ValidationError as error:
+        lines = [_describe(problem, section, model) for problem in error.errors()]
+        raise UserError(f"{path}: " + "\n".join(dict.fromkeys(lines))) from None
+
+
+def _describe(problem: Any, section: str, model: type[Section]) -> str:
+    path = [str(part) for part in problem["loc"]]
+    key = ".".join([section, *path])
+    if problem["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(path[-1], model.model_fields, n=1, cutoff=0.0)
+        hint = f"; did you mean `{near[0]}`?" if near else ""
+        return f"unknown key `{key}`{hint}"
+    return f"`{key}` is {problem['input']!r}: {problem['msg']}"

@@ -1,0 +1,1 @@
+"""Turning a model and a dataset into a trained model."""

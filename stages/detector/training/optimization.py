@@ -1,0 +1,103 @@
+"""The optimizer's groups, the learning rate of every step, and the average of the weights."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, AdamW, Optimizer
+
+from detector.models.recipe import Recipe
+
+WARMUP_START = 0.001  # share of the learning rate that warm-up starts from
+PLATEAU_FACTOR, PLATEAU_PATIENCE = 0.5, 3
+
+
+def make_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
+    """SGD with Nesterov momentum 0.9, or AdamW.
+
+    At most four groups: backbone or not, decayed or not. Norms' weights and all biases are not decayed.
+    The backbone is the model's attribute `backbone`, if it has one.
+    """
+    groups: dict[tuple[bool, bool], list[Tensor]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault((name.startswith("backbone."), parameter.ndim > 1), []).append(parameter)
+    options = []
+    for (backbone, decayed), parameters in sorted(groups.items(), key=lambda item: item[0]):
+        lr = recipe.lr * (recipe.backbone_lr_factor if backbone else 1.0)
+        decay = recipe.weight_decay if decayed else 0.0
+        options.append({"params": parameters, "lr": lr, "base_lr": lr, "weight_decay": decay})
+    if recipe.optimizer == "sgd":
+        return SGD(options, lr=recipe.lr, momentum=0.9, nesterov=True)
+    return AdamW(options, lr=recipe.lr, fused=True)
+
+
+class Schedule:
+    """Sets the learning rate before each iteration.
+
+    The first `warmup_iterations` rise linearly from a thousandth; then multistep, cosine, plateau
+    (halved when the validation AP has not risen for 3 epochs) or constant.
+    """
+
+    def __init__(self, optimizer: Optimizer, recipe: Recipe, iterations: int) -> None:
+        self._optimizer, self._recipe, self._iterations = optimizer, recipe, iterations
+        # Warm-up may not eat a short run.
+        self._warmup = min(recipe.warmup_iterations, iterations // 5)
+        self._best, self._stale, self._plateau = -math.inf, 0, 1.0
+
+    def step(self, iteration: int) -> float:
+        """Set the rate of `iteration` (from 0); returns that of the head."""
+        factor = self.factor(iteration)
+        for group in self._optimizer.param_groups:
+            group["lr"] = group["base_lr"] * factor
+        return self._recipe.lr * factor
+
+    def factor(self, iteration: int) -> float:
+        """Share of the base learning rate."""
+        if iteration < self._warmup:
+            return WARMUP_START + (1 - WARMUP_START) * iteration / self._warmup
+        progress = (iteration - self._warmup) / max(1, self._iterations - self._warmup)
+        if self._recipe.schedule == "multistep":
+            return 0.1 ** sum(iteration >= step * self._iterations for step in self._recipe.lr_steps)
+        if self._recipe.schedule == "cosine":
+            low = self._recipe.min_lr
+            return low + (1 - low) * (1 + math.cos(math.pi * progress)) / 2
+        return self._plateau
+
+    def epoch_done(self, score: float) -> None:
+        """Tell plateau the validation AP of the epoch."""
+        if self._recipe.schedule != "plateau":
+            return
+        if score > self._best:
+            self._best, self._stale = score, 0
+        else:
+            self._stale += 1
+        if self._stale > PLATEAU_PATIENCE:
+            self._plateau, self._stale = self._plateau * PLATEAU_FACTOR, 0
+
+
+class AveragedWeights:
+    """An exponential moving average of a model's weights and buffers, for evaluation.
+
+    The decay rises with the number of updates, as decay * (1 - exp(-updates / 100)), so that the first,
+    random weights are soon forgotten.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.model = copy.deepcopy(model).eval()
+        self.model.requires_grad_(False)
+        self._decay, self._updates = decay, 0
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Move the average towards the weights of `model`."""
+        self._updates += 1
+        decay = self._decay * (1 - math.exp(-self._updates / 100))
+        own, new = self.model.state_dict(), model.state_dict()
+        floats = [name for name, value in own.items() if value.is_floating_point()]
+        torch._foreach_lerp_([own[name] for name in floats], [new[name] for name in floats], 1 - decay)
+        for name in own.keys() - set(floats):
+            own[name].copy_(new[name])

@@ -1,0 +1,61 @@
+"""`train:` of params.yaml: what the user wrote, and what it resolves to for a model."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from detector.errors import UserError
+from detector.models.recipe import Recipe
+from detector.params import Section
+
+Auto = Literal["auto"]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class TrainParams(Section):
+    """`train:` of params.yaml, where every key is explained; `auto` takes the model's recipe."""
+
+    model: str
+    weights: str
+    size: Auto | Annotated[int, Field(gt=0, multiple_of=32)] | tuple[int, int]
+    epochs: Auto | Annotated[int, Field(gt=0)]
+    batch_size: Auto | Annotated[int, Field(gt=0)]
+    optimizer: Auto | Literal["sgd", "adamw"]
+    lr: Auto | Positive
+    weight_decay: Auto | NotNegative
+    schedule: Auto | Literal["multistep", "cosine", "plateau", "constant"]
+    warmup_iterations: Auto | Annotated[int, Field(ge=0)]
+    lr_steps: Auto | tuple[Annotated[float, Field(gt=0, lt=1)], ...]
+    min_lr: Auto | Annotated[float, Field(ge=0, le=1)]
+    clip_norm: Auto | NotNegative
+    backbone_lr_factor: Auto | NotNegative
+    ema_decay: Auto | Annotated[float, Field(ge=0, lt=1)]
+    flip: Auto | Annotated[float, Field(ge=0, le=1)]
+    zoom: Auto | tuple[Positive, Positive]
+    distortion: Auto | Annotated[float, Field(ge=0, lt=1)]
+    seed: int
+    threads: int = Field(ge=0)
+    workers: int = Field(ge=0)
+    cache_gb: float = Field(ge=0)
+
+
+def resolve(params: TrainParams, recipe: Recipe) -> Recipe:
+    """The recipe with everything that params set themselves.
+
+    A learning rate from the recipe is scaled linearly with the batch size (Goyal et al. 2017); one that
+    params give is taken as it is. A size of two numbers keeps its longer side here.
+    """
+    given: dict[str, Any] = {
+        field.name: getattr(params, field.name) for field in fields(Recipe) if getattr(params, field.name) != "auto"
+    }
+    if isinstance(params.size, tuple):
+        if any(side <= 0 or side % 32 for side in params.size):
+            raise UserError(f"params.yaml: `train.size` is {list(params.size)}; both sides must be multiples of 32")
+        given["size"] = max(params.size)
+    if "batch_size" in given and "lr" not in given:
+        given["lr"] = recipe.lr * given["batch_size"] / recipe.batch_size
+    return Recipe(**{**asdict(recipe), **given})
