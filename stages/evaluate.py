@@ -27,7 +27,7 @@ from tqdm import tqdm
 from detector.checkpoint import Card, load_checkpoint
 from detector.data.dataset import DetectionDataset, collate, pack, present_objects, read_coco
 from detector.errors import run_command
-from detector.evaluation.coco_metrics import Prediction, class_numbers, coco_numbers, evaluate_boxes
+from detector.evaluation.coco_metrics import Prediction, class_numbers, coco_numbers, evaluate_boxes, precisions
 from detector.evaluation.figures import draw_confusion, draw_overlay, draw_precision_recall
 from detector.evaluation.operating_point import OperatingPoint, at_threshold, best_f1, matches_of
 from detector.evaluation.predictions import predict
@@ -120,8 +120,8 @@ def draw(
 ) -> None:  # fmt: skip
     """Curves and confusions as JSON for DVC's plots and as PNG; overlays of evenly spread images."""
     PLOTS.mkdir(parents=True, exist_ok=True)
-    precision = evaluation.eval["precision"][0, :, :, 0, -1]  # [recall, class]
-    curves = {name: np.clip(precision[:, index], 0, 1) for index, name in enumerate(card.classes)}
+    precision = precisions(evaluation)[0]  # [recall, class]
+    curves = {name: precision[:, index].clip(0, 1) for index, name in enumerate(card.classes)}
     recalls = np.linspace(0, 1, 101)
     rows = [
         {"recall": round(float(recall), 2), "precision": round(float(value), 6), "class": name}

@@ -58,18 +58,19 @@ def main() -> None:
     except BaseException:
         MODEL.unlink(missing_ok=True)
         raise
+    size = MODEL.stat().st_size
     metrics = {
         "images": compared,
         "batches": list(BATCHES),
         "opset": OPSET,
-        "bytes": MODEL.stat().st_size,
+        "bytes": size,
         # Rounded up to one digit: how far below its tolerance a difference lies is noise.
         "box_difference_below": ceiling(worst.box),
         "score_difference_below": ceiling(worst.score),
     }
     METRICS.parent.mkdir(parents=True, exist_ok=True)
     METRICS.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-    print(f"{MODEL}: {metrics['bytes'] / 1e6:.1f} MB; {compared} images in batches of {BATCHES} agree: "
+    print(f"{MODEL}: {size / 1e6:.1f} MB; {compared} images in batches of {BATCHES} agree: "
           f"boxes to {worst.box:.1e} pixels, scores to {worst.score:.1e}")  # fmt: skip
 
 

@@ -85,7 +85,7 @@ def main() -> None:
     names = names_of(coco["train"])
     data = load_data(coco, params, recipe, size, statistics)
     model = kind.build(len(names.classes), statistics, Postprocess(), weights_of(params, kind))
-    model = model.to(device, memory_format=torch.channels_last)
+    model = model.to(device).to(memory_format=torch.channels_last)
     describe(model, params, recipe, size, data)
     best = fit(model, data, recipe, device)
     card = Card(

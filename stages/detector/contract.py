@@ -32,14 +32,14 @@ class Detections(NamedTuple):
     scores: float32 [B, N], 0 to 1.
     labels: int64 [B, N], 1-based category ids.
     states: int64 [B, N], 1-based state ids; 0 where the model has no state head.
-    count: int64 [B], how many of the N are detections.
+    counts: int64 [B], how many of the N are detections.
     """
 
     boxes_xyxy: Tensor
     scores: Tensor
     labels: Tensor
     states: Tensor
-    count: Tensor
+    counts: Tensor
 
 
 class Output(NamedTuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import matplotlib
+from cycler import cycler
 
 matplotlib.use("Agg")
 
@@ -25,7 +26,7 @@ plt.rcParams.update(
         "axes.titlelocation": "left",
         "axes.grid": False,
         "axes.axisbelow": True,
-        "axes.prop_cycle": matplotlib.cycler(color=PALETTE),
+        "axes.prop_cycle": cycler(color=PALETTE),
         "image.cmap": "Blues",
         "image.interpolation": "nearest",
     }

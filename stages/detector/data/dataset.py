@@ -88,7 +88,7 @@ def pack(coco: dict[str, Any]) -> Annotations:
 class Sample(NamedTuple):
     """One image with its boxes in pixels of the letterboxed image.
 
-    image uint8 [3, H, W]; boxes_xyxy float32 [M, 4]; labels, states int64 [M]; index: row in the
+    image uint8 [3, H, W]; boxes_xyxy float32 [M, 4]; labels, states int64 [M]; row: in the
     annotations; scale: letterboxed pixels per image pixel.
     """
 
@@ -96,7 +96,7 @@ class Sample(NamedTuple):
     boxes_xyxy: Tensor
     labels: Tensor
     states: Tensor
-    index: int
+    row: int
     scale: float
 
 
@@ -208,7 +208,7 @@ def collate(samples: list[Sample]) -> Batch:
     return Batch(
         torch.stack([sample.image for sample in samples]),
         Targets(boxes, labels, states),
-        [sample.index for sample in samples],
+        [sample.row for sample in samples],
         [sample.scale for sample in samples],
     )
 

@@ -186,7 +186,7 @@ def _features(image: CleanImage, strategy: str) -> Counter[object]:
     return features
 
 
-def _need(missing: Mapping[object, float], unit: Counter[object], totals: Counter[object]) -> float:
+def _need(missing: Mapping[object, float], unit: Counter[object], totals: Mapping[object, float]) -> float:
     """How much of what the unit has the split still lacks, each feature as a share of its total."""
     return sum((count / totals[feature]) * (missing[feature] / totals[feature]) for feature, count in unit.items())
 

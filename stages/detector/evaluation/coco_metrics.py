@@ -29,7 +29,7 @@ def evaluate_boxes(truth: dict[str, Any], predictions: list[Prediction]) -> COCO
     """Match and accumulate `predictions` against the COCO dictionary `truth`."""
     with contextlib.redirect_stdout(io.StringIO()):
         ground_truth = COCO(truth)
-        evaluation = COCOeval(ground_truth, ground_truth.load_res(predictions), "bbox")
+        evaluation = COCOeval(ground_truth, ground_truth.load_res(list(map(dict, predictions))), "bbox")
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
@@ -43,11 +43,21 @@ def coco_numbers(evaluation: COCOeval) -> dict[str, float | None]:
 
 def class_numbers(evaluation: COCOeval, classes: list[str]) -> dict[str, dict[str, float | None]]:
     """AP and AP50 of each class."""
-    precision: NDArray[np.float64] = evaluation.eval["precision"][:, :, :, 0, -1]  # [IoU, recall, class]
+    precision = precisions(evaluation)
     return {
         name: {"AP": _mean(precision[:, :, index]), "AP50": _mean(precision[0, :, index])}
         for index, name in enumerate(classes)
     }
+
+
+def precisions(evaluation: COCOeval) -> NDArray[np.float64]:
+    """Precision [10 IoUs from 0.5 to 0.95, 101 recalls from 0 to 1, class] for objects of any size.
+
+    -1 where a class has no ground truth.
+    """
+    assert evaluation.eval is not None
+    precision: NDArray[np.float64] = evaluation.eval["precision"][:, :, :, 0, -1]
+    return precision
 
 
 def _mean(precision: NDArray[np.float64]) -> float | None:

@@ -47,7 +47,7 @@ def to_coco(detections: Detections, batch: Batch, annotations: Annotations) -> l
     boxes, scores, labels, states = (column.cpu().numpy() for column in columns)
     predictions: list[Prediction] = []
     for place, (row, scale) in enumerate(zip(batch.rows, batch.scales, strict=True)):
-        count = int(detections.count[place])
+        count = int(detections.counts[place])
         height, width = annotations.sizes[row]
         boxes_xyxy = (boxes[place, :count].astype(np.float64) / scale).clip(0, [width, height] * 2)
         predictions += [

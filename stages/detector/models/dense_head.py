@@ -36,8 +36,9 @@ class DenseHead(nn.Module):
         self.box_logits = nn.Conv2d(channels, 4 * BINS, 1)
         # At the start every class has probability 1%, so that the many empty locations do not drown
         # the few objects (Lin et al. 2017, "Focal Loss for Dense Object Detection").
-        nn.init.constant_(self.class_logits.bias, -math.log(99))
-        nn.init.constant_(self.box_logits.bias, 1.0)
+        for layer, bias in ((self.class_logits, -math.log(99)), (self.box_logits, 1.0)):
+            assert layer.bias is not None
+            nn.init.constant_(layer.bias, bias)
 
     def forward(self, features: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Features [B, C, H, W] a level -> class logits [B, L, classes], box logits [B, L, 4 * BINS]."""

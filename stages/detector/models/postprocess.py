@@ -35,7 +35,7 @@ class Postprocess:
 
     def __call__(self, boxes_xyxy: Tensor, class_scores: Tensor) -> Detections:
         """Boxes [B, L, 4] in pixels and scores [B, L, C] in 0..1 -> detections with N = max_detections."""
-        batch, locations, classes = class_scores.shape
+        _, locations, classes = class_scores.shape
         candidates = min(self.candidates, locations * classes)
         scores, flat = class_scores.flatten(1).topk(candidates)  # [B, K]
         location = torch.div(flat, classes, rounding_mode="floor")

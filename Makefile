@@ -1,0 +1,41 @@
+# `make` alone prints the targets.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+INSTALLED = $(VENV)/.installed
+SAMPLE = data/raw/sample
+export PATH := $(abspath $(BIN)):$(PATH)
+
+help:  ## print this
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
+
+repro: $(INSTALLED) $(SAMPLE)  ## from raw images to a verified ONNX file: install, make the sample, dvc repro
+	dvc repro
+	@python tools/summary.py
+
+test: $(INSTALLED)  ## run all tests
+	python -m pytest
+
+check: $(INSTALLED)  ## ruff, mypy and the other pre-commit checks
+	pre-commit run --all-files
+
+bench: $(INSTALLED)  ## measure this machine: the table in the README
+	python -m benchmarks.speed
+
+install: $(INSTALLED)  ## make the virtual environment (VENV=folder to use another)
+
+lock: $(INSTALLED)  ## compile requirements.in to requirements.txt
+	uv pip compile --upgrade --universal --python-version 3.10 --no-header --annotation-style line \
+	  --no-emit-index-url --quiet requirements.in -o requirements.txt
+
+$(INSTALLED): requirements.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet "$$(grep -oE '^uv==[^ ]+' requirements.txt)"
+	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip install -r requirements.txt
+	@touch $@
+
+$(SAMPLE):
+	python tools/sample_data.py --out $(SAMPLE)
+	dvc add --quiet $(SAMPLE)
+
+.PHONY: help repro test check bench install lock
