@@ -100,16 +100,25 @@ def clean(images: list[RawImage], facts: list[ImageFacts], labels: Labels, param
             path = changed_image(Path(source), fact).as_posix()
         boxes, wrong = clean_boxes(image, fact.width, fact.height, labels, params)
         findings += wrong
-        group = path if groups[index] == index else cleaned[groups[index]].group
         cleaned.append(
-            CleanImage(path, source, fact.content[:16], fact.width, fact.height, group, image.sequence, image.split, boxes)
-        )  # fmt: skip
+            CleanImage(
+                image=path,
+                source=source,
+                content=fact.content[:16],
+                width=fact.width,
+                height=fact.height,
+                group=path if groups[index] == index else cleaned[groups[index]].group,
+                sequence=image.sequence,
+                split=image.split,
+                boxes=boxes,
+            )
+        )
     return Cleaned(cleaned, findings)
 
 
 def repository_path(path: Path) -> str:
     """The path relative to the repository, which holds in any clone; absolute when it lies outside."""
-    absolute = Path(os.path.abspath(path))
+    absolute = Path(os.path.abspath(path))  # noqa: PTH100  resolve() would follow links out of the repository
     root = Path.cwd()
     return absolute.relative_to(root).as_posix() if absolute.is_relative_to(root) else absolute.as_posix()
 
@@ -187,9 +196,8 @@ def draw(images: list[CleanImage], labels: Labels) -> None:
 
 def print_summary(metrics: dict[str, object], opened: int, listed: int) -> None:
     """What was found, on the console."""
-    print(
-        f"{metrics['images']} of {metrics['images_listed']} images, {metrics['boxes']} boxes; opened {opened} of {listed} files"
-    )
+    print(f"{metrics['images']} of {metrics['images_listed']} images, {metrics['boxes']} boxes; ", end="")
+    print(f"opened {opened} of {listed} files")
     for reason, count in metrics["findings"].items():  # type: ignore[attr-defined]
         print(f"  {count:6,}  {reason}")
     print(f"  see {CLEAN / 'findings.csv'} and {PLOTS}")

@@ -95,9 +95,8 @@ def main() -> None:
     save_checkpoint(CHECKPOINT, best.weights, card)
     TIMES.parent.mkdir(exist_ok=True)
     TIMES.write_text(json.dumps({"seconds": round(time.monotonic() - started, 1)}) + "\n")
-    print(
-        f"best epoch {best.validation['epoch']}: AP {best.validation['AP']:.3f}, AP50 {best.validation['AP50']:.3f} on val"
-    )
+    reached = best.validation
+    print(f"best epoch {reached['epoch']}: AP {reached['AP']:.3f}, AP50 {reached['AP50']:.3f} on val")
 
 
 def find_model(params: TrainParams) -> Model:
