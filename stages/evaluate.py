@@ -73,7 +73,7 @@ def predict_split(
     dataset = DetectionDataset(annotations, Path(), card.size, fill)
     loader = DataLoader(dataset, batch_size=params.batch_size, collate_fn=collate)
     bar = tqdm(loader, desc=f"evaluate {split}", unit="batch", disable=None)
-    return predict(model, bar, annotations, device).predictions
+    return predict(model, bar, annotations, device, with_losses=False).predictions
 
 
 def write_metrics(evaluation: COCOeval, point: OperatingPoint, card: Card) -> None:

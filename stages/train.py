@@ -217,7 +217,7 @@ def fit(model: nn.Module, data: Data, recipe: Recipe, device: torch.device) -> B
 
 def validate(model: nn.Module, data: Data, device: torch.device) -> dict[str, float]:
     """Loss, AP and AP50 of the averaged weights on val; an AP without ground truth counts as 0."""
-    predicted = predict(model, data.val, data.val_annotations, device)
+    predicted = predict(model, data.val, data.val_annotations, device, with_losses=True)
     numbers = coco_numbers(evaluate_boxes(data.val_truth, predicted.predictions))
     return {
         "loss": sum(predicted.losses.values()),

@@ -17,20 +17,23 @@ from detector.evaluation.coco_metrics import Prediction
 
 
 class Predicted(NamedTuple):
-    """predictions: of all images; losses: mean of each component over the images, if targets were given."""
+    """predictions: of all images; losses: mean of each component over the images, empty unless asked for."""
 
     predictions: list[Prediction]
     losses: dict[str, float]
 
 
 @torch.no_grad()
-def predict(model: nn.Module, batches: Iterable[Batch], annotations: Annotations, device: torch.device) -> Predicted:
+def predict(
+    model: nn.Module, batches: Iterable[Batch], annotations: Annotations, device: torch.device, with_losses: bool
+) -> Predicted:
     """Run `model` in evaluation over all batches of the images in `annotations`."""
     model.eval()
     predictions: list[Prediction] = []
     sums: Counter[str] = Counter()
     for batch in batches:
-        output = model(batch.images.to(device, non_blocking=True), batch.targets.to(device))
+        targets = batch.targets.to(device) if with_losses else None
+        output = model(batch.images.to(device, non_blocking=True), targets)
         sums.update({name: float(loss) * len(batch.rows) for name, loss in output.losses.items()})
         predictions += to_coco(output.detections, batch, annotations)
     images = max(1, len(annotations.paths))

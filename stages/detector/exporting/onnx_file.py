@@ -62,7 +62,7 @@ def write_onnx(model: nn.Module, card: Card, path: Path) -> None:
 
 
 def without_traces(file: onnx.ModelProto) -> None:
-    """Remove what the exporter notes of this machine: source lines and paths."""
+    """Remove what the exporter notes of this machine: source lines, paths, the build of torch."""
     graphs = [file.graph, *file.functions]
     for graph in graphs:
         del graph.metadata_props[:]
@@ -74,6 +74,7 @@ def without_traces(file: onnx.ModelProto) -> None:
     for value in [*file.graph.input, *file.graph.output]:
         del value.metadata_props[:]
     file.graph.doc_string = ""
+    file.producer_version = file.producer_version.partition("+")[0]  # without the build: cpu, cu132, ...
 
 
 def describe(file: onnx.ModelProto, card: Card) -> None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from detector.errors import UserError
-from detector.models import simple
+from detector.models import faster_rcnn, simple, ssdlite
 from detector.models.normalization import PixelStatistics
 from detector.models.postprocess import Postprocess
 from detector.models.recipe import Recipe
@@ -24,6 +24,8 @@ class Model(NamedTuple):
 
 MODELS: dict[str, Model] = {
     "simple": Model(simple.build, simple.RECIPE, ("none",)),
+    "ssdlite": Model(ssdlite.build, ssdlite.RECIPE, ("imagenet", "none")),
+    "faster_rcnn": Model(faster_rcnn.build, faster_rcnn.RECIPE, ("imagenet", "none")),
 }
 
 

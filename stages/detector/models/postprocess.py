@@ -34,13 +34,17 @@ class Postprocess:
     max_detections: int = 100
 
     def __call__(self, boxes_xyxy: Tensor, class_scores: Tensor) -> Detections:
-        """Boxes [B, L, 4] in pixels and scores [B, L, C] in 0..1 -> detections with N = max_detections."""
+        """Boxes in pixels and scores [B, L, C] in 0..1 -> detections with N = max_detections.
+
+        Boxes are [B, L, 4], or [B, L, C, 4] where each class has its own.
+        """
         _, locations, classes = class_scores.shape
         candidates = min(self.candidates, locations * classes)
         scores, flat = class_scores.flatten(1).topk(candidates)  # [B, K]
         location = torch.div(flat, classes, rounding_mode="floor")
         category = flat - location * classes  # [B, K]
-        boxes = boxes_xyxy.gather(1, location[..., None].expand(-1, -1, 4))  # [B, K, 4]
+        box = flat if boxes_xyxy.dim() == 4 else location  # [B, K]
+        boxes = boxes_xyxy.reshape(boxes_xyxy.shape[0], -1, 4).gather(1, box[..., None].expand(-1, -1, 4))
         keep = batched_nms_mask(boxes, category, self.iou_threshold)
         return select(boxes, scores * (keep & (scores > self.score_threshold)), category + 1, self.max_detections)
 

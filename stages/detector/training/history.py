@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from dvclive import Live
+from scmrepo.exceptions import SCMError
 
+from detector.errors import UserError
 from detector.training.loop import Step
 
 MOST_POINTS = 500  # of the iterations' plot: more cannot be seen
@@ -18,7 +20,10 @@ class History:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._live = Live(str(folder), dvcyaml=None, save_dvc_exp=False, report=None)
+        try:
+            self._live = Live(str(folder), dvcyaml=None, save_dvc_exp=False, report=None)
+        except SCMError:
+            raise UserError("DVCLive needs a commit to stand on: run `git commit` once in this repository") from None
         self._epoch: list[Step] = []
         self._points: list[dict[str, Any]] = []
         self._every = 1

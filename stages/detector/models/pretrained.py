@@ -1,0 +1,34 @@
+"""Weights from the internet, and what to do where there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from detector.errors import UserError
+
+ModuleType = TypeVar("ModuleType", bound=nn.Module)
+
+
+def load_pretrained(build: Callable[[], ModuleType]) -> ModuleType:
+    """`build()`, which may download. Raises UserError naming the cache folder when it cannot."""
+    try:
+        return build()
+    except (OSError, RuntimeError) as error:
+        raise UserError(
+            f"pretrained weights could not be had: {error}\n"
+            f"They are looked for in {torch.hub.get_dir()}/checkpoints: copy the file there from a machine with "
+            "internet, or train from scratch with `train.weights: none`."
+        ) from None
+
+
+def freeze_batch_norms(module: nn.Module) -> None:
+    """Keep the pretrained statistics: batches of detection are too small to estimate new ones."""
+    for layer in module.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.eval()
+            for parameter in layer.parameters():
+                parameter.requires_grad_(False)

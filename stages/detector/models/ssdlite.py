@@ -1,0 +1,79 @@
+"""`ssdlite`: SSD-Lite with MobileNetV3-Large (Sandler et al. 2018; Howard et al. 2019), torchvision's parts."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.models import MobileNet_V3_Large_Weights, mobilenet_v3_large
+from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.ssdlite import SSDLiteHead, _mobilenet_extractor
+
+from detector.contract import Output, Targets
+from detector.models.anchors import decode, encode, match
+from detector.models.normalization import Normalize, PixelStatistics
+from detector.models.postprocess import Postprocess
+from detector.models.pretrained import load_pretrained
+from detector.models.recipe import REFERENCE
+
+RECIPE = REFERENCE
+OFFSET_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
+NEGATIVES_PER_POSITIVE = 3
+CHANNELS = [672, 960, 512, 256, 256, 128]  # of the six feature maps
+
+
+class SSDLite(nn.Module):
+    """torchvision's backbone, head and default boxes; matching, loss and detection for whole batches."""
+
+    def __init__(self, classes: int, statistics: PixelStatistics, postprocess: Postprocess, weights: str) -> None:
+        super().__init__()
+        norm = partial(nn.BatchNorm2d, eps=0.001, momentum=0.03)
+        source = MobileNet_V3_Large_Weights.IMAGENET1K_V1 if weights == "imagenet" else None
+        extractor = load_pretrained(lambda: mobilenet_v3_large(weights=source, norm_layer=norm))
+        self.normalize = Normalize(statistics)
+        self.backbone = _mobilenet_extractor(extractor, 6, norm)
+        self.boxes = DefaultBoxGenerator([[2, 3] for _ in CHANNELS], min_ratio=0.2, max_ratio=0.95)
+        self.head = SSDLiteHead(CHANNELS, self.boxes.num_anchors_per_location(), classes + 1, norm)
+        self.postprocess = postprocess
+
+    def forward(self, images: Tensor, targets: Targets | None = None) -> Output:
+        """images uint8 [B, 3, H, W]."""
+        maps = list(self.backbone(self.normalize(images)).values())
+        found = self.head(maps)
+        offsets, logits = found["bbox_regression"], found["cls_logits"]  # [B, A, 4], [B, A, classes + 1]
+        height, width = images.shape[-2:]
+        anchors = self.boxes(ImageList(images, [(height, width)]), maps)[0]  # [A, 4]
+        losses = {} if targets is None else ssd_loss(offsets, logits, anchors, targets)
+        if self.training:
+            return Output(losses, None)
+        boxes_xyxy = decode(offsets, anchors, OFFSET_WEIGHTS)
+        return Output(losses, self.postprocess(boxes_xyxy, logits.softmax(-1)[..., 1:]))
+
+
+def ssd_loss(offsets: Tensor, logits: Tensor, anchors: Tensor, targets: Targets) -> dict[str, Tensor]:
+    """Smooth L1 of matched anchors, cross-entropy of these and of the hardest negatives (Liu et al. 2016)."""
+    with torch.no_grad():
+        matched = match(anchors, targets, 0.5, 0.5, keep_best=True)  # [B, A]
+    positive = matched >= 0
+    total = positive.sum().clamp(min=1)
+    labels = torch.zeros_like(matched)
+    box_loss = offsets.sum() * 0
+    image, anchor = positive.nonzero(as_tuple=True)
+    if len(image):
+        labels[image, anchor] = targets.labels[image, matched[image, anchor]]
+        wanted = encode(targets.boxes_xyxy[image, matched[image, anchor]], anchors[anchor], OFFSET_WEIGHTS)
+        box_loss = F.smooth_l1_loss(offsets[image, anchor], wanted, reduction="sum")
+    class_losses = F.cross_entropy(logits.transpose(1, 2), labels, reduction="none")  # [B, A]
+    negatives = torch.where(positive, -1.0, class_losses.detach())
+    rank = negatives.argsort(dim=1, descending=True).argsort(dim=1)
+    hard = rank < NEGATIVES_PER_POSITIVE * positive.sum(dim=1, keepdim=True)
+    class_loss = class_losses[positive | hard].sum()
+    return {"class": class_loss / total, "box": box_loss / total}
+
+
+def build(classes: int, statistics: PixelStatistics, postprocess: Postprocess, weights: str) -> SSDLite:
+    """weights: imagenet (downloaded) or none."""
+    return SSDLite(classes, statistics, postprocess, weights)

@@ -1,0 +1,78 @@
+"""Real ONNX files, answered by ONNX Runtime."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from detector.checkpoint import Card
+from detector.exporting.onnx_file import Deployed, write_onnx
+from detector.exporting.parity import Answer, difference
+from detector.models import MODELS
+from detector.models.normalization import PixelStatistics
+from detector.models.postprocess import Postprocess
+
+SIZE = (64, 96)
+CARD = Card("simple", ["a", "ü"], [], SIZE, (1, 2, 3), (9, 9, 9), {}, 0, "hash", {})
+
+
+def trained_like(name: str) -> torch.nn.Module:
+    """A model whose scores are spread, as after training: ties would make the order a matter of chance."""
+    torch.manual_seed(0)
+    model = MODELS[name].build(2, PixelStatistics((120,) * 3, (60,) * 3), Postprocess(0.001, max_detections=30), "none")
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.running_var.fill_(0.5)  # type: ignore[union-attr]
+                module.bias.normal_(0, 0.3)
+    return model.eval()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_answers_like_the_model_for_any_batch(name: str, tmp_path: Path) -> None:
+    model = trained_like(name)
+    write_onnx(model, CARD, tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    images = np.random.default_rng(0).integers(0, 256, (7, 3, *SIZE), dtype=np.uint8)
+    for batch in (1, 2, 3, 7):
+        outputs = session.run(None, {"image": images[:batch]})
+        assert [output.shape for output in outputs] == [(batch, 30, 4), (batch, 30), (batch, 30)]
+        with torch.no_grad():
+            expected = Deployed(model)(torch.from_numpy(images[:batch]))
+        for index in range(batch):
+            ours = Answer(*(part[index].numpy() for part in expected))
+            theirs = Answer(*(output[index] for output in outputs))
+            found = difference(ours, theirs)
+            assert found.box < 0.5
+            assert found.score < 1e-3
+            assert np.allclose(np.sort(ours.scores), np.sort(theirs.scores), atol=1e-3)
+
+
+def test_bytes_repeat_and_name_no_place_of_this_machine(tmp_path: Path) -> None:
+    model = trained_like("simple")
+    for name in ("one", "two"):
+        write_onnx(model, CARD, tmp_path / f"{name}.onnx")
+    content = (tmp_path / "one.onnx").read_bytes()
+    assert content == (tmp_path / "two.onnx").read_bytes()
+    assert str(Path(__file__).parents[2]).encode() not in content
+    assert b"site-packages" not in content
+    assert b"stack_trace" not in content
+
+
+def test_interface_and_metadata(tmp_path: Path) -> None:
+    write_onnx(trained_like("simple"), CARD, tmp_path / "model.onnx")
+    file = onnx.load(tmp_path / "model.onnx")
+    facts = {entry.key: json.loads(entry.value) for entry in file.metadata_props}
+    assert facts["classes"] == ["a", "ü"]
+    assert facts["size"] == list(SIZE)
+    assert facts["fill"] == [1, 2, 3]
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    (image,) = session.get_inputs()
+    assert (image.name, image.type, image.shape[1:]) == ("image", "tensor(uint8)", [3, *SIZE])
+    assert [output.name for output in session.get_outputs()] == ["location", "score", "category"]

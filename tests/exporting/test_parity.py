@@ -1,0 +1,43 @@
+"""The comparison that gates the export."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from detector.exporting.parity import Answer, difference
+
+
+def answer(rows: list[tuple[float, float, int]], size: int = 5) -> Answer:
+    """(left, score, label) of boxes of 20x20, padded."""
+    boxes, scores, labels = np.zeros((size, 4), np.float32), np.zeros(size, np.float32), np.zeros(size, np.int64)
+    for index, (left, score, label) in enumerate(rows):
+        boxes[index], scores[index], labels[index] = (left, 0, left + 20, 20), score, label
+    return Answer(boxes, scores, labels)
+
+
+def test_equal_answers() -> None:
+    one = answer([(0, 0.9, 1), (50, 0.8, 2)])
+    assert difference(one, one) == (0, 0, 0)
+    assert difference(answer([]), answer([])) == (0, 0, 0)
+
+
+def test_order_does_not_matter() -> None:
+    assert difference(answer([(0, 0.9, 1), (50, 0.9, 2)]), answer([(50, 0.9, 2), (0, 0.9, 1)])) == (0, 0, 0)
+
+
+def test_differences_are_the_largest() -> None:
+    found = difference(answer([(0, 0.9, 1), (50, 0.8, 2)]), answer([(0.25, 0.9, 1), (50, 0.7, 2)]))
+    assert np.isclose(found.box, 0.25)
+    assert np.isclose(found.score, 0.1)
+    assert found.unmatched == 0
+
+
+def test_a_detection_on_one_side_only_is_unmatched() -> None:
+    extra = answer([(0, 0.9, 1), (50, 0.8, 2)])
+    assert np.isclose(difference(extra, answer([(0, 0.9, 1)])).unmatched, 0.8)
+    assert np.isclose(difference(answer([(0, 0.9, 1)]), extra).unmatched, 0.8)
+    assert np.isclose(difference(answer([]), extra).unmatched, 0.9)
+
+
+def test_another_category_is_no_match() -> None:
+    assert np.isclose(difference(answer([(0, 0.9, 1)]), answer([(0, 0.9, 2)])).unmatched, 0.9)

@@ -1,0 +1,130 @@
+"""The contract, for every model of the table from one parametrized test; and that each can learn."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from detector.contract import Targets
+from detector.errors import UserError
+from detector.models import MODELS, load_model
+from detector.models.normalization import PixelStatistics
+from detector.models.postprocess import Postprocess
+
+SIZE = (96, 128)
+STATISTICS = PixelStatistics((120, 110, 100), (60, 60, 60))
+
+
+def build(name: str, classes: int = 3, score_threshold: float = 0.001) -> nn.Module:
+    torch.manual_seed(0)
+    return MODELS[name].build(classes, STATISTICS, Postprocess(score_threshold, max_detections=20), "none")
+
+
+def pictures(count: int) -> tuple[torch.Tensor, Targets]:
+    """Noise with one bright square an image, whose class is its colour."""
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randint(90, 120, (count, 3, *SIZE), dtype=torch.uint8, generator=generator)
+    boxes, labels = torch.zeros(count, 2, 4), torch.zeros(count, 2, dtype=torch.int64)
+    for index in range(count):
+        left, top = 8 + 16 * (index % 3), 8 + 8 * (index % 4)
+        label = index % 3 + 1
+        images[index, label - 1, top : top + 40, left : left + 48] = 250
+        boxes[index, 0], labels[index, 0] = torch.tensor([left, top, left + 48.0, top + 40.0]), label
+    return images, Targets(boxes, labels, torch.zeros(count, 2, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_contract(name: str) -> None:
+    model = build(name)
+    images, targets = pictures(3)
+    in_training = model.train()(images, targets)
+    assert in_training.detections is None
+    assert all(loss.ndim == 0 and loss.isfinite() for loss in in_training.losses.values())
+    with torch.no_grad():
+        output = model.eval()(images, targets)
+        alone = model(images).detections
+    assert output.losses.keys() == in_training.losses.keys()
+    found = output.detections
+    assert found.boxes_xyxy.shape == (3, 20, 4)
+    assert found.boxes_xyxy.dtype == torch.float32
+    assert found.scores.shape == found.labels.shape == found.states.shape == (3, 20)
+    assert found.counts.shape == (3,)
+    assert ((found.labels > 0).sum(1) == found.counts).all()
+    assert (found.scores[:, :-1] >= found.scores[:, 1:]).all()
+    assert found.labels.max() <= 3
+    assert all(torch.equal(one, other) for one, other in zip(found, alone, strict=True))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_batches_without_objects(name: str) -> None:
+    model = build(name).train()
+    images, _ = pictures(2)
+    for objects in (0, 2):
+        none = Targets(torch.zeros(2, objects, 4), torch.zeros(2, objects).long(), torch.zeros(2, objects).long())
+        losses = model(images, none).losses
+        assert all(loss.isfinite() for loss in losses.values())
+        torch.stack(list(losses.values())).sum().backward()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_nothing_found_is_padding(name: str) -> None:
+    model = build(name, score_threshold=0.9999).eval()
+    with torch.no_grad():
+        found = model(pictures(2)[0]).detections
+    assert found.counts.tolist() == [0, 0]
+    assert not found.boxes_xyxy.any()
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "lr"), [("simple", 40, 2e-3), ("ssdlite", 40, 1e-3), ("faster_rcnn", 12, 5e-4)]
+)
+def test_learns_a_few_images(name: str, steps: int, lr: float) -> None:
+    assert name in MODELS
+    model = build(name).train()
+    images, targets = pictures(4)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
+    totals = []
+    for _ in range(steps):
+        total = torch.stack(list(model(images, targets).losses.values())).sum()
+        optimizer.zero_grad()
+        total.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 10)
+        optimizer.step()
+        totals.append(float(total.detach()))
+    assert sum(totals[-3:]) < 0.35 * sum(totals[:3])
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_weights_round_trip(name: str) -> None:
+    model = build(name).eval()
+    again = load_model(name, model.state_dict(), 3, Postprocess(0.001, max_detections=20))
+    images, _ = pictures(1)
+    with torch.no_grad():
+        assert torch.equal(model(images).detections.scores, again(images).detections.scores)
+
+
+def test_weights_of_another_model_or_class_count() -> None:
+    weights = build("simple").state_dict()
+    with pytest.raises(UserError, match="does not fit simple with 5 classes"):
+        load_model("simple", weights, 5, Postprocess())
+    with pytest.raises(UserError, match="does not fit ssdlite"):
+        load_model("ssdlite", weights, 3, Postprocess())
+    with pytest.raises(UserError, match="known are simple"):
+        load_model("simpel", weights, 3, Postprocess())
+
+
+def test_padding_colour_is_zero_after_normalization() -> None:
+    model = build("simple")
+    padding = torch.tensor(STATISTICS.mean, dtype=torch.uint8).view(1, 3, 1, 1)
+    assert not model.normalize(padding).any()  # type: ignore[operator,union-attr]
+
+
+@pytest.mark.parametrize("name", [name for name, kind in MODELS.items() if "imagenet" in kind.weights])
+def test_pretrained_weights_without_internet(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", refuse)
+    with pytest.raises(UserError, match=r"checkpoints: copy the file there.*train\.weights: none"):
+        MODELS[name].build(3, STATISTICS, Postprocess(), "imagenet")

@@ -1,0 +1,79 @@
+"""An epoch, and the loss that is not finite."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from torch import nn
+
+from detector.contract import Output, Targets
+from detector.data.dataset import Batch
+from detector.errors import UserError
+from detector.models.recipe import REFERENCE
+from detector.training.loop import Step, check_finite, train_one_epoch
+from detector.training.optimization import AveragedWeights, Schedule, make_optimizer
+
+
+class Toy(nn.Module):
+    """Its loss is the squared distance of one number from the images' mean."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.number = nn.Parameter(torch.zeros(1, 1))
+
+    def forward(self, images: torch.Tensor, targets: Targets | None = None) -> Output:
+        assert images.dtype == torch.uint8
+        assert targets is not None
+        return Output({"a": (self.number - images.float().mean()).pow(2).sum(), "b": self.number.sum() * 0}, None)
+
+
+def batch(value: int, row: int) -> Batch:
+    empty = Targets(torch.zeros(1, 0, 4), torch.zeros(1, 0).long(), torch.zeros(1, 0).long())
+    return Batch(torch.full((1, 3, 4, 4), value, dtype=torch.uint8), empty, [row], [1.0])
+
+
+def run(model: nn.Module, batches: list[Batch], lr: float = 0.1) -> list[Step]:
+    recipe = dataclasses.replace(REFERENCE, lr=lr, schedule="constant", warmup_iterations=0, clip_norm=1.0)
+    optimizer = make_optimizer(model, recipe)
+    steps: list[Step] = []
+    train_one_epoch(
+        model, batches, optimizer, Schedule(optimizer, recipe, 10), AveragedWeights(model, 0.9), recipe.clip_norm,
+        5, torch.device("cpu"), steps.append, lambda row: f"image_{row}.jpg",
+    )  # fmt: skip
+    return steps
+
+
+def test_steps_are_told_and_the_loss_falls() -> None:
+    steps = run(Toy(), [batch(3, 0)] * 8)
+    assert [step.iteration for step in steps] == list(range(5, 13))
+    assert steps[-1].losses["a"] < steps[0].losses["a"]
+    assert steps[0].losses["batch_loss"] == steps[0].losses["a"] + steps[0].losses["b"]
+    assert steps[0].lr == pytest.approx(0.1)
+
+
+def test_gradients_are_clipped() -> None:
+    model = Toy()
+    run(model, [batch(200, 0)])  # gradient -400, clipped to 1; Nesterov's first step is 1.9 x lr
+    assert model.number.item() == pytest.approx(0.19, abs=1e-4)
+
+
+def test_a_loss_that_is_not_finite_names_component_iteration_and_images() -> None:
+    class Broken(Toy):
+        def forward(self, images: torch.Tensor, targets: Targets | None = None) -> Output:
+            losses = super().forward(images, targets).losses
+            return Output({**losses, "box": losses["a"] * float("nan")}, None)
+
+    model = Broken()
+    with pytest.raises(UserError) as error:
+        run(model, [batch(3, 41)])
+    message = str(error.value)
+    assert "iteration 5: batch_loss, box" in message
+    assert "image_41.jpg" in message
+    assert "train.lr" in message
+    assert model.number.item() == 0  # nothing was learned from it
+
+
+def test_finite_losses_pass() -> None:
+    check_finite({"a": 1.0, "b": 0.0}, 0, [])

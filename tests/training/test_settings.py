@@ -1,0 +1,53 @@
+"""What `auto` resolves to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from detector.errors import UserError
+from detector.models import MODELS
+from detector.models.recipe import REFERENCE
+from detector.params import load_section, parse_yaml
+from detector.training.settings import TrainParams, resolve
+
+ROOT = Path(__file__).parents[2]
+
+
+def params(**changes: object) -> TrainParams:
+    section = parse_yaml((ROOT / "params.yaml").read_text())["train"]
+    return TrainParams.model_validate({**section, "size": "auto", **changes})
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_auto_is_the_models_recipe(name: str) -> None:
+    assert resolve(params(model=name), MODELS[name].recipe) == MODELS[name].recipe
+
+
+def test_learning_rate_of_the_recipe_follows_the_batch_size() -> None:
+    assert resolve(params(batch_size=4), REFERENCE).lr == pytest.approx(0.0025)
+    assert resolve(params(batch_size=4, lr=0.3), REFERENCE).lr == 0.3
+
+
+def test_two_numbers_for_the_size() -> None:
+    assert resolve(params(size=[256, 320]), REFERENCE).size == 320
+    with pytest.raises(UserError, match=r"`train.size` is \[250, 320\].*multiples of 32"):
+        resolve(params(size=[250, 320]), REFERENCE)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("lr", 0), ("lr", "nan"), ("lr", -1), ("size", 100), ("batch_size", 0), ("epochs", 0), ("optimizer", "lion")],
+)
+def test_values_that_make_no_sense(tmp_path: Path, key: str, value: object) -> None:
+    path = tmp_path / "params.yaml"
+    text = (ROOT / "params.yaml").read_text().splitlines()
+    in_train = text.index("train:")
+    text = [
+        f"  {key}: {value}" if number > in_train and line.startswith(f"  {key}:") else line
+        for number, line in enumerate(text)
+    ]
+    path.write_text("\n".join(text))
+    with pytest.raises(UserError, match=f"train.{key}"):
+        load_section(path, "train", TrainParams)
