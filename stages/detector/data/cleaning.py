@@ -46,6 +46,7 @@ class Finding(NamedTuple):
 def labels_of(images: Iterable[RawImage], params: PreprocessParams) -> Labels:
     """The classes and states: those that params name, in that order, otherwise all that occur, sorted.
 
+    A dataset without states has none, whatever params name.
     Raises UserError when a name that params list occurs nowhere.
     """
     found_classes: Counter[str] = Counter()
@@ -59,7 +60,7 @@ def labels_of(images: Iterable[RawImage], params: PreprocessParams) -> Labels:
 
 
 def _wanted(key: str, wanted: list[str] | None, found: Counter[str]) -> list[str]:
-    if wanted is None:
+    if wanted is None or (key == "states" and not found):
         return sorted(found)
     if len(set(wanted)) != len(wanted):
         raise UserError(f"params.yaml: `preprocess.{key}` names something twice: {wanted}")
@@ -100,52 +101,54 @@ def _clean_box(
     raw: RawBox, normalized: bool, width: int, height: int, labels: Labels, params: PreprocessParams
 ) -> tuple[CleanBox | None, list[str]]:
     if raw.label not in labels.classes:
-        return None, ["label not in classes, box dropped"]
+        return None, ["label not in classes, box left out"]
     if not all(math.isfinite(value) for value in raw.xyxy):
         return None, ["coordinate not finite, box dropped"]
     low, high = NORMALIZED_RANGE
     if normalized and not all(low <= value <= high for value in raw.xyxy):
         return None, ["normalized coordinate far outside 0..1, box dropped"]
     if raw.trust is not None and not raw.trust >= params.trust_threshold:
-        return None, ["trust below threshold, box dropped"]
+        return None, ["trust below threshold, box left out"]
     scale = (width, height) * 2 if normalized else (1, 1, 1, 1)
     left, top, right, bottom = (value * factor for value, factor in zip(raw.xyxy, scale, strict=True))
+    if not (left < right and top < bottom):
+        return None, ["box without area, dropped"]
     clipped = (
-        min(max(left, 0.0), float(width)),
-        min(max(top, 0.0), float(height)),
-        min(max(right, 0.0), float(width)),
-        min(max(bottom, 0.0), float(height)),
+        round(min(max(left, 0.0), float(width)), 3),
+        round(min(max(top, 0.0), float(height)), 3),
+        round(min(max(right, 0.0), float(width)), 3),
+        round(min(max(bottom, 0.0), float(height)), 3),
     )
+    size = round(min(clipped[2] - clipped[0], clipped[3] - clipped[1]), 3)
+    if size <= 0:
+        beside = left >= width or top >= height or right <= 0 or bottom <= 0
+        return None, ["box wholly outside the image, dropped" if beside else "box without area, dropped"]
+    if size < params.min_box_size:
+        return None, ["box smaller than min_box_size, left out"]
     reasons = []
     if max(abs(a - b) for a, b in zip(clipped, (left, top, right, bottom), strict=True)) > 0.5:
         reasons.append("box outside the image, clipped")
-    size = min(clipped[2] - clipped[0], clipped[3] - clipped[1])
-    if size <= 0:
-        return None, [*reasons[:0], "box without area, dropped"]
-    if size < params.min_box_size:
-        return None, ["box smaller than min_box_size, dropped"]
     state = raw.state
     if state is not None and state not in labels.states:
         state = None
         reasons.append("state unknown, box kept without a state")
-    xyxy = tuple(round(value, 3) for value in clipped)
-    return CleanBox(raw.label, xyxy, state, raw.trust, raw.iscrowd), reasons  # type: ignore[arg-type]
+    return CleanBox(raw.label, clipped, state, raw.trust, raw.iscrowd), reasons
 
 
 def _without_doubles(boxes: list[CleanBox], iou: float) -> tuple[tuple[CleanBox, ...], list[CleanBox]]:
     """Of same-class boxes that overlap by more than `iou`, the most trusted (then the first) stays."""
     if len(boxes) < 2:
         return tuple(boxes), []
-    overlap = pairwise_iou_xyxy(*[np.array([box.xyxy for box in boxes])] * 2)
+    boxes_xyxy = np.array([box.xyxy for box in boxes])
+    labels = np.array([box.label for box in boxes])
+    single = np.array([not box.iscrowd for box in boxes])
+    double = pairwise_iou_xyxy(boxes_xyxy, boxes_xyxy) > iou
+    double &= (labels[:, None] == labels) & single[:, None] & single
+    np.fill_diagonal(double, False)
     dropped: set[int] = set()
-    order = sorted(range(len(boxes)), key=lambda index: -(boxes[index].trust or 0.0))
-    for place, better in enumerate(order):
-        if better in dropped or boxes[better].iscrowd:
-            continue
-        for worse in order[place + 1 :]:
-            same = boxes[worse].label == boxes[better].label and not boxes[worse].iscrowd
-            if same and overlap[better, worse] > iou:
-                dropped.add(worse)
+    for index in sorted(double.any(1).nonzero()[0].tolist(), key=lambda index: -(boxes[index].trust or 0.0)):
+        if index not in dropped:
+            dropped.update(double[index].nonzero()[0].tolist())
     kept = tuple(box for index, box in enumerate(boxes) if index not in dropped)
     return kept, [boxes[index] for index in sorted(dropped)]
 

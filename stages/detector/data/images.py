@@ -12,11 +12,22 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from detector.boxes import scale_to_fit
 
 Pixels = NDArray[np.uint8]
+
+ORIENTATION_TAG = 0x0112
+_UPRIGHT_BY = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 class Letterboxed(NamedTuple):
@@ -46,15 +57,13 @@ def letterbox(image: Image.Image, size: tuple[int, int], fill: tuple[int, int, i
 
 def to_rgb(image: Image.Image) -> Image.Image:
     """Any Pillow mode as 8-bit RGB: 16-bit grey keeps its high byte, transparency is laid on white."""
-    if image.mode == "RGB":
-        return image
     if image.mode.startswith("I") or image.mode == "F":
         return _sixteen_bit_to_grey(image).convert("RGB")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, image).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _sixteen_bit_to_grey(image: Image.Image) -> Image.Image:
@@ -64,9 +73,23 @@ def _sixteen_bit_to_grey(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.clip(np.rint(values), 0, 255).astype(np.uint8))
 
 
+def orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1..8; 1 where there is none or none that makes sense."""
+    try:
+        value = image.getexif().get(ORIENTATION_TAG)
+    except Exception:  # Pillow raises nearly anything for broken EXIF, and the pixels may be fine
+        return 1
+    return int(value) if value in _UPRIGHT_BY else 1
+
+
 def upright(image: Image.Image) -> Image.Image:
-    """The image with its EXIF orientation applied to the pixels."""
-    return ImageOps.exif_transpose(image)
+    """The image with its EXIF orientation applied to the pixels.
+
+    Unlike `ImageOps.exif_transpose` it does not write the EXIF anew, which fails for some cameras' files.
+    """
+    image.load()  # turns a TIFF
+    turn = orientation(image)
+    return image if turn == 1 else image.transpose(_UPRIGHT_BY[turn])
 
 
 # What Pillow raises for a file that is not an image, or not a whole one.

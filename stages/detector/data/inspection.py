@@ -7,12 +7,12 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
-from detector.data.images import UNREADABLE, to_rgb, upright
+from detector.data.images import orientation, to_rgb, upright
 
 THUMBNAIL = 24  # side in pixels of the grey thumbnail that near-duplicates are found with
-ORIENTATION_TAG = 0x0112
+JPEG_FORMATS = ("JPEG", "MPO")  # MPO: a JPEG with a second picture behind it, as many phones write
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,30 +49,29 @@ def inspect(path: Path) -> ImageFacts:
     content = hashlib.sha256(data).hexdigest()
     try:
         return _facts(data, content)
-    except UNREADABLE as error:
+    except Exception as error:  # a broken file makes Pillow raise nearly anything
         return ImageFacts(content, error=_reason(data, error))
 
 
 def _facts(data: bytes, content: str) -> ImageFacts:
     with Image.open(io.BytesIO(data)) as image:
-        orientation = image.getexif().get(ORIENTATION_TAG, 1)
-        width, height = image.size if orientation in range(5) else image.size[::-1]
-        change = _change(image, orientation)
+        turn = orientation(image)
+        width, height = image.size if turn < 5 else image.size[::-1]
+        change = _change(image, turn)
         image.draft("RGB" if image.mode == "CMYK" else image.mode, (THUMBNAIL, THUMBNAIL))
-        image.load()
-        grey = to_rgb(upright(image) if orientation > 1 else image).convert("L")
+        grey = to_rgb(upright(image)).convert("L")
         thumbnail = grey.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX).tobytes()
     return ImageFacts(content, width, height, thumbnail, change)
 
 
-def _change(image: Image.Image, orientation: int) -> str:
-    if getattr(image, "n_frames", 1) > 1:
+def _change(image: Image.Image, turn: int) -> str:
+    if image.format not in JPEG_FORMATS and getattr(image, "n_frames", 1) > 1:
         return "several frames, the first is used"
-    if orientation > 1:
-        return f"EXIF orientation {orientation}"
-    if image.mode != "RGB" or image.has_transparency_data:
+    if turn > 1:
+        return f"EXIF orientation {turn}"
+    if image.mode != "RGB":
         return f"mode {image.mode}"
-    return ""
+    return "mode RGB with transparency" if image.has_transparency_data else ""
 
 
 def _reason(data: bytes, error: Exception) -> str:
@@ -80,7 +79,9 @@ def _reason(data: bytes, error: Exception) -> str:
         return "empty file"
     if isinstance(error, Image.DecompressionBombError):
         return "image too large"
-    return "truncated image" if "truncated" in str(error) else "not an image"
+    if isinstance(error, UnidentifiedImageError):
+        return "not an image"
+    return "truncated image" if "truncated" in str(error) else "damaged image"
 
 
 def write_changed(source: Path, target: Path) -> Path:
@@ -89,7 +90,7 @@ def write_changed(source: Path, target: Path) -> Path:
     A JPEG stays a JPEG (quality 95, full colour resolution); everything else becomes a PNG.
     """
     with Image.open(source) as image:
-        jpeg = image.format == "JPEG"
+        jpeg = image.format in JPEG_FORMATS
         pixels = to_rgb(upright(image))
     target = target.with_suffix(".jpg" if jpeg else ".png")
     target.parent.mkdir(parents=True, exist_ok=True)

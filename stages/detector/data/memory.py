@@ -1,24 +1,31 @@
-"""The memory of inspected images, so that preprocess opens only files that it has not seen.
+"""The memory of inspected and converted images, so that preprocess opens only files that it has not seen.
 
-A memory that is lost, stale or broken costs time, never correctness: a file counts as seen only while
-its size and modification time are the same. It lives outside the stage's outputs and outside git.
+A memory that is lost, stale or broken costs time, never correctness: a file counts as seen only while its
+size and its times of modification and of change are the same (the last one moves, unlike the other, when
+a tool edits a file and puts its date back), and only by the same version of Pillow. The memory lives
+outside the stage's outputs and outside git; several processes may use it.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
+import tempfile
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from pathlib import Path
 
-from tqdm.contrib.concurrent import thread_map
+import PIL
+from tqdm import tqdm
 
-from detector.data.inspection import ImageFacts, inspect
+from detector.data.inspection import ImageFacts, inspect, write_changed
 
-# Raised whenever inspection.py finds other facts in the same file: older memories are then ignored.
-VERSION = 1
+# The number is raised whenever inspection.py finds or writes something else for the same file.
+VERSION = f"2, Pillow {PIL.__version__}"
 
-FileKey = tuple[str, int, int]  # path, size in bytes, modification time in nanoseconds
+FileKey = tuple[str, int, int, int]  # path, size in bytes, times of modification and change in nanoseconds
 
 
 def file_key(path: Path) -> FileKey | None:
@@ -27,62 +34,89 @@ def file_key(path: Path) -> FileKey | None:
         status = path.stat()
     except OSError:
         return None
-    return str(path), status.st_size, status.st_mtime_ns
+    return str(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-class Memory:
-    """Facts by file key, in an SQLite file that several processes may use."""
-
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._path = path
-        try:
-            self._connect()
-        except sqlite3.DatabaseError:
-            path.unlink(missing_ok=True)
-            self._connect()
-
-    def _connect(self) -> None:
-        self._connection = sqlite3.connect(self._path, timeout=60)
-        self._connection.execute(
-            f"CREATE TABLE IF NOT EXISTS facts_{VERSION} (path TEXT PRIMARY KEY, size INTEGER, mtime INTEGER,"
-            " content TEXT, width INTEGER, height INTEGER, thumbnail BLOB, change TEXT, error TEXT)"
-        )
-
-    def recall(self) -> dict[FileKey, ImageFacts]:
-        """Everything remembered."""
-        rows = self._connection.execute(f"SELECT * FROM facts_{VERSION}")
-        return {row[:3]: ImageFacts(*row[3:]) for row in rows}
-
-    def remember(self, facts: Iterable[tuple[FileKey, ImageFacts]]) -> None:
-        """Add or replace."""
-        rows = [
-            (*key, fact.content, fact.width, fact.height, fact.thumbnail, fact.change, fact.error)
-            for key, fact in facts
-        ]
-        with self._connection:
-            self._connection.executemany(f"INSERT OR REPLACE INTO facts_{VERSION} VALUES (?,?,?,?,?,?,?,?,?)", rows)
-
-    def close(self) -> None:
-        """Release the file."""
-        self._connection.close()
-
-
-def inspect_all(paths: list[Path], memory_path: Path) -> tuple[list[ImageFacts], int]:
+def inspect_all(paths: list[Path], memory: Path) -> tuple[list[ImageFacts], int]:
     """The facts of every path, in order, and how many files had to be opened; all cores, with a bar.
 
-    Threads serve: Pillow decodes, and hashlib hashes, without holding the interpreter's lock.
+    memory: an SQLite file. Threads serve: Pillow decodes, and hashlib hashes, without holding the
+    interpreter's lock. What an interrupted run has found is remembered too.
     """
-    memory = Memory(memory_path)
-    known = memory.recall()
+    known = recall(memory)
     keys = [file_key(path) for path in paths]
-    unknown = [index for index, key in enumerate(keys) if key is None or key not in known]
-    inspected = thread_map(
-        lambda index: inspect(paths[index]), unknown, desc="inspect images", unit="image", disable=None,
-        max_workers=os.cpu_count(),
-    )  # fmt: skip
-    fresh = dict(zip(unknown, inspected, strict=True))
-    memory.remember((key, fresh[index]) for index in unknown if (key := keys[index]) is not None)
-    memory.close()
-    facts = [fresh[index] if index in fresh else known[key] for index, key in enumerate(keys)]  # type: ignore[index]
-    return facts, len(unknown)
+    facts = [None if key is None else known.get(key) for key in keys]
+    unknown = [index for index, fact in enumerate(facts) if fact is None]
+    fresh: dict[int, ImageFacts] = {}
+    try:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            found = pool.map(lambda index: inspect(paths[index]), unknown)
+            bar = tqdm(found, total=len(unknown), desc="inspect images", unit="image", disable=None)
+            fresh.update(zip(unknown, bar, strict=True))
+    finally:
+        remember(memory, ((key, fact) for index, fact in fresh.items() if (key := keys[index]) is not None))
+    return [fresh[index] if fact is None else fact for index, fact in enumerate(facts)], len(unknown)
+
+
+def recall(memory: Path) -> dict[FileKey, ImageFacts]:
+    """Everything remembered; nothing when the memory cannot be read."""
+    try:
+        with closing(_connect(memory)) as connection:
+            return {row[:4]: ImageFacts(*row[4:]) for row in connection.execute(f'SELECT * FROM "{VERSION}"')}
+    except (sqlite3.Error, OSError):
+        return {}
+
+
+def remember(memory: Path, facts: Iterable[tuple[FileKey, ImageFacts]]) -> None:
+    """Add or replace; a memory that cannot be written is begun anew, or else is none."""
+    rows = [
+        (*key, fact.content, fact.width, fact.height, fact.thumbnail, fact.change, fact.error) for key, fact in facts
+    ]
+    try:
+        _insert(memory, rows)
+    except (sqlite3.Error, OSError):
+        with suppress(sqlite3.Error, OSError):
+            memory.unlink(missing_ok=True)
+            _insert(memory, rows)
+
+
+def _insert(memory: Path, rows: list[tuple[object, ...]]) -> None:
+    with closing(_connect(memory)) as connection, connection:
+        connection.executemany(f'INSERT OR REPLACE INTO "{VERSION}" VALUES (?,?,?,?,?,?,?,?,?,?)', rows)
+
+
+def _connect(memory: Path) -> sqlite3.Connection:
+    memory.parent.mkdir(parents=True, exist_ok=True)
+    connection = sqlite3.connect(memory, timeout=60)
+    try:
+        connection.execute(
+            f'CREATE TABLE IF NOT EXISTS "{VERSION}" (path TEXT PRIMARY KEY, size INTEGER, mtime INTEGER,'
+            " ctime INTEGER, content TEXT, width INTEGER, height INTEGER, thumbnail BLOB, change TEXT, error TEXT)"
+        )
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def convert(source: Path, content: str, target: Path, memory: Path) -> Path:
+    """Write the converted image as `target` plus a suffix, which is returned with it.
+
+    content: the hash of the source's bytes, by which the folder `memory` keeps what was converted before.
+    """
+    kept = memory / VERSION / content
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for suffix in (".jpg", ".png"):
+        with suppress(OSError):
+            return Path(shutil.copyfile(kept.with_suffix(suffix), target.with_suffix(suffix)))
+    written = write_changed(source, target)
+    with suppress(OSError):
+        _copy_whole(written, kept.with_suffix(written.suffix))
+    return written
+
+
+def _copy_whole(source: Path, target: Path) -> None:
+    """Copy so that `target` is either whole or not there, whatever interrupts it."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        Path(shutil.copyfile(source, Path(folder) / "copy")).replace(target)

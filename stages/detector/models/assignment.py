@@ -50,13 +50,13 @@ def assign(
     inside = _inside(centres, targets.boxes_xyxy) & real[..., None]
     metric = score.pow(alpha) * iou.pow(beta) * inside
     best, index = metric.topk(min(topk, locations), dim=-1)
-    candidate = torch.zeros_like(metric).scatter_(-1, index, (best > 1e-9).to(metric.dtype)) > 0
+    candidate = torch.zeros_like(metric).scatter_(-1, index, (best > 0).to(metric.dtype)) > 0
     overlap = torch.where(candidate, iou, -torch.ones_like(iou))
     highest, box_index = overlap.max(dim=1)  # [B, L]
     owned = candidate & (torch.arange(metric.shape[1], device=iou.device)[None, :, None] == box_index[:, None, :])
     # The best location of each box gets that box's highest IoU as its target score.
     metric = metric * owned
-    scale = (iou * owned).amax(-1, keepdim=True) / metric.amax(-1, keepdim=True).clamp(min=1e-9)
+    scale = (iou * owned).amax(-1, keepdim=True) / metric.amax(-1, keepdim=True).clamp(min=torch.finfo(metric.dtype).tiny)
     quality = (metric * scale).amax(1) * (highest >= 0)  # [B, L]
     return Assignment(box_index, quality)
 

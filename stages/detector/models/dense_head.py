@@ -36,9 +36,12 @@ class DenseHead(nn.Module):
         self.box_logits = nn.Conv2d(channels, 4 * BINS, 1)
         # At the start every class has probability 1%, so that the many empty locations do not drown
         # the few objects (Lin et al. 2017, "Focal Loss for Dense Object Detection").
-        for layer, bias in ((self.class_logits, -math.log(99)), (self.box_logits, 1.0)):
-            assert layer.bias is not None
-            nn.init.constant_(layer.bias, bias)
+        # And every box reaches about two cells to each side: the assignment needs boxes that overlap.
+        assert self.class_logits.bias is not None
+        assert self.box_logits.bias is not None
+        nn.init.constant_(self.class_logits.bias, -math.log(99))
+        with torch.no_grad():
+            self.box_logits.bias.copy_(torch.linspace(0, -6, BINS).repeat(4))
 
     def forward(self, features: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Features [B, C, H, W] a level -> class logits [B, L, classes], box logits [B, L, 4 * BINS]."""

@@ -14,7 +14,7 @@ from detector.models.recipe import Recipe
 
 RECIPE = Recipe(
     size=320,
-    epochs=20,
+    epochs=30,
     batch_size=8,
     optimizer="adamw",
     lr=2e-3,
