@@ -13,7 +13,7 @@ from pathlib import Path
 
 from detector.data.coco_files import CocoConvertParams, coco_dataset
 from detector.data.manifest import SPLITS, read_labels, read_manifest
-from detector.errors import run_command
+from detector.errors import UserError, run_command
 from detector.params import load_section
 
 CLEAN = Path("data/clean")
@@ -28,6 +28,9 @@ def main() -> None:
     COCO.mkdir(parents=True, exist_ok=True)
     for split in SPLITS:
         paths = (LISTS / f"{split}.txt").read_text(encoding="utf-8").splitlines()
+        unknown = next((path for path in paths if path not in images), None)
+        if unknown is not None:
+            raise UserError(f"{LISTS / split}.txt: {unknown} is not in the manifest: run `dvc repro split` first")
         dataset = coco_dataset([images[path] for path in paths], labels, params)
         text = json.dumps(dataset, ensure_ascii=False, separators=(",", ":"))
         (COCO / f"{split}.json").write_text(text + "\n", encoding="utf-8")

@@ -13,7 +13,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from detector.environment import check_torch
+from detector.environment import check_torch, keep_freed_memory
 
 check_torch()  # before the imports below, where a mismatched pair fails obscurely
 
@@ -47,6 +47,7 @@ OVERLAYS = Path("plots/overlays")
 def main() -> None:
     params = load_section(Path("params.yaml"), "evaluate", EvaluateParams)
     make_deterministic(0, params.threads)
+    keep_freed_memory()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     weights, card = load_checkpoint(CHECKPOINT)
     model = load_model(card.model, weights, len(card.classes), postprocess_of(params)).to(device)

@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from detector.environment import check_torch
+from detector.environment import check_torch, keep_freed_memory
 
 check_torch()  # before the imports below, where a mismatched pair fails obscurely
 
@@ -49,6 +49,7 @@ def main() -> None:
     # What was evaluated is what is exported.
     evaluated = load_section(Path("params.yaml"), "evaluate", EvaluateParams)
     make_deterministic(0, evaluated.threads)
+    keep_freed_memory()
     weights, card = load_checkpoint(CHECKPOINT)
     model = load_model(card.model, weights, len(card.classes), postprocess_of(evaluated))
     print(f"export {card.model}, {card.size[0]}x{card.size[1]}, opset {OPSET}", flush=True)

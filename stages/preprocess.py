@@ -20,13 +20,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tqdm import tqdm
+from tqdm.contrib.concurrent import thread_map
 
 from detector.data.cleaning import Finding, PreprocessParams, clean_boxes, labels_of
 from detector.data.duplicates import duplicate_groups
 from detector.data.formats import READERS
-from detector.data.inspection import ImageFacts, write_changed
+from detector.data.inspection import ImageFacts
 from detector.data.manifest import CleanImage, Labels, write_labels, write_manifest
-from detector.data.memory import inspect_all
+from detector.data.memory import convert, inspect_all
 from detector.data.records import RawImage
 from detector.errors import UserError, run_command
 from detector.params import load_section
@@ -53,7 +54,7 @@ def main() -> None:
     labels = labels_of(images, params)
     cleaned = clean(images, facts, labels, params)
     findings += cleaned.findings
-    stop_on_findings(findings, cleaned.images, params)
+    stop_on_findings(findings, cleaned.images, labels, params)
     write_outputs(cleaned.images, labels, findings)
     metrics = summarize(len(images), cleaned.images, labels, findings, notes)
     METRICS.parent.mkdir(parents=True, exist_ok=True)
@@ -69,7 +70,7 @@ def read_dataset(params: PreprocessParams, notes: Counter[str]) -> tuple[list[Ra
         raise UserError(f"params.yaml: `preprocess.dataset` is {params.dataset!r}, which is not a folder")
     images: dict[str, RawImage] = {}
     findings = []
-    for image in READERS[params.format](dataset, notes):
+    for image in READERS[params.format](dataset.absolute(), notes):
         path = os.path.normpath(dataset / image.path)
         if images.setdefault(path, image) is not image:
             findings.append(Finding("image listed twice, dropped", image.where, image.path, "the first stays"))
@@ -90,14 +91,13 @@ def clean(images: list[RawImage], facts: list[ImageFacts], labels: Labels, param
     groups = duplicate_groups(
         [fact.content for _, fact in usable], [fact.thumbnail for _, fact in usable], params.near_duplicate
     )
-    shutil.rmtree(CLEAN, ignore_errors=True)
+    converted = convert_images(usable, params)
     cleaned: list[CleanImage] = []
     for index, (image, fact) in enumerate(tqdm(usable, desc="clean boxes", unit="image", disable=None)):
         source = repository_path(Path(params.dataset) / image.path)
-        path = source
+        path = converted.get(index, source)
         if fact.change:
             findings.append(Finding(f"{fact.change}, converted", image.where, image.path, ""))
-            path = changed_image(Path(source), fact).as_posix()
         boxes, wrong = clean_boxes(image, fact.width, fact.height, labels, params)
         findings += wrong
         cleaned.append(
@@ -123,19 +123,34 @@ def repository_path(path: Path) -> str:
     return absolute.relative_to(root).as_posix() if absolute.is_relative_to(root) else absolute.as_posix()
 
 
-def changed_image(source: Path, fact: ImageFacts) -> Path:
-    """The converted image in data/clean/images, from the memory when it was converted before."""
-    name = Path(fact.content[:16])
-    remembered = list((MEMORY / "images").glob(f"{name}.*[gG]"))
-    kept = remembered[0] if remembered else write_changed(source, MEMORY / "images" / name)
-    target = CLEAN / "images" / kept.name
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(kept, target)
-    return target
+def convert_images(usable: list[tuple[RawImage, ImageFacts]], params: PreprocessParams) -> dict[int, str]:
+    """Write those that have to be changed into data/clean/images; their new paths by their index.
+
+    A file is named after its content, and the second one of the same content gets a number.
+    """
+    shutil.rmtree(CLEAN, ignore_errors=True)
+    copies: Counter[str] = Counter()
+    names: dict[int, str] = {}
+    for index, (_, fact) in enumerate(usable):
+        if fact.change:
+            copies[fact.content] += 1
+            names[index] = fact.content[:16] + (f"_{copies[fact.content]}" if copies[fact.content] > 1 else "")
+
+    def write(index: int) -> str:
+        image, fact = usable[index]
+        source, target = Path(params.dataset) / image.path, CLEAN / "images" / names[index]
+        return convert(source, fact.content, target, MEMORY / "images").as_posix()
+
+    written = thread_map(
+        write, names, desc="convert images", unit="image", disable=None, max_workers=os.cpu_count(), leave=False
+    )
+    return dict(zip(names, written, strict=True))
 
 
-def stop_on_findings(findings: list[Finding], images: list[CleanImage], params: PreprocessParams) -> None:
-    """Refuse to go on without images or boxes, or with `on_error: stop` when anything was dropped."""
+def stop_on_findings(
+    findings: list[Finding], images: list[CleanImage], labels: Labels, params: PreprocessParams
+) -> None:
+    """Refuse to go on without boxes of every class, or with `on_error: stop` when anything was dropped."""
     dropped = [finding for finding in findings if "dropped" in finding.reason]
     if dropped and params.on_error == "stop":
         shown = "\n".join(f"  {item.where}: {item.image}: {item.reason}. {item.detail}" for item in dropped[:20])
@@ -143,10 +158,17 @@ def stop_on_findings(findings: list[Finding], images: list[CleanImage], params: 
         raise UserError(
             f"{len(dropped)} problems in {params.dataset} and `preprocess.on_error` is stop:\n{shown}{more}"
         )
-    if not any(image.boxes for image in images):
-        reasons = ", ".join(f"{count} x {reason}" for reason, count in count_reasons(findings).items())
+    usable = {box.label for image in images for box in image.boxes}
+    reasons = ", ".join(f"{count} x {reason}" for reason, count in count_reasons(findings).items())
+    if not usable:
         raise UserError(
             f"{params.dataset}: no box is left of {len(images)} readable images ({reasons or 'none had any'})"
+        )
+    lost = [name for name in labels.classes if name not in usable]
+    if lost:
+        raise UserError(
+            f"{params.dataset}: no usable box is left of {', '.join(lost)} ({reasons}); mend the boxes, or list "
+            "the other classes in `preprocess.classes`"
         )
 
 

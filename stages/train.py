@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from detector.environment import check_torch
+from detector.environment import check_torch, keep_freed_memory
 
 check_torch()  # before the imports below, where a mismatched pair fails obscurely
 
@@ -74,8 +74,9 @@ def main() -> None:
     started = time.monotonic()
     params = load_section(Path("params.yaml"), "train", TrainParams)
     kind = find_model(params)
-    recipe = resolve(params, kind.recipe)
+    recipe = resolve(params, kind.recipe, pretrained(params, kind))
     make_deterministic(params.seed, params.threads)
+    keep_freed_memory()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     coco = {split: present_objects(read_coco(COCO / f"{split}.json")) for split in ("train", "val")}
     annotations = pack(coco["train"])

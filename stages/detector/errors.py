@@ -11,8 +11,13 @@ class UserError(Exception):
 
 
 def run_command(main: Callable[[], None]) -> None:
-    """Run `main`; show a `UserError` as one message on stderr and exit with 1, without a traceback."""
+    """Run `main`; show a user's mistake as one message on stderr and exit with 1, without a traceback.
+
+    That is a `UserError`, or a file that an earlier stage should have made.
+    """
     try:
         main()
     except UserError as error:
         sys.exit(f"\nerror: {error}")
+    except FileNotFoundError as error:
+        sys.exit(f"\nerror: {error.filename} is missing; `dvc repro` runs the stages in their order")

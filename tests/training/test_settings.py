@@ -17,23 +17,29 @@ ROOT = Path(__file__).parents[2]
 
 def params(**changes: object) -> TrainParams:
     section = parse_yaml((ROOT / "params.yaml").read_text())["train"]
-    return TrainParams.model_validate({**section, "size": "auto", **changes})
+    return TrainParams.model_validate({**section, "size": "auto", "epochs": "auto", **changes})
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_auto_is_the_models_recipe(name: str) -> None:
-    assert resolve(params(model=name), MODELS[name].recipe) == MODELS[name].recipe
+    assert resolve(params(model=name), MODELS[name].recipe, True) == MODELS[name].recipe
 
 
 def test_learning_rate_of_the_recipe_follows_the_batch_size() -> None:
-    assert resolve(params(batch_size=4), REFERENCE).lr == pytest.approx(0.0025)
-    assert resolve(params(batch_size=4, lr=0.3), REFERENCE).lr == 0.3
+    assert resolve(params(batch_size=4), REFERENCE, True).lr == pytest.approx(0.0025)
+    assert resolve(params(batch_size=4, lr=0.3), REFERENCE, True).lr == 0.3
+
+
+def test_a_backbone_from_scratch_learns_like_the_rest() -> None:
+    assert resolve(params(), REFERENCE, True).backbone_lr_factor == 0.1
+    assert resolve(params(), REFERENCE, False).backbone_lr_factor == 1.0
+    assert resolve(params(backbone_lr_factor=0.3), REFERENCE, False).backbone_lr_factor == 0.3
 
 
 def test_two_numbers_for_the_size() -> None:
-    assert resolve(params(size=[256, 320]), REFERENCE).size == 320
+    assert resolve(params(size=[256, 320]), REFERENCE, True).size == 320
     with pytest.raises(UserError, match=r"`train.size` is \[250, 320\].*multiples of 32"):
-        resolve(params(size=[250, 320]), REFERENCE)
+        resolve(params(size=[250, 320]), REFERENCE, True)
 
 
 @pytest.mark.parametrize(

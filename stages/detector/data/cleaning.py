@@ -109,7 +109,7 @@ def _clean_box(
         return None, ["normalized coordinate far outside 0..1, box dropped"]
     if raw.trust is not None and not raw.trust >= params.trust_threshold:
         return None, ["trust below threshold, box left out"]
-    scale = (width, height) * 2 if normalized else (1, 1, 1, 1)
+    scale = (width, height) * 2 if normalized else (1.0,) * 4
     left, top, right, bottom = (value * factor for value, factor in zip(raw.xyxy, scale, strict=True))
     if not (left < right and top < bottom):
         return None, ["box without area, dropped"]
@@ -146,7 +146,7 @@ def _without_doubles(boxes: list[CleanBox], iou: float) -> tuple[tuple[CleanBox,
     double &= (labels[:, None] == labels) & single[:, None] & single
     np.fill_diagonal(double, False)
     dropped: set[int] = set()
-    for index in sorted(double.any(1).nonzero()[0].tolist(), key=lambda index: -(boxes[index].trust or 0.0)):
+    for index in sorted(set(double.nonzero()[0].tolist()), key=lambda index: (-(boxes[index].trust or 0.0), index)):
         if index not in dropped:
             dropped.update(double[index].nonzero()[0].tolist())
     kept = tuple(box for index, box in enumerate(boxes) if index not in dropped)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Hashable, Iterable
+
 
 class DisjointSets:
     """Union-find over 0..size-1; a set is named after its smallest member."""
@@ -20,3 +23,17 @@ class DisjointSets:
         """Make the sets of both one."""
         first, second = sorted((self.root(first), self.root(second)))
         self._parent[second] = first
+
+
+def linked_by_keys(keys_of_items: Iterable[Iterable[Hashable]]) -> list[list[int]]:
+    """Indices of the items that share a key, directly or through others, in the order of their first item."""
+    keys = list(keys_of_items)
+    sets = DisjointSets(len(keys))
+    first: dict[Hashable, int] = {}
+    for index, of_item in enumerate(keys):
+        for key in of_item:
+            sets.join(first.setdefault(key, index), index)
+    linked: dict[int, list[int]] = defaultdict(list)
+    for index in range(len(keys)):
+        linked[sets.root(index)].append(index)
+    return list(linked.values())

@@ -25,7 +25,8 @@ COARSE = 8  # side of the thumbnails that candidates are looked for with
 COARSE_REACH = 1
 COARSE_MARGIN = 0.2  # a pair must come this near to the threshold on the coarse thumbnails
 ROUNDING = 1e-3  # more than matrix products in float32 can be wrong by
-BLOCK = 512  # images, and pairs, compared at a time: what fits into a core's cache
+BLOCK = 2048  # images compared with as many others at a time, by one matrix product a shift
+PAIRS = 512  # candidates judged at a time
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
@@ -63,8 +64,6 @@ def near_duplicate_pairs(thumbnails: Sequence[bytes], similarity: float) -> Iter
     coarse = Shifted(np.rint(pixels.reshape(-1, COARSE, cell, COARSE, cell).mean((2, 4))), COARSE_REACH)
     group = np.arange(len(pixels))  # of each image, the first image that it is linked with
     for first, second in _candidates(coarse, group, similarity - COARSE_MARGIN - ROUNDING):
-        apart = group[first] != group[second]
-        first, second = first[apart], second[apart]
         near = coarse.best_correlation(first, second) >= similarity - COARSE_MARGIN
         first, second = first[near], second[near]
         same = fine.best_correlation(first, second) >= similarity
@@ -76,23 +75,26 @@ def near_duplicate_pairs(thumbnails: Sequence[bytes], similarity: float) -> Iter
 
 
 def _candidates(coarse: Shifted, group: Indices, least: float) -> Iterator[tuple[Indices, Indices]]:
-    """Pairs of indices, at most BLOCK at a time, that are not yet in one group and may correlate by `least`."""
+    """Pairs of indices, at most PAIRS at a time, that are not yet in one group and may correlate by `least`."""
     units = {shift: coarse.unit_vectors(shift) for shift in coarse.shifts}
     for top in range(0, len(group), BLOCK):
         rows = slice(top, top + BLOCK)
         for left in range(top, len(group), BLOCK):
             columns = slice(left, left + BLOCK)
-            apart = group[rows, None] != group[None, columns]
-            if not apart.any():
+            unlinked = group[rows, None] != group[None, columns]
+            if not unlinked.any():
                 continue
-            near = np.zeros_like(apart)
+            near = np.zeros_like(unlinked)
             for dy, dx in coarse.shifts:
                 near |= units[dy, dx][rows] @ units[-dy, -dx][columns].T >= least
-            near &= apart
+            near &= unlinked
             first, second = (np.triu(near, 1) if left == top else near).nonzero()
-            for start in range(0, len(first), BLOCK):
-                part = slice(start, start + BLOCK)
-                yield top + first[part], left + second[part]
+            for start in range(0, len(first), PAIRS):
+                part = slice(start, start + PAIRS)
+                one, other = top + first[part], left + second[part]
+                apart = group[one] != group[other]  # the pairs before may have linked these
+                if apart.any():
+                    yield one[apart], other[apart]
 
 
 class Shifted:

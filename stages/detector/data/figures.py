@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from detector.data.manifest import CleanImage, Labels
-from detector.plot_style import colour, save_figure
+from detector.plot_style import PALETTE, colour, save_figure
 
 NO_STATE = "no state"
 SHEET = (3, 4)  # rows and columns of the sheet of sample images
@@ -83,20 +84,32 @@ def draw_states(table: pd.DataFrame, labels: Labels, path: Path) -> None:
 def draw_sizes(table: pd.DataFrame, path: Path) -> None:
     """Width against height, size relative to the image, and aspect ratio, by class."""
     figure, (scatter, sizes, ratios) = plt.subplots(1, 3, figsize=(12, 3.8))
-    groups = [(label, rows) for label, rows in table.groupby("label", sort=True)]
+    groups = rows_by_class(table, len(PALETTE))
     for index, (label, rows) in enumerate(groups):
         shown = rows.iloc[:: max(1, len(rows) // 400)]
         scatter.scatter(shown.width, shown.height, s=6, alpha=0.5, color=colour(index), label=label)
     scatter.set(title="Box size", xlabel="width (pixels)", ylabel="height (pixels)", xlim=(0, None), ylim=(0, None))
-    if len(groups) <= 12:
+    if groups:
         scatter.legend(markerscale=2)
     _histogram(sizes, groups, "relative", np.linspace(0, 1, 26))
     sizes.set(title="Box size relative to the image", xlabel="√(box area / image area)", ylabel="boxes")
-    ratio = [(label, rows.assign(ratio=np.log2(rows.width / rows.height))) for label, rows in groups]
+    ratio = [(label, rows.assign(ratio=np.log2(rows.width / rows.height).clip(-3, 3))) for label, rows in groups]
     _histogram(ratios, ratio, "ratio", np.linspace(-3, 3, 25))
     ratios.set(title="Aspect ratio", xlabel="width / height", ylabel="boxes")
-    ratios.set_xticks(range(-3, 4), ["1:8", "1:4", "1:2", "1", "2", "4", "8"])
+    ratios.set_xticks(range(-3, 4), ["≤ 1:8", "1:4", "1:2", "1", "2", "4", "≥ 8"])
     save_figure(figure, path)
+
+
+def rows_by_class(table: pd.DataFrame, most: int) -> list[tuple[str, pd.DataFrame]]:
+    """The rows of each class, sorted by name; of more than `most` classes, the rarest are one group at the end."""
+    counts = Counter(table.label)
+    frequent = sorted(counts, key=lambda label: (-counts[label], label))
+    if len(counts) > most:
+        frequent = frequent[: most - 1]
+    groups = [(label, table[table.label == label]) for label in sorted(frequent)]
+    if len(counts) > most:
+        groups.append((f"{len(counts) - len(frequent)} others", table[~table.label.isin(frequent)]))
+    return groups
 
 
 def _histogram(axes: Axes, groups: list[tuple[str, pd.DataFrame]], column: str, bins: np.ndarray) -> None:

@@ -56,10 +56,12 @@ def inspect(path: Path) -> ImageFacts:
 def _facts(data: bytes, content: str) -> ImageFacts:
     with Image.open(io.BytesIO(data)) as image:
         turn = orientation(image)
-        width, height = image.size if turn < 5 else image.size[::-1]
         change = _change(image, turn)
-        image.draft("RGB" if image.mode == "CMYK" else image.mode, (THUMBNAIL, THUMBNAIL))
-        grey = to_rgb(upright(image)).convert("L")
+        full = image.size if turn < 5 else image.size[::-1]
+        drafted = image.draft("RGB" if image.mode == "CMYK" else image.mode, (THUMBNAIL, THUMBNAIL))
+        picture = upright(image)
+        width, height = full if drafted else picture.size  # Pillow gives a TIFF the upright size from the start
+        grey = to_rgb(picture).convert("L")
         thumbnail = grey.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX).tobytes()
     return ImageFacts(content, width, height, thumbnail, change)
 
@@ -81,7 +83,7 @@ def _reason(data: bytes, error: Exception) -> str:
         return "image too large"
     if isinstance(error, UnidentifiedImageError):
         return "not an image"
-    return "truncated image" if "truncated" in str(error) else "damaged image"
+    return "truncated image" if "truncated" in str(error).lower() else "damaged image"
 
 
 def write_changed(source: Path, target: Path) -> Path:
@@ -97,5 +99,5 @@ def write_changed(source: Path, target: Path) -> Path:
     if jpeg:
         pixels.save(target, "JPEG", quality=95, subsampling=0)
     else:
-        pixels.save(target, "PNG")
+        pixels.save(target, "PNG", icc_profile=None)  # which would be the one of CMYK or grey
     return target

@@ -12,7 +12,7 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
@@ -23,7 +23,7 @@ from tqdm import tqdm
 from detector.data.inspection import ImageFacts, inspect, write_changed
 
 # The number is raised whenever inspection.py finds or writes something else for the same file.
-VERSION = f"2, Pillow {PIL.__version__}"
+VERSION = f"2-pillow-{PIL.__version__}"
 
 FileKey = tuple[str, int, int, int]  # path, size in bytes, times of modification and change in nanoseconds
 
@@ -59,16 +59,18 @@ def inspect_all(paths: list[Path], memory: Path) -> tuple[list[ImageFacts], int]
 
 
 def recall(memory: Path) -> dict[FileKey, ImageFacts]:
-    """Everything remembered; nothing when the memory cannot be read."""
+    """Everything remembered; nothing when the memory cannot be read, which is then removed."""
     try:
         with closing(_connect(memory)) as connection:
             return {row[:4]: ImageFacts(*row[4:]) for row in connection.execute(f'SELECT * FROM "{VERSION}"')}
     except (sqlite3.Error, OSError):
+        with suppress(OSError):
+            memory.unlink(missing_ok=True)
         return {}
 
 
 def remember(memory: Path, facts: Iterable[tuple[FileKey, ImageFacts]]) -> None:
-    """Add or replace; a memory that cannot be written is begun anew, or else is none."""
+    """Add or replace; a memory that cannot be written is begun anew, or else there is none."""
     rows = [
         (*key, fact.content, fact.width, fact.height, fact.thumbnail, fact.change, fact.error) for key, fact in facts
     ]
@@ -80,7 +82,7 @@ def remember(memory: Path, facts: Iterable[tuple[FileKey, ImageFacts]]) -> None:
             _insert(memory, rows)
 
 
-def _insert(memory: Path, rows: list[tuple[object, ...]]) -> None:
+def _insert(memory: Path, rows: Sequence[tuple[object, ...]]) -> None:
     with closing(_connect(memory)) as connection, connection:
         connection.executemany(f'INSERT OR REPLACE INTO "{VERSION}" VALUES (?,?,?,?,?,?,?,?,?,?)', rows)
 

@@ -42,5 +42,5 @@ class RawImage:
     split: str | None = None
 
 
-# A reader takes the dataset folder and a counter in which it notes what it leaves out, by reason.
+# A reader takes the absolute path of the dataset folder and a counter in which it notes what it leaves out, by reason.
 Reader = Callable[[Path, "Counter[str]"], Iterator[RawImage]]

@@ -9,6 +9,8 @@ ones are dealt, and they fill what the splits lack. Delete the lock to deal ever
 Units. Near-duplicates and images of one sequence are one unit and go to the same split. A new image that
 joins a unit goes where the unit is. A new image that joins two old units in *different* splits would leak
 wherever it went, so it is left out, and the report names it.
+
+The result does not depend on the order in which the dataset lists its images.
 """
 
 from __future__ import annotations
@@ -20,13 +22,15 @@ from typing import Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
-from detector.data.disjoint_sets import DisjointSets
+from detector.data.disjoint_sets import linked_by_keys
 from detector.data.manifest import SPLITS, CleanImage
 from detector.errors import UserError
 from detector.params import Section
 
 IMPROVEMENT_SWEEPS = 5
+HEADER = "# strategy"
 Lock = dict[str, str]  # content of an image -> its split
+Features = Counter[object]  # how often an image, a unit or all have what is kept in proportion
 
 
 class Ratios(Section):
@@ -76,10 +80,9 @@ def deal(images: Sequence[CleanImage], lock: Lock, params: SplitParams) -> Dealt
         raise UserError(
             "params.yaml: `split.strategy` is sequence, but no image of the manifest belongs to one; use stratified"
         )
-    units = units_of(images)
     splits: list[str | None] = [lock.get(image.content) for image in images]
     fresh: list[list[int]] = []
-    for unit in units:
+    for unit in units_of(images):
         old = {splits[index] for index in unit} - {None}
         if len(old) == 1:
             (home,) = old
@@ -88,10 +91,8 @@ def deal(images: Sequence[CleanImage], lock: Lock, params: SplitParams) -> Dealt
         elif not old:
             fresh.append(unit)
     _deal_units(fresh, images, splits, params)
-    return Dealt(
-        splits,
-        sum(split is not None and image.content not in lock for image, split in zip(images, splits, strict=True)),
-    )
+    new = sum(bool(split) and image.content not in lock for image, split in zip(images, splits, strict=True))
+    return Dealt(splits, new)
 
 
 def _deal_given(images: Sequence[CleanImage]) -> Dealt:
@@ -104,17 +105,10 @@ def _deal_given(images: Sequence[CleanImage]) -> Dealt:
 
 def units_of(images: Sequence[CleanImage]) -> list[list[int]]:
     """Indices of the images that must stay together, in the order of their first image."""
-    sets = DisjointSets(len(images))
-    first: dict[tuple[str, str], int] = {}
-    for index, image in enumerate(images):
-        sets.join(first.setdefault(("group", image.group), index), index)
-        sets.join(first.setdefault(("content", image.content), index), index)
-        if image.sequence is not None:
-            sets.join(first.setdefault(("sequence", image.sequence), index), index)
-    units: dict[int, list[int]] = defaultdict(list)
-    for index in range(len(images)):
-        units[sets.root(index)].append(index)
-    return list(units.values())
+    return linked_by_keys(
+        [("group", image.group), ("content", image.content)] + [("sequence", image.sequence)] * bool(image.sequence)
+        for image in images
+    )
 
 
 def _deal_units(
@@ -126,20 +120,23 @@ def _deal_units(
     then those with the rarest label; ties by a hash of the content and the seed. Then a few improving sweeps.
     """
     counts = [_features(image, params.strategy) for image in images]
-    totals: Counter[object] = Counter()
+    totals: Features = Counter()
     for count in counts:
         totals.update(count)
-    missing = {
-        split: {feature: params.ratios.of(split) * total for feature, total in totals.items()} for split in SPLITS
-    }
+    taken: dict[str, Features] = {split: Counter() for split in SPLITS}
     for count, split in zip(counts, splits, strict=True):
         if split is not None:
-            _take(missing[split], count)
+            taken[split].update(count)
+    missing = {
+        split: {feature: params.ratios.of(split) * total - taken[split][feature] for feature, total in totals.items()}
+        for split in SPLITS
+    }
 
     def order(unit: list[int]) -> tuple[int, int, str]:
         rarest = min(totals[feature] for index in unit for feature in counts[index])
         return -len(unit), rarest, _hash(images[unit[0]].content, params.seed)
 
+    fresh = [sorted(unit, key=lambda index: (images[index].content, images[index].image)) for unit in fresh]
     ordered = sorted(fresh, key=order)
     together = [sum((counts[index] for index in unit), Counter()) for unit in ordered]
     homes = []
@@ -158,10 +155,7 @@ def _deal_units(
 
 
 def _improve(
-    homes: list[str],
-    units: list[Counter[object]],
-    missing: dict[str, dict[object, float]],
-    totals: Mapping[object, float],
+    homes: list[str], units: list[Features], missing: dict[str, dict[object, float]], totals: Features
 ) -> None:
     """Move single units while that lowers the sum of squared shares that the splits miss or have too many."""
     for _ in range(IMPROVEMENT_SWEEPS):
@@ -176,9 +170,9 @@ def _improve(
                 homes[number] = best
 
 
-def _features(image: CleanImage, strategy: str) -> Counter[object]:
+def _features(image: CleanImage, strategy: str) -> Features:
     """What is kept in proportion: the image itself and, when stratified, its classes and their states."""
-    features: Counter[object] = Counter({"image": 1})
+    features: Features = Counter({"image": 1})
     if strategy == "stratified":
         for box in image.boxes:
             features[box.label,] += 1
@@ -186,12 +180,12 @@ def _features(image: CleanImage, strategy: str) -> Counter[object]:
     return features
 
 
-def _need(missing: Mapping[object, float], unit: Counter[object], totals: Mapping[object, float]) -> float:
+def _need(missing: Mapping[object, float], unit: Features, totals: Features) -> float:
     """How much of what the unit has the split still lacks, each feature as a share of its total."""
     return sum((count / totals[feature]) * (missing[feature] / totals[feature]) for feature, count in unit.items())
 
 
-def _take(missing: dict[object, float], unit: Counter[object]) -> None:
+def _take(missing: dict[object, float], unit: Features) -> None:
     for feature, count in unit.items():
         missing[feature] -= count
 
@@ -240,18 +234,13 @@ def describe(images: Sequence[CleanImage], splits: Sequence[str | None], dealt: 
         for label, count in sorted(boxes.items())
     }
     wanted = {name: per_image[name] / max(1, used) for name in SPLITS}
+    deviations = [abs(share[name] - wanted[name]) * 100 for share in shares.values() for name in SPLITS]
     return {
         "images": {name: per_image[name] for name in SPLITS},
         "images_left_out": per_image["left_out"],
         "images_dealt_now": dealt,
         "units_in_several_splits": len(straddling(images, splits)),
-        "largest_deviation_in_points": round(
-            max(
-                (abs(share[name] - wanted[name]) * 100 for share in shares.values() for name in SPLITS),
-                default=0.0,
-            ),
-            2,
-        ),
+        "largest_deviation_in_points": round(max(deviations, default=0.0), 2),
         "class_shares": shares,
     }
 
@@ -268,20 +257,31 @@ def straddling(images: Sequence[CleanImage], splits: Sequence[str | None]) -> li
 def read_lock(text: str, params: SplitParams) -> Lock:
     """The assignments in a lock's text; none when it was made under other parameters.
 
-    Raises UserError naming the line that is not `<content> <split>`.
+    Raises UserError naming the line that is not `<content> <split>`, or contradicts another one.
     """
-    lines = [line for line in text.splitlines() if line.strip()]
-    if not lines or lines[0] != _header(params):
+    lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    if not lines:
         return {}
-    lock = {}
-    for number, line in enumerate(lines[1:], 2):
+    number, header = lines[0]
+    if not header.startswith(HEADER):
+        raise UserError(
+            f"split.lock:{number}: found {header!r}, expected what the images were dealt under, such as "
+            f"{_header(params)!r}; after a merge, keep the first line of one side"
+        )
+    if header != _header(params):
+        return {}
+    lock: Lock = {}
+    for number, line in lines[1:]:
         content, _, split = line.partition(" ")
         if split not in SPLITS:
             raise UserError(
                 f"split.lock:{number}: found {line!r}, expected an image's hash and one of {', '.join(SPLITS)}; "
                 "after a merge, keep the lines of both sides"
             )
-        lock[content] = split
+        if lock.setdefault(content, split) != split:
+            raise UserError(
+                f"split.lock:{number}: {content} is in {split} here and in {lock[content]} above; keep one line"
+            )
     return lock
 
 
@@ -292,7 +292,7 @@ def write_lock(lock: Lock, params: SplitParams) -> str:
 
 def _header(params: SplitParams) -> str:
     ratios = "/".join(f"{params.ratios.of(name):g}" for name in SPLITS)
-    return f"# strategy {params.strategy}, ratios {ratios}, seed {params.seed}"
+    return f"{HEADER} {params.strategy}, ratios {ratios}, seed {params.seed}"
 
 
 def updated_lock(lock: Lock, images: Iterable[CleanImage], splits: Iterable[str | None]) -> Lock:

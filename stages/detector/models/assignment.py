@@ -56,7 +56,8 @@ def assign(
     owned = candidate & (torch.arange(metric.shape[1], device=iou.device)[None, :, None] == box_index[:, None, :])
     # The best location of each box gets that box's highest IoU as its target score.
     metric = metric * owned
-    scale = (iou * owned).amax(-1, keepdim=True) / metric.amax(-1, keepdim=True).clamp(min=torch.finfo(metric.dtype).tiny)
+    best_metric = metric.amax(-1, keepdim=True).clamp(min=torch.finfo(metric.dtype).tiny)
+    scale = (iou * owned).amax(-1, keepdim=True) / best_metric
     quality = (metric * scale).amax(1) * (highest >= 0)  # [B, L]
     return Assignment(box_index, quality)
 

@@ -43,10 +43,11 @@ class TrainParams(Section):
     cache_gb: float = Field(ge=0)
 
 
-def resolve(params: TrainParams, recipe: Recipe) -> Recipe:
+def resolve(params: TrainParams, recipe: Recipe, pretrained: bool) -> Recipe:
     """The recipe with everything that params set themselves.
 
-    A learning rate from the recipe is scaled linearly with the batch size (Goyal et al. 2017); one that
+    The slower learning rate of a backbone is for pretrained ones; from scratch it learns like the rest. A
+    learning rate from the recipe is scaled linearly with the batch size (Goyal et al. 2017); one that
     params give is taken as it is. A size of two numbers keeps its longer side here.
     """
     given: dict[str, Any] = {
@@ -58,4 +59,5 @@ def resolve(params: TrainParams, recipe: Recipe) -> Recipe:
         given["size"] = max(params.size)
     if "batch_size" in given and "lr" not in given:
         given["lr"] = recipe.lr * given["batch_size"] / recipe.batch_size
-    return Recipe(**{**asdict(recipe), **given})
+    scratch = {} if pretrained else {"backbone_lr_factor": 1.0}
+    return Recipe(**{**asdict(recipe), **scratch, **given})

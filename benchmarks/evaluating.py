@@ -1,0 +1,95 @@
+"""COCO evaluation: hotcoco as the stages call it, beside pycocotools."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from benchmarks.table import Row, at_least, seconds
+from benchmarks.timing import compare
+from detector.evaluation.coco_metrics import Prediction, evaluate_boxes
+
+TARGET = 20.0
+SAME = 1e-9
+WIDTH, HEIGHT = 640, 480
+CLASSES = 5
+OBJECTS = 8  # on each image
+
+
+def generated(images: int, detections: int) -> tuple[dict[str, Any], list[Prediction]]:
+    """A seeded COCO dictionary, and `detections` on each image: shaken objects, a fifth of another class."""
+    rng = np.random.default_rng(0)
+    boxes_xywh = random_boxes_xywh(rng, images * OBJECTS)
+    labels = rng.integers(1, CLASSES + 1, images * OBJECTS)
+    annotations = [
+        {"id": row + 1, "image_id": row // OBJECTS + 1, "category_id": label, "bbox": box,
+         "area": box[2] * box[3], "iscrowd": 0}
+        for row, (box, label) in enumerate(zip(boxes_xywh.tolist(), labels.tolist(), strict=True))
+    ]  # fmt: skip
+    truth = {
+        "images": [{"id": k + 1, "width": WIDTH, "height": HEIGHT, "file_name": f"{k}.jpg"} for k in range(images)],
+        "annotations": annotations,
+        "categories": [{"id": k + 1, "name": str(k)} for k in range(CLASSES)],
+    }
+    rows = np.repeat(np.arange(images) * OBJECTS, detections) + rng.integers(0, OBJECTS, images * detections)
+    shaken = boxes_xywh[rows] + rng.normal(0, 8, (len(rows), 4))
+    shaken[:, 2:] = shaken[:, 2:].clip(2)
+    other = rng.random(len(rows)) < 0.2
+    guessed = np.where(other, rng.integers(1, CLASSES + 1, len(rows)), labels[rows])
+    columns = (rows // OBJECTS + 1, guessed, shaken, rng.random(len(rows)))
+    predictions: list[Prediction] = [
+        {"image_id": image, "category_id": label, "bbox": box, "score": score, "state": 0}
+        for image, label, box, score in zip(*(column.tolist() for column in columns), strict=True)
+    ]
+    return truth, predictions
+
+
+def random_boxes_xywh(rng: np.random.Generator, count: int) -> NDArray[np.float64]:
+    """[count, 4] within the image, from small to large."""
+    sides = np.exp(rng.uniform(np.log(8), np.log(240), (count, 2)))
+    corners = rng.uniform(0, 1, (count, 2)) * ((WIDTH, HEIGHT) - sides)
+    return np.concatenate([corners, sides], axis=1)
+
+
+def reference(truth: dict[str, Any], predictions: list[Prediction]) -> list[float]:
+    """pycocotools' 12 numbers of the same dictionaries."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO()
+        coco.dataset = {**truth, "annotations": list(map(dict, truth["annotations"]))}
+        coco.createIndex()
+        evaluation = COCOeval(coco, coco.loadRes(list(map(dict, predictions))), "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return [float(number) for number in evaluation.stats]
+
+
+def evaluation_row(images: int, detections: int, pairs: int) -> Row:
+    """From dictionaries to the 12 numbers, which must be the same."""
+    truth, predictions = generated(images, detections)
+    found: dict[str, list[float]] = {}
+
+    def here() -> None:
+        found["here"] = list(map(float, evaluate_boxes(truth, predictions).stats))
+
+    def beside() -> None:
+        found["beside"] = reference(truth, predictions)
+
+    here()  # warm up
+    times = compare(here, beside, pairs)
+    largest = max(abs(a - b) for a, b in zip(found["here"], found["beside"], strict=True))
+    measured, target, passed = at_least(times.ratio, TARGET)
+    return Row(
+        f"COCO evaluation, {images:,} images × {detections} detections",
+        seconds(times.here),
+        f"{seconds(times.beside)} pycocotools",
+        f"{measured}, 12 numbers {'equal' if largest <= SAME else f'differ by up to {largest:.1e}'}",
+        f"{target}, equal",
+        passed and largest <= SAME,
+    )

@@ -1,0 +1,41 @@
+"""What several test files share."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from repository import Repository, environment_for, new_repository
+
+# Torch's threads wait by spinning, which is many times slower where other programs use the cores too.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
+class Reproduced(NamedTuple):
+    """A repository after its first `dvc repro`, committed, and what that printed."""
+
+    repository: Repository
+    output: str
+
+
+@pytest.fixture(scope="session")
+def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reproduced]:
+    """One real run of the whole pipeline for all tests; take `pipeline` to change anything."""
+    folder = tmp_path_factory.mktemp("reproduced")
+    repository = new_repository(folder / "repository", environment_for(folder / "settings"))
+    output = repository.dvc("repro")
+    repository.commit()
+    yield Reproduced(repository, output)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def pipeline(reproduced: Reproduced, tmp_path: Path) -> Iterator[Repository]:
+    """A copy of the reproduced repository that a test may spoil."""
+    yield reproduced.repository.copy(tmp_path / "pipeline")
+    shutil.rmtree(tmp_path, ignore_errors=True)  # each has weights and an ONNX file, twice

@@ -1,0 +1,175 @@
+"""The stage as a user runs it: its files, a lock that grows, and one message for a mistake."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from detector.data.manifest import CleanBox, CleanImage, write_manifest
+
+SCRIPT = Path(__file__).parents[2] / "stages" / "split.py"
+PARAMS = {"strategy": "stratified", "ratios": {"train": 0.7, "val": 0.15, "test": 0.15}, "seed": 0}
+SPLITS = ("train", "val", "test")
+
+
+def image(number: int, label: str = "bolt", group: int | None = None, **changes: Any) -> CleanImage:
+    path = f"data/raw/räder/{number:03}.jpg"
+    of_group = path if group is None else f"data/raw/räder/{group:03}.jpg"
+    box = CleanBox(label, (0.0, 0.0, 8.0, 8.0), "intact")
+    fields = {"sequence": None, "split": None, **changes}
+    return CleanImage(path, path, f"{number:016x}", 8, 8, of_group, boxes=(box,), **fields)
+
+
+def run(folder: Path, images: list[CleanImage], **changes: Any) -> subprocess.CompletedProcess[str]:
+    (folder / "params.yaml").write_text(yaml.safe_dump({"split": {**PARAMS, **changes}}))
+    (folder / "data/clean").mkdir(parents=True, exist_ok=True)
+    write_manifest(folder / "data/clean/manifest.jsonl", images)
+    return start(folder)
+
+
+def start(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-W", "error", *options, str(SCRIPT)]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=60)
+
+
+def refusal(done: subprocess.CompletedProcess[str], folder: Path) -> str:
+    """The message of a run that a mistake stops: exit code 1, no traceback, and a lock left as it was."""
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("error:") == 1
+    assert not (folder / "data/split").exists()
+    return done.stderr
+
+
+def outputs(folder: Path) -> dict[str, bytes]:
+    files = [*sorted((folder / "data/split").iterdir()), folder / "metrics/split.json", folder / "split.lock"]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files if path.exists()}
+
+
+def lists(folder: Path) -> dict[str, list[str]]:
+    return {name: (folder / f"data/split/{name}.txt").read_text("utf-8").splitlines() for name in SPLITS}
+
+
+IMAGES = [image(number, "bolt" if number % 3 else "ring") for number in range(40)]
+ONE_EACH = [image(number, label=name, split=name) for number, name in enumerate(SPLITS)]
+
+
+def test_what_it_writes_and_says(tmp_path: Path) -> None:
+    done = run(tmp_path, IMAGES[::-1])
+    assert (done.returncode, done.stderr) == (0, "")
+    found = lists(tmp_path)
+    assert {name: len(paths) for name, paths in found.items()} == {"train": 28, "val": 6, "test": 6}
+    assert sorted(path for paths in found.values() for path in paths) == [each.image for each in IMAGES]
+    assert all(paths == sorted(paths) for paths in found.values())
+    metrics = json.loads((tmp_path / "metrics/split.json").read_text())
+    assert metrics["images"] == {"train": 28, "val": 6, "test": 6}
+    assert metrics["images_dealt_now"] == 40
+    assert sorted(metrics["class_shares"]) == ["bolt", "ring"]
+    lock = (tmp_path / "split.lock").read_text().splitlines()
+    assert lock[0] == "# strategy stratified, ratios 0.7/0.15/0.15, seed 0"
+    homes = {path: name for name, paths in found.items() for path in paths}
+    assert lock[1:] == [f"{each.content} {homes[each.image]}" for each in IMAGES]
+    deviation = metrics["largest_deviation_in_points"]
+    assert done.stdout.startswith(f"{metrics['images']} images; classes deviate by at most {deviation} points\n")
+
+
+def test_it_starts_without_torch_and_figures(tmp_path: Path) -> None:
+    run(tmp_path, IMAGES)
+    imported = start(tmp_path, "-X", "importtime").stderr
+    assert "detector.data.splitting" in imported
+    assert not any(name in imported for name in ("torch", "matplotlib", "pandas"))
+
+
+def test_the_order_of_the_manifest_and_the_folder_change_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    run(tmp_path / "a", IMAGES)
+    run(tmp_path / "b", IMAGES[::-1])
+    assert outputs(tmp_path / "a") == outputs(tmp_path / "b")
+
+
+def test_a_second_run_deals_nothing_and_writes_the_same(tmp_path: Path) -> None:
+    run(tmp_path, IMAGES)
+    first = outputs(tmp_path)
+    assert run(tmp_path, IMAGES).returncode == 0
+    again = outputs(tmp_path)
+    metrics = json.loads(again.pop("metrics/split.json"))
+    assert metrics["images_dealt_now"] == 0
+    assert metrics == {**json.loads(first.pop("metrics/split.json")), "images_dealt_now": 0}
+    assert again == first
+    assert run(tmp_path, IMAGES).returncode == 0
+    assert outputs(tmp_path).pop("metrics/split.json") == (json.dumps(metrics, indent=2) + "\n").encode()
+
+
+def test_added_images_move_nothing_and_one_between_two_splits_is_left_out(tmp_path: Path) -> None:
+    run(tmp_path, IMAGES)
+    before = lists(tmp_path)
+    first, second = (int(before[name][0][-7:-4]) for name in ("train", "test"))
+    joined = [image(number, group=first if number == second else None) for number in range(40)]
+    new = [image(100, group=first), *(image(number) for number in range(101, 121))]
+    done = run(tmp_path, [*joined, *new])
+    assert done.returncode == 0
+    after = lists(tmp_path)
+    for name in SPLITS:
+        assert set(before[name]) <= set(after[name])
+    assert sum(map(len, after.values())) == 60
+    assert f"  left out: {new[0].image}\n" in done.stdout
+    assert f"  leak: near-duplicates or one sequence in several splits: {before['train'][0]}" in done.stdout
+    metrics = json.loads((tmp_path / "metrics/split.json").read_text())
+    assert (metrics["images_left_out"], metrics["images_dealt_now"], metrics["units_in_several_splits"]) == (1, 20, 1)
+
+
+def test_a_lock_of_another_seed_is_replaced(tmp_path: Path) -> None:
+    run(tmp_path, IMAGES)
+    before = lists(tmp_path)
+    run(tmp_path, IMAGES, seed=1)
+    assert lists(tmp_path) != before
+    assert (tmp_path / "split.lock").read_text().startswith("# strategy stratified, ratios 0.7/0.15/0.15, seed 1\n")
+
+
+def test_given_takes_the_datasets_lists_and_leaves_the_lock_alone(tmp_path: Path) -> None:
+    homes = ["train", "val", "test", None]
+    done = run(tmp_path, [image(number, split=homes[number % 4]) for number in range(8)], strategy="given")
+    assert done.returncode == 0
+    assert [len(paths) for paths in lists(tmp_path).values()] == [2, 2, 2]
+    assert done.stdout.count("left out") == 2
+    assert not (tmp_path / "split.lock").exists()
+
+
+@pytest.mark.parametrize(
+    ("images", "changes", "words"),
+    [
+        (IMAGES, {"sede": 1}, ["unknown key `split.sede`; did you mean `seed`?"]),
+        (IMAGES, {"strategy": "fold"}, ["`split.strategy` is 'fold'", "'stratified', 'sequence', 'random' or 'given'"]),
+        (IMAGES, {"ratios": {"train": 0.5, "val": 0.1, "test": 0.1}}, ["`split.ratios` is", "sum to 0.7, expected 1"]),
+        (IMAGES, {"strategy": "given"}, ["the dataset brings no lists of its own; use stratified"]),
+        (IMAGES, {"strategy": "sequence"}, ["no image of the manifest belongs to one; use stratified"]),
+        (IMAGES[:2], {}, ["split `val` is empty: 2 images are too few"]),
+        (ONE_EACH, {"strategy": "given"}, ["train has no box of test, val: label more images"]),
+    ],
+)
+def test_mistakes(tmp_path: Path, images: list[CleanImage], changes: dict[str, Any], words: list[str]) -> None:
+    message = refusal(run(tmp_path, images, **changes), tmp_path)
+    for word in words:
+        assert word in message
+    assert not (tmp_path / "split.lock").exists()
+
+
+def test_a_bad_lock_is_named_and_kept(tmp_path: Path) -> None:
+    bad = "# strategy stratified, ratios 0.7/0.15/0.15, seed 0\n=======\n"
+    (tmp_path / "split.lock").write_text(bad)
+    assert "split.lock:2: found '======='" in refusal(run(tmp_path, IMAGES), tmp_path)
+    assert (tmp_path / "split.lock").read_text() == bad
+
+
+def test_no_manifest(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"split": PARAMS}))
+    message = refusal(start(tmp_path), tmp_path)
+    assert "data/clean/manifest.jsonl is missing" in message
+    assert "dvc repro" in message

@@ -1,0 +1,244 @@
+"""The daily DVC commands do what people expect of them, each in a real repository."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+from PIL import Image, ImageOps
+
+from repository import DATASET, STAGES, Repository, stages_run
+
+UP_TO_DATE = "Data and pipelines are up to date."
+
+
+def stale(repository: Repository) -> set[str]:
+    """The stages that `dvc repro` would begin with: those whose own dependencies changed."""
+    return set(json.loads(repository.dvc("status", "--json"))) - {f"{DATASET}.dvc"}
+
+
+def digests(repository: Repository, folder: str) -> dict[str, str]:
+    """MD5 of every file in a folder."""
+    files = sorted(path for path in (repository.root / folder).rglob("*") if path.is_file())
+    return {str(path.relative_to(repository.root)): hashlib.md5(path.read_bytes()).hexdigest() for path in files}
+
+
+def experiment(repository: Repository, name: str) -> dict[str, Any]:
+    """Parameters and metrics of one experiment in `dvc exp show`."""
+    (_, head) = json.loads(repository.dvc("exp", "show", "--json"))
+    (found,) = [rev for exp in head["experiments"] for rev in exp["revs"] if rev["name"] == name]
+    files = found["data"]["params"] | found["data"]["metrics"]
+    return {path: content["data"] for path, content in files.items()}
+
+
+def rows(repository: Repository) -> list[dict[str, Any]]:
+    """The lines of the dataset."""
+    return [json.loads(line) for line in repository.read(f"{DATASET}/dataset.jsonl").splitlines()]
+
+
+def images_of(repository: Repository, split: str) -> list[str]:
+    """The raw images that were dealt to a split."""
+    return [path for path in repository.read(f"data/split/{split}.txt").splitlines() if path.startswith(DATASET)]
+
+
+def add_image(repository: Repository) -> None:
+    """A new labelled image: an old one upside down."""
+    path = images_of(repository, "train")[0].removeprefix(f"{DATASET}/")
+    row = next(row for row in rows(repository) if row["image_path"] == path)
+    for box in row["bounding_box_annotations"]:
+        top, bottom = box["y_min_normalized"], box["y_max_normalized"]
+        box["y_min_normalized"], box["y_max_normalized"] = 1 - bottom, 1 - top
+    folder = repository.root / DATASET
+    with Image.open(folder / path) as image:
+        ImageOps.flip(image).save(folder / "images/new.png")
+    with (folder / "dataset.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps({**row, "image_path": "images/new.png"}) + "\n")
+
+
+def test_repro_runs_every_stage_once(reproduced, pipeline):
+    assert stages_run(reproduced.output) == list(STAGES)
+    again = pipeline.dvc("repro")
+    assert stages_run(again) == []
+    assert again.endswith(f"{UP_TO_DATE}\n")
+    assert pipeline.git("status", "--porcelain") == ""
+
+
+def test_a_fresh_clone_makes_the_same_bytes(pipeline, tmp_path):
+    clone = pipeline.clone(tmp_path / "clone")
+    clone.make_dataset()
+    assert stages_run(clone.dvc("repro")) == list(STAGES)
+    assert clone.git("diff") == ""
+    assert clone.git("status", "--porcelain") == ""
+
+
+def test_the_lock_that_split_extends_is_recorded_as_it_left_it(pipeline):
+    """split.lock is read and then extended by one stage; DVC must remember the extended file."""
+    stage = yaml.safe_load(pipeline.read("dvc.lock"))["stages"]["split"]
+    (recorded,) = [dependency["md5"] for dependency in stage["deps"] if dependency["path"] == "split.lock"]
+    assert recorded == hashlib.md5((pipeline.root / "split.lock").read_bytes()).hexdigest()
+    images = pipeline.read("data/clean/manifest.jsonl").splitlines()
+    assert len(pipeline.read("split.lock").splitlines()) == 1 + len({json.loads(line)["content"] for line in images})
+
+
+@pytest.fixture(scope="module")
+def edited(reproduced, tmp_path_factory) -> Iterator[Repository]:
+    """One copy for all edits that are looked at and taken back."""
+    folder = tmp_path_factory.mktemp("edited")
+    yield reproduced.repository.copy(folder / "repository")
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("preprocess.min_box_size", "4", {"preprocess"}),
+        ("split.seed", "1", {"split"}),
+        ("evaluate.nms_iou", "0.4", {"evaluate", "export"}),
+        ("export.box_tolerance", "0.4", {"export"}),
+    ],
+)
+def test_a_parameter_makes_only_its_stages_stale(edited, key, value, expected):
+    edited.set_params({key: value})
+    found = stale(edited)
+    edited.git("checkout", "--quiet", ".")
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("params.yaml", set()),
+        ("README.md", set()),
+        ("stages/detector/data/splitting.py", {"split"}),
+        ("stages/detector/training/loop.py", {"train"}),
+        ("stages/detector/models/simple.py", {"train", "evaluate", "export"}),
+        ("stages/evaluate.py", {"evaluate"}),
+    ],
+)
+def test_a_comment_makes_only_its_stages_stale(edited, path, expected):
+    with (edited.root / path).open("a", encoding="utf-8") as file:
+        file.write("# one more comment\n")
+    found = stale(edited)
+    edited.git("checkout", "--quiet", ".")
+    assert found == expected
+
+
+def test_a_changed_image_reruns_what_saw_it(pipeline):
+    target = pipeline.root / images_of(pipeline, "train")[0]
+    with Image.open(target) as image:
+        image.save(target, quality=50)
+    assert stages_run(pipeline.dvc("repro", "train")) == ["preprocess", "split", "coco-convert", "train"]
+    assert stale(pipeline) == {"evaluate", "export"}
+
+
+def test_an_experiment_changes_one_number(pipeline):
+    before = yaml.safe_load(pipeline.read("params.yaml"))
+    output = pipeline.dvc("exp", "run", "--name", "faster", "-S", "train.lr=0.005")
+    assert stages_run(output) == ["train", "evaluate", "export"]
+
+    shown = experiment(pipeline, "faster")
+    assert shown["params.yaml"]["train"]["lr"] == 0.005
+    assert shown["metrics/evaluate.json"]["AP"] == json.loads(pipeline.read("metrics/evaluate.json"))["AP"]
+    parameters = json.loads(pipeline.dvc("params", "diff", "--json"))
+    assert parameters == {"params.yaml": {"train.lr": {"old": before["train"]["lr"], "new": 0.005}}}
+    changed = json.loads(pipeline.dvc("metrics", "diff", "--json"))["metrics/train/metrics.json"]["val.loss"]
+    assert changed["diff"] == pytest.approx(changed["new"] - changed["old"])
+    assert changed["diff"] != 0
+
+    pipeline.git("checkout", "--quiet", ".")
+    pipeline.dvc("checkout")
+    assert yaml.safe_load(pipeline.read("params.yaml")) == before
+    assert stale(pipeline) == set()
+    pipeline.dvc("exp", "apply", "faster")
+    assert yaml.safe_load(pipeline.read("params.yaml")) == {**before, "train": {**before["train"], "lr": 0.005}}
+    assert stages_run(pipeline.dvc("repro")) == []
+
+
+def test_plots_are_compared_in_one_page(pipeline):
+    """Between two commits, as after an experiment; plots/data is an image each, the rest are curves."""
+    pipeline.replace("metrics/train/plots/metrics/val/loss.tsv", "1\t", "1\t9")
+    pipeline.dvc("commit", "--force", "train")
+    pipeline.commit()
+    plots = json.loads(pipeline.dvc("plots", "diff", "HEAD~1", "--json"))
+    assert plots.get("errors", []) == []
+    named = {name for plot in yaml.safe_load(pipeline.read("dvc.yaml"))["plots"] for name in plot}
+    images = {str(path.relative_to(pipeline.root)) for path in (pipeline.root / "plots").rglob("*.[pj][np]g")}
+    assert named | images <= set(plots["data"])
+    for name in named:
+        assert [plot["revisions"] for plot in plots["data"][name]] == [["workspace", "HEAD~1"]], name
+    pipeline.dvc("plots", "diff", "HEAD~1")
+    page = pipeline.read("dvc_plots/index.html")
+    assert all(name in page for name in ("Loss by epoch", "Validation AP by epoch", "overlay_01.jpg"))
+    assert pipeline.git("status", "--porcelain") == "", "git should ignore dvc_plots/"
+
+
+def test_an_experiment_elsewhere_has_the_data_and_brings_back_the_lock(pipeline):
+    """`--temp` sees the raw dataset, though it is not in git; what was dealt there is applied here."""
+    old = pipeline.read("split.lock")
+    add_image(pipeline)
+    command = ("exp", "run", "--temp", "--name", "more", "-S", "preprocess.min_box_size=4", "coco-convert")
+    assert stages_run(pipeline.dvc(*command)) == ["preprocess", "split", "coco-convert"]
+    assert pipeline.git("status", "--porcelain") == ""
+    assert pipeline.read("split.lock") == old
+
+    pipeline.dvc("exp", "apply", "more")
+    new = pipeline.read("split.lock")
+    assert set(old.splitlines()) < set(new.splitlines())
+    assert len(new.splitlines()) == len(old.splitlines()) + 1
+    assert any(f"{DATASET}/images/new.png" in images_of(pipeline, split) for split in ("train", "val", "test"))
+    assert stages_run(pipeline.dvc("repro", "coco-convert")) == []
+
+
+def test_an_added_image_moves_no_other(pipeline):
+    before = {split: images_of(pipeline, split) for split in ("train", "val", "test")}
+    add_image(pipeline)
+    assert stages_run(pipeline.dvc("repro", "coco-convert")) == ["preprocess", "split", "coco-convert"]
+    after = {split: images_of(pipeline, split) for split in before}
+    assert sum(map(len, after.values())) == sum(map(len, before.values())) + 1
+    assert all(set(before[split]) <= set(after[split]) for split in before)
+    assert stages_run(pipeline.dvc("repro", "coco-convert")) == []
+
+    # Back at the old lock it is dealt as before; at the extended one DVC remembers, and runs nothing.
+    lock, recorded = pipeline.read("split.lock"), pipeline.read("dvc.lock")
+    pipeline.git("checkout", "--quiet", ".")
+    assert stages_run(pipeline.dvc("repro", "coco-convert")) == ["split"]
+    assert (pipeline.read("split.lock"), pipeline.read("dvc.lock")) == (lock, recorded)
+    pipeline.git("checkout", "--quiet", ".")
+    (pipeline.root / "split.lock").write_text(lock, encoding="utf-8")
+    assert stages_run(pipeline.dvc("repro", "coco-convert")) == []
+    assert pipeline.read("dvc.lock") == recorded
+
+
+def test_a_queued_experiment_runs(pipeline):
+    pipeline.dvc("exp", "run", "--queue", "--name", "later", "-S", "coco_convert.absent_states=[]", "coco-convert")
+    pipeline.dvc("queue", "start")
+    deadline = time.monotonic() + 120
+    while "Success" not in (status := pipeline.dvc("queue", "status")):
+        assert "Failed" not in status, pipeline.dvc("queue", "logs", "later")
+        assert time.monotonic() < deadline, status
+        time.sleep(2)
+    assert experiment(pipeline, "later")["params.yaml"]["coco_convert"] == {"absent_states": []}
+    assert pipeline.git("status", "--porcelain") == ""
+    pipeline.dvc("exp", "apply", "later")
+    assert len(json.loads(pipeline.read("data/coco/train.json"))["annotations"]) > 0
+    pipeline.dvc("queue", "stop")
+
+
+def test_push_and_pull_bring_back_every_byte(pipeline, tmp_path):
+    folders = ("data", "models", "plots", "metrics")
+    before = [digests(pipeline, folder) for folder in folders]
+    pipeline.dvc("remote", "add", "--default", "folder", str(tmp_path / "remote"))
+    pipeline.commit()
+    pipeline.dvc("push")
+    clone = pipeline.clone(tmp_path / "clone")
+    assert not (clone.root / "models/model.onnx").exists()
+    clone.dvc("pull")
+    assert [digests(clone, folder) for folder in folders] == before
+    assert stages_run(clone.dvc("repro")) == []
+    assert clone.git("status", "--porcelain") == ""
