@@ -42,12 +42,14 @@ def main() -> None:
     for name in SPLITS:
         paths = sorted(image.image for image, split in zip(images, splits, strict=True) if split == name)
         (LISTS / f"{name}.txt").write_text("".join(f"{path}\n" for path in paths), encoding="utf-8")
-    metrics = describe(images, splits, new)
+    metrics = describe(images, splits)
     METRICS.parent.mkdir(parents=True, exist_ok=True)
     METRICS.write_text(json.dumps(metrics, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     if params.strategy != "given":
         LOCK.write_text(write_lock(updated_lock(lock, images, splits), params), encoding="utf-8")
-    print(f"{metrics['images']} images; classes deviate by at most {metrics['largest_deviation_in_points']} points")
+    print(
+        f"{metrics['images']} images, {new} dealt just now; classes deviate by at most {metrics['largest_deviation_in_points']} points"
+    )
     for unit in straddling(images, splits):
         print(f"  leak: near-duplicates or one sequence in several splits: {', '.join(unit)}")
     for image, split in zip(images, splits, strict=True):

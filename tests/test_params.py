@@ -16,6 +16,12 @@ from detector.errors import UserError
 from detector.params import Section, load_section, parse_yaml
 
 
+class Door(Section):
+    """A section within a section."""
+
+    width: float = 1.0
+
+
 class Oven(Section):
     """A section with every kind of value that the real ones have."""
 
@@ -23,6 +29,8 @@ class Oven(Section):
     minutes: int = Field(ge=0)
     mode: Literal["grill", "fan"] = "fan"
     trays: list[str] | None = None
+    levels: Literal["auto"] | tuple[float, float] = "auto"
+    door: Door = Door()
 
 
 def load(folder: Path, source: str) -> Oven:
@@ -50,6 +58,9 @@ def message(folder: Path, source: str) -> str:
         ("+1e0", 1.0),
         ("0.5", 0.5),
         (".inf", math.inf),
+        ("-.5", -0.5),
+        ("+.5", 0.5),
+        ("3.", 3.0),
     ],
 )
 def test_floats(source: str, value: float) -> None:
@@ -86,23 +97,39 @@ def test_a_section_is_read_and_frozen(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "nearest"), [("hat", "heat"), ("minute", "minutes"), ("modes", "mode"), ("tray", "trays")]
+    ("key", "nearest"),
+    [("hat", "heat"), ("minute", "minutes"), ("modes", "mode"), ("tray", "trays"), ("doors", "door")],
 )
 def test_an_unknown_key_gets_the_nearest_name(tmp_path: Path, key: str, nearest: str) -> None:
     found = message(tmp_path, f"oven: {{heat: 1, minutes: 5, {key}: 1}}")
     assert f"unknown key `oven.{key}`; did you mean `{nearest}`?" in found
 
 
+def test_an_unknown_key_in_a_mapping_gets_the_nearest_name_of_that_mapping(tmp_path: Path) -> None:
+    found = message(tmp_path, "oven: {heat: 1, minutes: 5, door: {with: 3}}")
+    assert "unknown key `oven.door.with`; did you mean `width`?" in found
+
+
+def test_a_list_may_be_a_tuple_and_a_whole_number_a_float(tmp_path: Path) -> None:
+    oven = load(tmp_path, "oven: {heat: 1, minutes: 5, levels: [1, 2.5]}")
+    assert oven.levels == (1.0, 2.5)
+    assert load(tmp_path, "oven: {heat: .inf, minutes: 5}").heat == math.inf
+
+
 @pytest.mark.parametrize(
     ("source", "words"),
     [
+        ("{heat: true, minutes: 5}", ["`oven.heat` is True", "number"]),
+        ("{heat: '1', minutes: 5}", ["`oven.heat` is '1'", "number"]),
+        ("{heat: 1, minutes: yes}", ["`oven.minutes` is True", "integer"]),
+        ("{heat: 1, minutes: 2020-01-01}", ["`oven.minutes` is '2020-01-01'", "integer"]),
         ("{heat: hot, minutes: 5}", ["`oven.heat` is 'hot'", "number"]),
         ("{heat: -1, minutes: 5}", ["`oven.heat` is -1", "greater than 0"]),
         ("{heat: 1, minutes: 5.5}", ["`oven.minutes` is 5.5", "integer"]),
         ("{heat: 1, minutes: 5, mode: steam}", ["`oven.mode` is 'steam'", "'grill' or 'fan'"]),
-        ("{heat: 1, minutes: 5, trays: a}", ["`oven.trays` is 'a'", "list"]),
+        ("{heat: 1, minutes: 5, trays: a}", ["`oven.trays` is 'a'", "array"]),
         ("{heat: 1, minutes: 5, trays: [a, 3]}", ["`oven.trays.1` is 3", "string"]),
-        ("{heat: 1}", ["`oven.minutes`", "Field required"]),
+        ("{heat: 1}", ["the key `oven.minutes` is missing"]),
         ("{heat: [], minutes: x, hat: 1}", ["`oven.heat`", "`oven.minutes`", "`oven.hat`"]),
     ],
 )
@@ -125,4 +152,10 @@ def test_not_yaml(tmp_path: Path, source: str) -> None:
 
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"params\.yaml is missing: run this in the repository's root"):
+        load_section(tmp_path / "params.yaml", "oven", Oven)
+
+
+def test_a_file_that_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_bytes(b"oven: \xff")
+    with pytest.raises(UserError, match="is not UTF-8 text"):
         load_section(tmp_path / "params.yaml", "oven", Oven)

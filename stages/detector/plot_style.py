@@ -20,6 +20,7 @@ plt.rcParams.update(
         "figure.dpi": 110,
         "figure.constrained_layout.use": True,
         "font.size": 9,
+        "text.parse_math": False,  # a name may hold dollar signs
         "axes.spines.top": False,
         "axes.spines.right": False,
         "axes.titleweight": "bold",

@@ -48,6 +48,7 @@ DATASETS: dict[str, tuple[Labels, list[int], list[str | None], list[float | None
     "a class and a state that do not occur": (Labels(["bolt", "ring", "nut"], [*STATES, "new"]), [4], [None], [None]),
     "thirty classes": (Labels(MANY, STATES), [40, 60], [*STATES], [0.9]),
     "many images": (Labels(["bolt"], STATES), [1] * 15, [*STATES], [None]),
+    "dollars": (Labels(["$5 and 10$", "$\\frac$"], ["a$", "$$"]), [3], ["a$", "$$"], [None]),
     "other alphabets": (Labels(["Größe µ"], ["ok & <new>"]), [3], ["ok & <new>"], [None]),
 }
 

@@ -35,10 +35,9 @@ def test_good_splits_pass() -> None:
 
 def test_description() -> None:
     images = [image(0, "a", "a"), image(1, "a"), image(2, "a", "b"), image(3, "b"), image(4)]
-    assert describe(images, ["train", "val", "test", "train", None], 4) == {
+    assert describe(images, ["train", "val", "test", "train", None]) == {
         "images": {"train": 2, "val": 1, "test": 1},
         "images_left_out": 1,
-        "images_dealt_now": 4,
         "units_in_several_splits": 0,
         "largest_deviation_in_points": 25.0,
         "class_shares": {
@@ -49,7 +48,7 @@ def test_description() -> None:
 
 
 def test_description_of_nothing() -> None:
-    assert describe([], [], 0)["class_shares"] == {}
+    assert describe([], [])["class_shares"] == {}
 
 
 contents = st.text("0123456789abcdef", min_size=16, max_size=16)

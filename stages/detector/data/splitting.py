@@ -4,7 +4,7 @@ Why a lock. A rule that looks only at an image's own hash never moves it, but it
 a rule that looks at all images balances, but an added image moves old ones. So the split is kept: every
 image that was ever dealt is written, by the hash of its bytes, into `split.lock`, which lives in git.
 Old images stay where the lock says, whatever the file is called or however it is labelled now; only new
-ones are dealt, and they fill what the splits lack. Delete the lock to deal everything anew.
+ones are dealt, and they fill what the splits lack. Empty the lock to deal everything anew.
 
 Units. Near-duplicates and images of one sequence are one unit and go to the same split. A new image that
 joins a unit goes where the unit is. A new image that joins two old units in *different* splits would leak
@@ -221,7 +221,7 @@ def check_splits(images: Sequence[CleanImage], splits: Sequence[str | None]) -> 
         )
 
 
-def describe(images: Sequence[CleanImage], splits: Sequence[str | None], dealt: int) -> dict[str, object]:
+def describe(images: Sequence[CleanImage], splits: Sequence[str | None]) -> dict[str, object]:
     """The numbers of metrics/split.json: counts, shares of each class, leaks and images left out."""
     boxes: dict[str, Counter[str]] = defaultdict(Counter)
     for image, split in zip(images, splits, strict=True):
@@ -238,7 +238,6 @@ def describe(images: Sequence[CleanImage], splits: Sequence[str | None], dealt: 
     return {
         "images": {name: per_image[name] for name in SPLITS},
         "images_left_out": per_image["left_out"],
-        "images_dealt_now": dealt,
         "units_in_several_splits": len(straddling(images, splits)),
         "largest_deviation_in_points": round(max(deviations, default=0.0), 2),
         "class_shares": shares,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 import numpy as np
 from hotcoco import COCO, COCOeval
@@ -29,7 +29,7 @@ def evaluate_boxes(truth: dict[str, Any], predictions: list[Prediction]) -> COCO
     """Match and accumulate `predictions` against the COCO dictionary `truth`."""
     with contextlib.redirect_stdout(io.StringIO()):
         ground_truth = COCO(truth)
-        evaluation = COCOeval(ground_truth, ground_truth.load_res(list(map(dict, predictions))), "bbox")
+        evaluation = COCOeval(ground_truth, ground_truth.load_res(cast("list[dict[str, Any]]", predictions)), "bbox")
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
