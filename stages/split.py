@@ -47,9 +47,8 @@ def main() -> None:
     METRICS.write_text(json.dumps(metrics, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     if params.strategy != "given":
         LOCK.write_text(write_lock(updated_lock(lock, images, splits), params), encoding="utf-8")
-    print(
-        f"{metrics['images']} images, {new} dealt just now; classes deviate by at most {metrics['largest_deviation_in_points']} points"
-    )
+    print(f"{metrics['images']} images, {new} dealt just now")
+    print(f"  classes deviate by at most {metrics['largest_deviation_in_points']} points")
     for unit in straddling(images, splits):
         print(f"  leak: near-duplicates or one sequence in several splits: {', '.join(unit)}")
     for image, split in zip(images, splits, strict=True):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,6 @@ import pytest
 from repository import Repository, environment_for, new_repository
 
 # Torch's threads wait by spinning, which is many times slower where other programs use the cores too.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 class Reproduced(NamedTuple):

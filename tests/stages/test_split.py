@@ -75,7 +75,9 @@ def test_what_it_writes_and_says(tmp_path: Path) -> None:
     homes = {path: name for name, paths in found.items() for path in paths}
     assert lock[1:] == [f"{each.content} {homes[each.image]}" for each in IMAGES]
     deviation = metrics["largest_deviation_in_points"]
-    assert done.stdout.startswith(f"{metrics['images']} images; classes deviate by at most {deviation} points\n")
+    assert done.stdout.startswith(
+        f"{metrics['images']} images, 40 dealt just now\n  classes deviate by at most {deviation} points\n"
+    )
 
 
 def test_it_starts_without_torch_and_figures(tmp_path: Path) -> None:
@@ -99,8 +101,6 @@ def test_a_second_run_deals_nothing_and_writes_the_same(tmp_path: Path) -> None:
     assert run(tmp_path, IMAGES).returncode == 0
     again = outputs(tmp_path)
     assert again == first
-    assert run(tmp_path, IMAGES).returncode == 0
-    assert outputs(tmp_path).pop("metrics/split.json") == (json.dumps(metrics, indent=2) + "\n").encode()
 
 
 def test_added_images_move_nothing_and_one_between_two_splits_is_left_out(tmp_path: Path) -> None:
