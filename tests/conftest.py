@@ -11,8 +11,6 @@ import pytest
 
 from repository import Repository, environment_for, new_repository
 
-# Torch's threads wait by spinning, which is many times slower where other programs use the cores too.
-
 
 class Reproduced(NamedTuple):
     """A repository after its first `dvc repro`, committed, and what that printed."""
