@@ -77,8 +77,6 @@ def test_what_it_writes_and_says(tmp_path: Path) -> None:
     deviation = metrics["largest_deviation_in_points"]
     first = f"{metrics['images']} images, 40 dealt just now\n"
     assert done.stdout.startswith(f"{first}  classes deviate by at most {deviation} points\n")
-        f"{metrics['images']} images, 40 dealt just now\n  classes deviate by at most {deviation} points\n"
-    )
 
 
 def test_it_starts_without_torch_and_figures(tmp_path: Path) -> None:
