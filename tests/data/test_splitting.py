@@ -85,7 +85,7 @@ def test_classes_are_within_two_points(count: int, classes: int, frames: int, se
             assert abs(shares[name] - RATIOS[name]) < 0.02, (label, boxes[label], shares)
     for name in SPLITS:
         assert abs(splits.count(name) / count - RATIOS[name]) < 0.02
-    assert describe(images, splits, new)["largest_deviation_in_points"] <= 2
+    assert describe(images, splits)["largest_deviation_in_points"] <= 2
 
 
 def test_states_are_balanced_too() -> None:
@@ -152,9 +152,9 @@ def test_given_without_lists_is_an_error() -> None:
 
 def test_given_lists_that_leak_are_reported() -> None:
     images = [image(0, "a", split="train"), image(1, "a", split="test", group="data/0.jpg"), image(2, split="val")]
-    splits, new = deal(images, {}, params(strategy="given"))
+    splits, _new = deal(images, {}, params(strategy="given"))
     assert straddling(images, splits) == [["data/0.jpg", "data/1.jpg"]]
-    assert describe(images, splits, new)["units_in_several_splits"] == 1
+    assert describe(images, splits)["units_in_several_splits"] == 1
 
 
 def test_old_images_stay_whatever_they_are_called_and_hold() -> None:
@@ -193,7 +193,7 @@ def test_a_new_image_that_joins_two_old_units_in_different_splits_is_left_out() 
     splits, new = deal(images, lock, params())
     assert splits[:3] == ["train", "test", None]
     assert new == 1
-    metrics = describe(images, splits, new)
+    metrics = describe(images, splits)
     assert metrics["images_left_out"] == 1
     assert updated_lock(lock, images, splits).keys() == {images[0].content, images[1].content, images[3].content}
     assert deal(images, updated_lock(lock, images, splits), params()).splits == splits
