@@ -26,7 +26,7 @@ install: $(INSTALLED)  ## make the virtual environment (VENV=folder to use anoth
 
 lock: $(INSTALLED)  ## compile requirements.in to requirements.txt
 	uv pip compile --upgrade --universal --python-version 3.10 --no-header --annotation-style line \
-	  --no-emit-index-url --quiet requirements.in -o requirements.txt
+	  --quiet requirements.in -o requirements.txt
 
 $(INSTALLED): requirements.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
