@@ -216,14 +216,14 @@ def test_an_added_image_moves_no_other(pipeline):
 
 
 def test_a_queued_experiment_runs(pipeline):
-    pipeline.dvc("exp", "run", "--queue", "--name", "later", "-S", "coco_convert.absent_states=[]", "coco-convert")
+    pipeline.dvc("exp", "run", "--queue", "--name", "later", "-S", "coco_convert.present_states=null", "coco-convert")
     pipeline.dvc("queue", "start")
     deadline = time.monotonic() + 120
     while "Success" not in (status := pipeline.dvc("queue", "status")):
         assert "Failed" not in status, pipeline.dvc("queue", "logs", "later")
         assert time.monotonic() < deadline, status
         time.sleep(2)
-    assert experiment(pipeline, "later")["params.yaml"]["coco_convert"] == {"absent_states": []}
+    assert experiment(pipeline, "later")["params.yaml"]["coco_convert"] == {"present_states": None}
     assert pipeline.git("status", "--porcelain") == ""
     pipeline.dvc("exp", "apply", "later")
     assert len(json.loads(pipeline.read("data/coco/train.json"))["annotations"]) > 0

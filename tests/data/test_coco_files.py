@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,11 @@ def image(name: str, *boxes: CleanBox, size: tuple[int, int] = (64, 48)) -> Clea
     return CleanImage(name, name, f"hash of {name}", *size, name, None, None, boxes)
 
 
-def convert(*images: CleanImage, labels: Labels = LABELS, absent: list[str] | None = None) -> dict[str, Any]:
-    return coco_dataset(images, labels, CocoConvertParams(absent_states=["absent"] if absent is None else absent))
+def convert(
+    *images: CleanImage, labels: Labels = LABELS, present: Sequence[str] | None = ("intact",)
+) -> dict[str, Any]:
+    states = None if present is None else list(present)
+    return coco_dataset(images, labels, CocoConvertParams(present_states=states))
 
 
 def test_no_images() -> None:
@@ -69,24 +73,28 @@ def test_a_dataset_without_states() -> None:
     assert found["annotations"][0]["state"] == 0
 
 
-@pytest.mark.parametrize("absent", [[], ["absent"], ["absent", "intact"]])
-def test_present_states(absent: list[str]) -> None:
-    states = convert(absent=absent)["states"]
-    assert {state["name"] for state in states if not state["present"]} == set(absent)
+@pytest.mark.parametrize("present", [[], ["intact"], ["absent", "intact"]])
+def test_present_states(present: list[str]) -> None:
+    states = convert(present=present)["states"]
+    assert {state["name"] for state in states if state["present"]} == set(present)
 
 
-def test_an_unknown_absent_state_is_an_error() -> None:
+def test_every_state_is_present_by_default() -> None:
+    assert all(state["present"] for state in convert(present=None)["states"])
+
+
+def test_an_unknown_present_state_is_an_error() -> None:
     with pytest.raises(UserError, match=r"names \['gone', 'lost'\]; the dataset has \['intact', 'absent'\]"):
-        convert(absent=["lost", "absent", "gone"])
+        convert(present=["lost", "absent", "gone"])
 
 
 def test_without_states_the_default_parameters_pass() -> None:
-    assert convert(labels=Labels(["ring"], []), absent=["absent"])["states"] == []
+    assert convert(labels=Labels(["ring"], []), present=["intact"])["states"] == []
 
 
-def test_absent_states_must_be_a_list() -> None:
-    with pytest.raises(ValidationError, match="absent_states"):
-        CocoConvertParams(absent_states="absent")
+def test_present_states_must_be_a_list() -> None:
+    with pytest.raises(ValidationError, match="present_states"):
+        CocoConvertParams(present_states="intact")
 
 
 pixels = st.floats(0, 4000).map(lambda value: round(value, 3))

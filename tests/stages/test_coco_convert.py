@@ -25,7 +25,7 @@ def image(number: int) -> CleanImage:
 
 def prepare(folder: Path, **params: Any) -> None:
     """What the stages before would have written: images 0 to 3; train has two, val and test one each."""
-    (folder / "params.yaml").write_text(yaml.safe_dump({"coco_convert": {"absent_states": ["absent"], **params}}))
+    (folder / "params.yaml").write_text(yaml.safe_dump({"coco_convert": {"present_states": ["intact"], **params}}))
     (folder / "data/clean").mkdir(parents=True)
     (folder / "data/split").mkdir()
     write_manifest(folder / "data/clean/manifest.jsonl", [image(number) for number in range(4)])
@@ -80,13 +80,13 @@ def test_it_starts_without_torch_and_figures(tmp_path: Path) -> None:
 
 
 def test_an_unknown_key(tmp_path: Path) -> None:
-    prepare(tmp_path, absent_sates=[])
-    assert "unknown key `coco_convert.absent_sates`; did you mean `absent_states`?" in refusal(tmp_path)
+    prepare(tmp_path, present_sates=[])
+    assert "unknown key `coco_convert.present_sates`; did you mean `present_states`?" in refusal(tmp_path)
 
 
 def test_a_state_that_the_dataset_does_not_have(tmp_path: Path) -> None:
-    prepare(tmp_path, absent_states=["gone"])
-    assert "`coco_convert.absent_states` names ['gone']; the dataset has ['intact', 'absent']" in refusal(tmp_path)
+    prepare(tmp_path, present_states=["gone"])
+    assert "`coco_convert.present_states` names ['gone']; the dataset has ['intact', 'absent']" in refusal(tmp_path)
     assert list((tmp_path / "data/coco").iterdir()) == []
 
 

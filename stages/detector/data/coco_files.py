@@ -13,7 +13,7 @@ from detector.params import Section
 class CocoConvertParams(Section):
     """`coco_convert:` of params.yaml, where every key is explained."""
 
-    absent_states: list[str]
+    present_states: list[str] | None
 
 
 def coco_dataset(images: Sequence[CleanImage], labels: Labels, params: CocoConvertParams) -> dict[str, Any]:
@@ -21,11 +21,12 @@ def coco_dataset(images: Sequence[CleanImage], labels: Labels, params: CocoConve
 
     `bbox` is [left, top, width, height] in pixels; `state` is the id of an entry of the top-level
     `states`, 0 when unknown; each entry says whether an object in that state is `present`.
-    Raises UserError when `absent_states` names a state that the dataset does not have.
+    Raises UserError when `present_states` names a state that the dataset does not have.
     """
-    unknown = sorted(set(params.absent_states) - set(labels.states))
+    present = set(labels.states if params.present_states is None else params.present_states)
+    unknown = sorted(present - set(labels.states))
     if unknown and labels.states:
-        raise UserError(f"params.yaml: `coco_convert.absent_states` names {unknown}; the dataset has {labels.states}")
+        raise UserError(f"params.yaml: `coco_convert.present_states` names {unknown}; the dataset has {labels.states}")
     class_ids = {name: number for number, name in enumerate(labels.classes, 1)}
     state_ids = {name: number for number, name in enumerate(labels.states, 1)}
     annotations: list[dict[str, Any]] = []
@@ -58,8 +59,5 @@ def coco_dataset(images: Sequence[CleanImage], labels: Labels, params: CocoConve
         ],
         "annotations": annotations,
         "categories": [{"id": number, "name": name} for name, number in class_ids.items()],
-        "states": [
-            {"id": number, "name": name, "present": name not in params.absent_states}
-            for name, number in state_ids.items()
-        ],
+        "states": [{"id": number, "name": name, "present": name in present} for name, number in state_ids.items()],
     }
