@@ -44,7 +44,7 @@ def generated(images: int, detections: int) -> tuple[dict[str, Any], list[Predic
     guessed = np.where(other, rng.integers(1, CLASSES + 1, len(rows)), labels[rows])
     columns = (rows // OBJECTS + 1, guessed, shaken, rng.random(len(rows)))
     predictions: list[Prediction] = [
-        {"image_id": image, "category_id": label, "bbox": box, "score": score, "state": 0}
+        {"image_id": image, "category_id": label, "bbox": box, "score": score, "state_score": 0.0, "state": 0}
         for image, label, box, score in zip(*(column.tolist() for column in columns), strict=True)
     ]
     return truth, predictions

@@ -29,10 +29,11 @@ def measure() -> None:
     from detector.models import MODELS
     from detector.models.normalization import PixelStatistics
     from detector.models.postprocess import Postprocess
+    from detector.models.state_head import States
     from detector.seeding import make_deterministic
 
     make_deterministic(0, 2)
-    model = MODELS["simple"].build(3, PixelStatistics((120,) * 3, (60,) * 3), Postprocess(), "none")
+    model = MODELS["simple"].build(3, States(), PixelStatistics((120,) * 3, (60,) * 3), Postprocess(), "none")
     model = model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     images = torch.randint(0, 256, (BATCH, 3, *SIZE), dtype=torch.uint8)

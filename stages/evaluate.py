@@ -30,8 +30,9 @@ from detector.errors import run_command
 from detector.evaluation.coco_metrics import Prediction, class_numbers, coco_numbers, evaluate_boxes, precisions
 from detector.evaluation.figures import draw_confusion, draw_overlay, draw_precision_recall
 from detector.evaluation.operating_point import OperatingPoint, at_threshold, best_f1, matches_of
-from detector.evaluation.predictions import predict
+from detector.evaluation.predictions import Predicted, predict
 from detector.evaluation.settings import EvaluateParams, postprocess_of
+from detector.evaluation.state_metrics import StateNumbers, confusion_of_states, state_numbers
 from detector.models import load_model
 from detector.params import load_section
 from detector.seeding import make_deterministic
@@ -50,35 +51,38 @@ def main() -> None:
     keep_freed_memory()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     weights, card = load_checkpoint(CHECKPOINT)
-    model = load_model(card.model, weights, len(card.classes), postprocess_of(params)).to(device)
-    truth = {split: present_objects(read_coco(COCO / f"{split}.json")) for split in ("val", "test")}
-    found = {split: predict_split(model, truth[split], card, params, device, split) for split in truth}
+    model = load_model(card.model, weights, len(card.classes), len(card.states), postprocess_of(params)).to(device)
+    coco = {split: read_coco(COCO / f"{split}.json") for split in ("val", "test")}
+    predicted = {split: predict_split(model, coco[split], card, params, device, split) for split in coco}
+    found = {split: predicted[split].predictions for split in coco}
+    truth = {split: present_objects(coco[split]) for split in coco}
     point = best_f1(matches_of(evaluate_boxes(truth["val"], found["val"])))
     evaluation = evaluate_boxes(truth["test"], found["test"])
-    write_metrics(evaluation, point, card)
+    matrix = confusion_of_states(pack(coco["test"]).states, predicted["test"].states, len(card.states))
+    write_metrics(evaluation, point, card, state_numbers(matrix, card.states))
     write_predictions(found)
     draw(evaluation, truth["test"], found["test"], point, card, params)
 
 
 def predict_split(
     model: nn.Module,
-    truth: dict[str, Any],
+    coco: dict[str, Any],
     card: Card,
     params: EvaluateParams,
     device: torch.device,
     split: str,
-) -> list[Prediction]:
-    """The detections of all images of a split."""
-    annotations = pack(truth)
+) -> Predicted:
+    """The detections of all images of a split and, with a state head, the states of its objects."""
+    annotations = pack(coco)
     fill = (card.mean[0], card.mean[1], card.mean[2])
     dataset = DetectionDataset(annotations, Path(), card.size, fill)
     loader = DataLoader(dataset, batch_size=params.batch_size, collate_fn=collate)
     bar = tqdm(loader, desc=f"evaluate {split}", unit="batch", disable=None)
-    return predict(model, bar, annotations, device, with_losses=False).predictions
+    return predict(model, bar, annotations, device, with_targets=bool(card.states))
 
 
-def write_metrics(evaluation: COCOeval, point: OperatingPoint, card: Card) -> None:
-    """The numbers of test: COCO's twelve, the operating point's, and AP by class."""
+def write_metrics(evaluation: COCOeval, point: OperatingPoint, card: Card, states: StateNumbers) -> None:
+    """The numbers of test: COCO's twelve, the operating point's, AP by class, and how well states are told."""
     matches = matches_of(evaluation)
     reached = at_threshold(matches, point.threshold)
     metrics: dict[str, Any] = dict(coco_numbers(evaluation))
@@ -94,10 +98,14 @@ def write_metrics(evaluation: COCOeval, point: OperatingPoint, card: Card) -> No
         metrics["classes"][name] = numbers | {
             "precision": of_class.precision, "recall": of_class.recall, "F1": of_class.f1
         }  # fmt: skip
+    if card.states:
+        metrics |= {"state_macro_F1": states.macro_f1, "states": states.of_state}
     METRICS.parent.mkdir(parents=True, exist_ok=True)
     METRICS.write_text(json.dumps(rounded(metrics), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     print(f"test: AP {metrics['AP']:.3f}, AP50 {metrics['AP50']:.3f}; at threshold {point.threshold:.3f} "
           f"precision {reached.precision:.3f}, recall {reached.recall:.3f}")  # fmt: skip
+    if states.macro_f1 is not None:
+        print(f"      macro F1 of the states, given the boxes: {states.macro_f1:.3f}")
 
 
 def rounded(value: Any) -> Any:
@@ -148,7 +156,7 @@ def draw(
         image = images[number * len(images) // count]
         objects = [annotation for annotation in truth["annotations"] if annotation["image_id"] == image["id"]]
         hits = [p for p in found if p["image_id"] == image["id"] and p["score"] >= point.threshold]
-        draw_overlay(image, objects, hits, card.classes, Path(), OVERLAYS / f"overlay_{number + 1:02}.jpg")
+        draw_overlay(image, objects, hits, card.classes, card.states, Path(), OVERLAYS / f"overlay_{number + 1:02}.jpg")
 
 
 def write_plot(rows: list[dict[str, Any]], path: Path) -> None:

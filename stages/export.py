@@ -28,7 +28,7 @@ from detector.data.dataset import read_coco
 from detector.data.images import load_letterboxed
 from detector.errors import UserError, run_command
 from detector.evaluation.settings import EvaluateParams, postprocess_of
-from detector.exporting.onnx_file import INPUT, OPSET, write_onnx
+from detector.exporting.onnx_file import INPUT, OPSET, OUTPUTS, write_onnx
 from detector.exporting.parity import Answer, Difference, ExportParams, difference
 from detector.models import load_model
 from detector.params import load_section
@@ -51,7 +51,7 @@ def main() -> None:
     make_deterministic(0, evaluated.threads)
     keep_freed_memory()
     weights, card = load_checkpoint(CHECKPOINT)
-    model = load_model(card.model, weights, len(card.classes), postprocess_of(evaluated))
+    model = load_model(card.model, weights, len(card.classes), len(card.states), postprocess_of(evaluated))
     print(f"export {card.model}, {card.size[0]}x{card.size[1]}, opset {OPSET}", flush=True)
     try:
         write_onnx(model, card, MODEL)
@@ -110,7 +110,7 @@ def answers_of_model(model: nn.Module, images: NDArray[np.uint8]) -> list[Answer
     """What the PyTorch model says to uint8 images [B, 3, H, W]."""
     with torch.no_grad():
         detections = model(torch.from_numpy(images)).detections
-    columns = (detections.boxes_xyxy, detections.scores, detections.labels)
+    columns = (detections.boxes_xyxy, detections.scores, detections.labels, detections.states, detections.state_scores)
     return [Answer(*row) for row in zip(*(column.numpy() for column in columns), strict=True)]
 
 
@@ -119,6 +119,8 @@ def answers_of_file(session: onnxruntime.InferenceSession, images: NDArray[np.ui
     outputs = session.run(None, {INPUT: images})
     if any(len(output) != len(images) for output in outputs):
         raise UserError(f"{path} answered {len(outputs[0])} images of a batch of {len(images)}")
+    if len(outputs) == len(OUTPUTS):  # no state head: what the model says then
+        outputs += [np.zeros_like(outputs[2]), np.zeros_like(outputs[1])]
     return [Answer(*row) for row in zip(*outputs, strict=True)]
 
 

@@ -13,6 +13,7 @@ import difflib
 import hashlib
 import json
 import time
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,6 +33,7 @@ from detector.data.dataset import (
     Annotations,
     DetectionDataset,
     EpochSampler,
+    Names,
     collate,
     fitting_size,
     names_of,
@@ -44,9 +46,10 @@ from detector.errors import UserError, run_command
 from detector.evaluation.coco_metrics import coco_numbers, evaluate_boxes
 from detector.evaluation.predictions import predict
 from detector.models import MODELS, Model
-from detector.models.normalization import IMAGENET, PixelStatistics
+from detector.models.normalization import PixelStatistics
 from detector.models.postprocess import Postprocess
 from detector.models.recipe import Recipe
+from detector.models.state_head import States, state_weights
 from detector.params import load_section
 from detector.seeding import make_deterministic
 from detector.training.history import History
@@ -78,20 +81,26 @@ def main() -> None:
     make_deterministic(params.seed, params.threads)
     keep_freed_memory()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    coco = {split: present_objects(read_coco(COCO / f"{split}.json")) for split in ("train", "val")}
+    coco = {split: read_coco(COCO / f"{split}.json") for split in ("train", "val")}
+    names = names_of(coco["train"])
+    states = states_of(coco["train"], names, recipe.state_weight)
+    val_truth = present_objects(coco["val"])
+    if not states.present:  # an object that is not there can only teach its state
+        coco = {split: present_objects(objects) for split, objects in coco.items()}
     annotations = pack(coco["train"])
     check_data(annotations, recipe)
-    statistics = IMAGENET if pretrained(params, kind) else PixelStatistics(*pixel_statistics(annotations, Path()))
+    statistics = (
+        kind.statistics if pretrained(params, kind) else PixelStatistics(*pixel_statistics(annotations, Path()))
+    )
     size = params.size if isinstance(params.size, tuple) else fitting_size(annotations, recipe.size)
-    names = names_of(coco["train"])
-    data = load_data(coco, params, recipe, size, statistics)
-    model = kind.build(len(names.classes), statistics, Postprocess(), weights_of(params, kind))
+    data = load_data(coco, val_truth, params, recipe, size, statistics)
+    model = kind.build(len(names.classes), states, statistics, Postprocess(), weights_of(params, kind))
     model = model.to(device).to(memory_format=torch.channels_last)
     describe(model, params, recipe, size, data)
     best = fit(model, data, recipe, device)
     card = Card(
-        params.model, names.classes, names.states, size, statistics.mean, statistics.deviation,
-        asdict(recipe), params.seed, data_hash(), best.validation,
+        params.model, names.classes, names.states if states.present else [], size,
+        statistics.mean, statistics.deviation, asdict(recipe), params.seed, data_hash(), best.validation,
     )  # fmt: skip
     save_checkpoint(CHECKPOINT, best.weights, card)
     TIMES.parent.mkdir(exist_ok=True)
@@ -125,6 +134,15 @@ def pretrained(params: TrainParams, kind: Model) -> bool:
     return weights_of(params, kind) != "none"
 
 
+def states_of(coco: dict[str, Any], names: Names, loss_weight: float) -> States:
+    """What the state head has to know; no head without states, or with `train.state_weight: 0`."""
+    if not names.states or loss_weight == 0:
+        return States()
+    counts = Counter(annotation["state"] for annotation in coco["annotations"])
+    weights = state_weights([counts[number] for number in range(1, len(names.states) + 1)])
+    return States(tuple(names.present), weights, loss_weight)
+
+
 def check_data(annotations: Annotations, recipe: Recipe) -> None:
     """Stop when there is nothing to learn from, or not even one batch."""
     if not len(annotations.labels):
@@ -137,6 +155,7 @@ def check_data(annotations: Annotations, recipe: Recipe) -> None:
 
 def load_data(
     coco: dict[str, Any],
+    val_truth: dict[str, Any],
     params: TrainParams,
     recipe: Recipe,
     size: tuple[int, int],
@@ -159,7 +178,7 @@ def load_data(
         DataLoader(train, batch_sampler=sampler, **options),
         sampler,
         DataLoader(val, batch_size=recipe.batch_size, **options),
-        coco["val"],
+        val_truth,
         val.annotations,
     )
 
@@ -218,7 +237,7 @@ def fit(model: nn.Module, data: Data, recipe: Recipe, device: torch.device) -> B
 
 def validate(model: nn.Module, data: Data, device: torch.device) -> dict[str, float]:
     """Loss, AP and AP50 of the averaged weights on val; an AP without ground truth counts as 0."""
-    predicted = predict(model, data.val, data.val_annotations, device, with_losses=True)
+    predicted = predict(model, data.val, data.val_annotations, device, with_targets=True)
     numbers = coco_numbers(evaluate_boxes(data.val_truth, predicted.predictions))
     return {
         "loss": sum(predicted.losses.values()),

@@ -32,6 +32,7 @@ class Detections(NamedTuple):
     scores: float32 [B, N], 0 to 1.
     labels: int64 [B, N], 1-based category ids.
     states: int64 [B, N], 1-based state ids; 0 where the model has no state head.
+    state_scores: float32 [B, N], 0 to 1, how sure it is of the state; 0 without a head.
     counts: int64 [B], how many of the N are detections.
     """
 
@@ -39,6 +40,7 @@ class Detections(NamedTuple):
     scores: Tensor
     labels: Tensor
     states: Tensor
+    state_scores: Tensor
     counts: Tensor
 
 
@@ -47,7 +49,10 @@ class Output(NamedTuple):
 
     losses: scalars by component, to be summed; empty when there are no targets.
     detections: in evaluation; None while training, where nobody looks at them.
+    target_states: float [B, M, S], in evaluation with targets: what the state head alone says of each
+    true box, as logits; None without a state head.
     """
 
     losses: dict[str, Tensor]
     detections: Detections | None
+    target_states: Tensor | None = None

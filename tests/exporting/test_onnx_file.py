@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from detector.checkpoint import Card
 from detector.exporting.onnx_file import Deployed, write_onnx
@@ -17,15 +20,17 @@ from detector.exporting.parity import Answer, difference
 from detector.models import MODELS
 from detector.models.normalization import PixelStatistics
 from detector.models.postprocess import Postprocess
+from detector.models.state_head import States
 
 SIZE = (64, 96)
 CARD = Card("simple", ["a", "ü"], [], SIZE, (1, 2, 3), (9, 9, 9), {}, 0, "hash", {})
 
 
-def trained_like(name: str) -> torch.nn.Module:
+def trained_like(name: str, states: States) -> torch.nn.Module:
     """A model whose scores are spread, as after training: ties would make the order a matter of chance."""
     torch.manual_seed(0)
-    model = MODELS[name].build(2, PixelStatistics((120,) * 3, (60,) * 3), Postprocess(0.001, max_detections=30), "none")
+    postprocess = Postprocess(0.001, max_detections=30)
+    model = MODELS[name].build(2, states, PixelStatistics((120,) * 3, (60,) * 3), postprocess, "none")
     with torch.no_grad():
         for module in model.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
@@ -34,28 +39,38 @@ def trained_like(name: str) -> torch.nn.Module:
     return model.eval()
 
 
+@pytest.mark.parametrize("states", [0, 2])
 @pytest.mark.parametrize("name", MODELS)
-def test_answers_like_the_model_for_any_batch(name: str, tmp_path: Path) -> None:
-    model = trained_like(name)
-    write_onnx(model, CARD, tmp_path / "model.onnx")
+def test_answers_like_the_model_for_any_batch(name: str, states: int, tmp_path: Path) -> None:
+    model = trained_like(name, States((True, False)[:states], (1.0, 1.0)[:states], 0.5))
+    card = replace(CARD, states=["whole", "gone"][:states])
+    write_onnx(model, card, tmp_path / "model.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
     images = np.random.default_rng(0).integers(0, 256, (7, 3, *SIZE), dtype=np.uint8)
     for batch in (1, 2, 3, 7):
         outputs = session.run(None, {"image": images[:batch]})
-        assert [output.shape for output in outputs] == [(batch, 30, 4), (batch, 30), (batch, 30)]
+        assert [output.shape for output in outputs] == [(batch, 30, 4), *[(batch, 30)] * (4 if states else 2)]
         with torch.no_grad():
-            expected = Deployed(model)(torch.from_numpy(images[:batch]))
+            expected = Deployed(model, bool(states))(torch.from_numpy(images[:batch]))
         for index in range(batch):
-            ours = Answer(*(part[index].numpy() for part in expected))
-            theirs = Answer(*(output[index] for output in outputs))
+            ours = answer_of([part.numpy() for part in expected], index)
+            theirs = answer_of(outputs, index)
             found = difference(ours, theirs)
             assert found.box < 0.5
             assert found.score < 1e-3
+            assert sorted(ours.states) == sorted(theirs.states)
             assert np.allclose(np.sort(ours.scores), np.sort(theirs.scores), atol=1e-3)
 
 
+def answer_of(outputs: list[NDArray[Any]], index: int) -> Answer:
+    """The answer for one image of a batch, with zeros where there is no state head."""
+    columns = [output[index] for output in outputs]
+    nothing = [np.zeros(len(columns[1]), np.int64), np.zeros(len(columns[1]), np.float32)]
+    return Answer(*(columns + nothing)[:5])
+
+
 def test_bytes_repeat_and_name_no_place_of_this_machine(tmp_path: Path) -> None:
-    model = trained_like("simple")
+    model = trained_like("simple", States())
     for name in ("one", "two"):
         write_onnx(model, CARD, tmp_path / f"{name}.onnx")
     content = (tmp_path / "one.onnx").read_bytes()
@@ -66,7 +81,7 @@ def test_bytes_repeat_and_name_no_place_of_this_machine(tmp_path: Path) -> None:
 
 
 def test_interface_and_metadata(tmp_path: Path) -> None:
-    write_onnx(trained_like("simple"), CARD, tmp_path / "model.onnx")
+    write_onnx(trained_like("simple", States()), CARD, tmp_path / "model.onnx")
     file = onnx.load(tmp_path / "model.onnx")
     facts = {entry.key: json.loads(entry.value) for entry in file.metadata_props}
     assert facts["classes"] == ["a", "ü"]

@@ -12,7 +12,7 @@ def answer(rows: list[tuple[float, float, int]], size: int = 5) -> Answer:
     boxes, scores, labels = np.zeros((size, 4), np.float32), np.zeros(size, np.float32), np.zeros(size, np.int64)
     for index, (left, score, label) in enumerate(rows):
         boxes[index], scores[index], labels[index] = (left, 0, left + 20, 20), score, label
-    return Answer(boxes, scores, labels)
+    return Answer(boxes, scores, labels, np.zeros_like(labels), np.zeros_like(scores))
 
 
 def test_equal_answers() -> None:

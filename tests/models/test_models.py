@@ -11,14 +11,18 @@ from detector.errors import UserError
 from detector.models import MODELS, load_model
 from detector.models.normalization import PixelStatistics
 from detector.models.postprocess import Postprocess
+from detector.models.state_head import States
 
 SIZE = (96, 128)
 STATISTICS = PixelStatistics((120, 110, 100), (60, 60, 60))
+NO_STATES = States()
+STATES = States(present=(True, False), weights=(1.0, 2.0), loss_weight=0.5)
 
 
-def build(name: str, classes: int = 3, score_threshold: float = 0.001) -> nn.Module:
+def build(name: str, classes: int = 3, score_threshold: float = 0.001, states: States = NO_STATES) -> nn.Module:
     torch.manual_seed(0)
-    return MODELS[name].build(classes, STATISTICS, Postprocess(score_threshold, max_detections=20), "none")
+    postprocess = Postprocess(score_threshold, max_detections=20)
+    return MODELS[name].build(classes, states, STATISTICS, postprocess, "none")
 
 
 def pictures(count: int) -> tuple[torch.Tensor, Targets]:
@@ -57,8 +61,45 @@ def test_contract(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_batches_without_objects(name: str) -> None:
-    model = build(name).train()
+def test_states(name: str) -> None:
+    model = build(name, states=STATES)
+    images, targets = pictures(3)
+    targets = targets._replace(states=torch.tensor([[1, 0], [2, 0], [0, 0]]))
+    losses = model.train()(images, targets).losses
+    assert losses["state"] > 0
+    torch.stack(list(losses.values())).sum().backward()
+    with torch.no_grad():
+        output = model.eval()(images, targets)
+        alone = model(images)
+    assert output.target_states.shape == (3, 2, 2)
+    assert output.target_states[:, 0].isfinite().all()
+    assert alone.target_states is None
+    found = output.detections
+    real = found.labels > 0
+    assert real.any()
+    assert ((found.states >= 1) == real).all()
+    assert ((found.state_scores >= 0.5) == real).all()  # the surer of two
+    assert all(torch.equal(one, other) for one, other in zip(found, alone.detections, strict=True))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_an_absent_object_teaches_no_edges(name: str) -> None:
+    images, targets = pictures(2)
+
+    def box_gradient(states: list[int]) -> float:
+        model = build(name, states=STATES).train()
+        torch.manual_seed(0)
+        losses = model(images, targets._replace(states=torch.tensor([[state, 0] for state in states]))).losses
+        return sum(float(loss.detach()) for part, loss in losses.items() if part in ("box", "edge", "proposal_box"))
+
+    assert box_gradient([1, 1]) == box_gradient([0, 0]) > 0
+    assert box_gradient([2, 2]) == 0
+
+
+@pytest.mark.parametrize("states", [NO_STATES, STATES])
+@pytest.mark.parametrize("name", MODELS)
+def test_batches_without_objects(name: str, states: States) -> None:
+    model = build(name, states=states).train()
     images, _ = pictures(2)
     for objects in (0, 2):
         none = Targets(torch.zeros(2, objects, 4), torch.zeros(2, objects).long(), torch.zeros(2, objects).long())
@@ -98,7 +139,7 @@ def test_learns_a_few_images(name: str, steps: int, lr: float) -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_weights_round_trip(name: str) -> None:
     model = build(name).eval()
-    again = load_model(name, model.state_dict(), 3, Postprocess(0.001, max_detections=20))
+    again = load_model(name, model.state_dict(), 3, 0, Postprocess(0.001, max_detections=20))
     images, _ = pictures(1)
     with torch.no_grad():
         assert torch.equal(model(images).detections.scores, again(images).detections.scores)
@@ -106,12 +147,12 @@ def test_weights_round_trip(name: str) -> None:
 
 def test_weights_of_another_model_or_class_count() -> None:
     weights = build("simple").state_dict()
-    with pytest.raises(UserError, match="does not fit simple with 5 classes"):
-        load_model("simple", weights, 5, Postprocess())
+    with pytest.raises(UserError, match="does not fit simple with 5 classes and 0 states"):
+        load_model("simple", weights, 5, 0, Postprocess())
     with pytest.raises(UserError, match="does not fit ssdlite"):
-        load_model("ssdlite", weights, 3, Postprocess())
+        load_model("ssdlite", weights, 3, 0, Postprocess())
     with pytest.raises(UserError, match="known are simple"):
-        load_model("simpel", weights, 3, Postprocess())
+        load_model("simpel", weights, 3, 0, Postprocess())
 
 
 def test_padding_colour_is_zero_after_normalization() -> None:
@@ -120,11 +161,11 @@ def test_padding_colour_is_zero_after_normalization() -> None:
     assert not model.normalize(padding).any()  # type: ignore[operator,union-attr]
 
 
-@pytest.mark.parametrize("name", [name for name, kind in MODELS.items() if "imagenet" in kind.weights])
+@pytest.mark.parametrize("name", ["ssdlite", "faster_rcnn"])
 def test_pretrained_weights_without_internet(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise OSError("no route to host")
 
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", refuse)
     with pytest.raises(UserError, match=r"checkpoints: copy the file there.*train\.weights: none"):
-        MODELS[name].build(3, STATISTICS, Postprocess(), "imagenet")
+        MODELS[name].build(3, NO_STATES, STATISTICS, Postprocess(), "imagenet")

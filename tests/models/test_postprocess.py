@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.ops import batched_nms, box_iou
 
-from detector.models.postprocess import Postprocess, area_xyxy, batched_nms_mask, pairwise_iou_xyxy, select
+from detector.models.postprocess import Candidates, Postprocess, area_xyxy, batched_nms_mask, pairwise_iou_xyxy, select
 
 
 def random_boxes(generator: torch.Generator, count: int, spread: float) -> torch.Tensor:
@@ -64,9 +64,12 @@ def test_nothing_above_the_threshold_is_all_zeros(classes: int) -> None:
 
 
 def test_fewer_candidates_than_detections_are_padded() -> None:
-    found = select(torch.ones(1, 2, 4), torch.tensor([[0.2, 0.7]]), torch.tensor([[1, 2]]), 5)
+    scores, labels = torch.tensor([[0.2, 0.7]]), torch.tensor([[1, 2]])
+    found = select(Candidates(torch.ones(1, 2, 4), scores, labels, labels + 1, scores / 2), 5)
     assert found.scores.tolist() == [[pytest.approx(0.7), pytest.approx(0.2), 0, 0, 0]]
     assert found.labels.tolist() == [[2, 1, 0, 0, 0]]
+    assert found.states.tolist() == [[3, 2, 0, 0, 0]]
+    assert found.state_scores.tolist() == [[pytest.approx(0.35), pytest.approx(0.1), 0, 0, 0]]
     assert found.counts.tolist() == [2]
 
 

@@ -16,13 +16,17 @@ NUMBERS = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large",
 
 
 class Prediction(TypedDict):
-    """One detection in COCO's results format; bbox is [left, top, width, height] in image pixels."""
+    """One detection in COCO's results format; bbox is [left, top, width, height] in image pixels.
+
+    state: id of its state, 0 without a state head; state_score: how sure the head is.
+    """
 
     image_id: int
     category_id: int
     bbox: list[float]
     score: float
     state: int
+    state_score: float
 
 
 def evaluate_boxes(truth: dict[str, Any], predictions: list[Prediction]) -> COCOeval:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,7 @@ def draw_overlay(
     truth: Sequence[dict[str, Any]],
     found: Sequence[Prediction],
     classes: list[str],
+    states: list[str],
     root: Path,
     path: Path,
 ) -> None:
@@ -86,9 +87,9 @@ def draw_overlay(
         axes.imshow(pixels, extent=(0, image["width"], image["height"], 0), interpolation="auto")
         axes.axis("off")
     for annotation in truth:
-        _draw_box(left, annotation["bbox"], classes[annotation["category_id"] - 1], TRUTH, "--")
+        _draw_box(left, annotation["bbox"], _name(annotation, classes, states), TRUTH, "--")
     for prediction in found:
-        name = f"{classes[prediction['category_id'] - 1]} {prediction['score']:.2f}"
+        name = f"{_name(prediction, classes, states)} {prediction['score']:.2f}"
         _draw_box(right, prediction["bbox"], name, FOUND, "-")
     left.set_title("truth", fontsize=9)
     right.set_title("found", fontsize=9)
@@ -98,6 +99,12 @@ def draw_overlay(
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=2)
     save_figure(figure, path)
+
+
+def _name(thing: Mapping[str, Any], classes: list[str], states: list[str]) -> str:
+    """Its class and, where a state head knows states, its state."""
+    state = f", {states[thing['state'] - 1]}" if states and thing["state"] else ""
+    return classes[thing["category_id"] - 1] + state
 
 
 def _draw_box(axes: Axes, bbox: Sequence[float], name: str, edge: str, style: str) -> None:

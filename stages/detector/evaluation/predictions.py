@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from detector.boxes import xyxy_to_xywh
@@ -17,27 +18,38 @@ from detector.evaluation.coco_metrics import Prediction
 
 
 class Predicted(NamedTuple):
-    """predictions: of all images; losses: mean of each component over the images, empty unless asked for."""
+    """predictions: of all images.
+
+    losses: mean of each component over the images. states: int64 [A], what the state head alone says of
+    each object of the annotations, 0 without a head. Both only with targets.
+    """
 
     predictions: list[Prediction]
     losses: dict[str, float]
+    states: NDArray[np.int64]
 
 
 @torch.no_grad()
 def predict(
-    model: nn.Module, batches: Iterable[Batch], annotations: Annotations, device: torch.device, with_losses: bool
+    model: nn.Module, batches: Iterable[Batch], annotations: Annotations, device: torch.device, with_targets: bool
 ) -> Predicted:
     """Run `model` in evaluation over all batches of the images in `annotations`."""
     model.eval()
     predictions: list[Prediction] = []
     sums: Counter[str] = Counter()
+    states = np.zeros(len(annotations.labels), np.int64)
     for batch in batches:
-        targets = batch.targets.to(device) if with_losses else None
+        targets = batch.targets.to(device) if with_targets else None
         output = model(batch.images.to(device, non_blocking=True), targets)
         sums.update({name: float(loss) * len(batch.rows) for name, loss in output.losses.items()})
+        if output.target_states is not None:
+            best = output.target_states.argmax(-1).cpu().numpy() + 1  # [B, M]
+            for row, found in zip(batch.rows, best, strict=True):
+                first, last = annotations.starts[row], annotations.starts[row + 1]
+                states[first:last] = found[: last - first]
         predictions += to_coco(output.detections, batch, annotations)
     images = max(1, len(annotations.paths))
-    return Predicted(predictions, {name: total / images for name, total in sums.items()})
+    return Predicted(predictions, {name: total / images for name, total in sums.items()}, states)
 
 
 def to_coco(detections: Detections, batch: Batch, annotations: Annotations) -> list[Prediction]:
@@ -46,8 +58,7 @@ def to_coco(detections: Detections, batch: Batch, annotations: Annotations) -> l
     Coordinates are rounded to 0.01 pixel and scores to 0.00001: the rounded numbers are what is
     evaluated and what is written.
     """
-    columns = (detections.boxes_xyxy, detections.scores, detections.labels, detections.states)
-    boxes, scores, labels, states = (column.cpu().numpy() for column in columns)
+    boxes, scores, labels, states, state_scores, _ = (column.cpu().numpy() for column in detections)
     predictions: list[Prediction] = []
     for place, (row, scale) in enumerate(zip(batch.rows, batch.scales, strict=True)):
         count = int(detections.counts[place])
@@ -60,12 +71,14 @@ def to_coco(detections: Detections, batch: Batch, annotations: Annotations) -> l
                 "bbox": [round(value, 2) for value in box],
                 "score": round(score, 5),
                 "state": state,
+                "state_score": round(state_score, 5),
             }
-            for label, box, score, state in zip(
+            for label, box, score, state, state_score in zip(
                 labels[place, :count].tolist(),
                 xyxy_to_xywh(boxes_xyxy).tolist(),
                 scores[place, :count].tolist(),
                 states[place, :count].tolist(),
+                state_scores[place, :count].tolist(),
                 strict=True,
             )
         ]

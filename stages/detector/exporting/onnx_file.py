@@ -18,19 +18,25 @@ from detector.checkpoint import Card
 OPSET = 20
 INPUT = "image"
 OUTPUTS = ("location", "score", "category")
+STATE_OUTPUTS = ("state", "state_score")  # where the model has a state head
 
 
 class Deployed(nn.Module):
     """The detector with the inputs and outputs of the ONNX file."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, with_states: bool) -> None:
         super().__init__()
         self.model = model
+        self.with_states = with_states
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """uint8 [B, 3, H, W] -> location [B, N, 4] (x1, y1, x2, y2 in input pixels), score, category [B, N]."""
-        detections = self.model(image).detections
-        return detections.boxes_xyxy, detections.scores, detections.labels
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """uint8 [B, 3, H, W] -> location [B, N, 4] (x1, y1, x2, y2 in input pixels), score, category [B, N].
+
+        With states also state and state_score [B, N].
+        """
+        found = self.model(image).detections
+        states = (found.states, found.state_scores) if self.with_states else ()
+        return found.boxes_xyxy, found.scores, found.labels, *states
 
 
 def write_onnx(model: nn.Module, card: Card, path: Path) -> None:
@@ -43,12 +49,12 @@ def write_onnx(model: nn.Module, card: Card, path: Path) -> None:
         warnings.simplefilter("ignore")  # the exporter warns of its own internals
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         program = torch.onnx.export(
-            Deployed(model).eval(),
+            Deployed(model, bool(card.states)).eval(),
             (example,),
             dynamo=True,
             opset_version=OPSET,
             input_names=[INPUT],
-            output_names=list(OUTPUTS),
+            output_names=[*OUTPUTS, *(STATE_OUTPUTS if card.states else ())],
             dynamic_shapes={INPUT: {0: torch.export.Dim("batch", min=1)}},
             verbose=False,
         )
@@ -83,6 +89,7 @@ def describe(file: onnx.ModelProto, card: Card) -> None:
     facts = {
         "model": card.model,
         "classes": card.classes,
+        "states": card.states,
         "size": card.size,
         "fill": card.mean,
         "data": card.data,

@@ -21,17 +21,23 @@ class ExportParams(Section):
 
 
 class Answer(NamedTuple):
-    """Detections of one image: boxes_xyxy float [N, 4], scores float [N], labels int [N]; zeros pad."""
+    """Detections of one image: boxes_xyxy float [N, 4], scores float [N], labels int [N]; zeros pad.
+
+    states int [N], state_scores float [N]: zeros without a state head.
+    """
 
     boxes_xyxy: NDArray[np.float32]
     scores: NDArray[np.float32]
     labels: NDArray[np.int64]
+    states: NDArray[np.int64]
+    state_scores: NDArray[np.float32]
 
 
 class Difference(NamedTuple):
     """The largest differences between two answers.
 
-    box: pixels; score: 0..1; unmatched: the highest score of a detection that only one of them has.
+    box: pixels; score: 0..1, of the class or the state; unmatched: the highest score of a detection that
+    only one of them has.
     """
 
     box: float
@@ -53,10 +59,13 @@ def difference(first: Answer, second: Answer) -> Difference:
         *second.scores[np.setdiff1d(np.arange(len(second.scores)), partner[matched])],
     ]
     boxes = np.abs(first.boxes_xyxy[matched] - second.boxes_xyxy[partner[matched]])
-    scores = np.abs(first.scores[matched] - second.scores[partner[matched]])
+    scores = np.maximum(
+        np.abs(first.scores[matched] - second.scores[partner[matched]]),
+        np.abs(first.state_scores[matched] - second.state_scores[partner[matched]]),
+    )
     return Difference(float(boxes.max(initial=0)), float(scores.max(initial=0)), float(max(alone, default=0.0)))
 
 
 def _real(answer: Answer) -> Answer:
     real = answer.labels > 0
-    return Answer(answer.boxes_xyxy[real], answer.scores[real], answer.labels[real])
+    return Answer._make(column[real] for column in answer)

@@ -62,6 +62,17 @@ def assign(
     return Assignment(box_index, quality)
 
 
+def nearest_locations(boxes_xyxy: Tensor, centres: Tensor, targets: Targets) -> Tensor:
+    """For each true box the location inside it whose own box [B, L, 4] fits best: int64 [B, M].
+
+    Where no centre lies inside, the nearest one.
+    """
+    true_centres = (targets.boxes_xyxy[..., :2] + targets.boxes_xyxy[..., 2:]) / 2  # [B, M, 2]
+    distance = (true_centres[:, :, None] - centres).square().sum(-1)  # [B, M, L]
+    fit = pairwise_iou_xyxy(targets.boxes_xyxy, boxes_xyxy) + 1
+    return torch.where(_inside(centres, targets.boxes_xyxy), fit, -distance).argmax(-1)
+
+
 def _inside(centres: Tensor, boxes_xyxy: Tensor) -> Tensor:
     """Whether each centre [L, 2] lies in each box [B, M, 4]: bool [B, M, L]."""
     after = centres[None, None] - boxes_xyxy[:, :, None, :2]

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+from detector.models.state_head import States, state_head
 
 # Distances to the four edges are read as expectations over this many bins (Li et al. 2020,
 # "Generalized Focal Loss"): a location can say "about here", which little data learns sooner.
@@ -21,19 +24,28 @@ def conv_block(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> n
     )
 
 
+class DenseLogits(NamedTuple):
+    """What L locations say: classes [B, L, C], boxes [B, L, 4 * BINS], states [B, L, S] (None without a head)."""
+
+    classes: Tensor
+    boxes: Tensor
+    states: Tensor | None
+
+
 class DenseHead(nn.Module):
-    """Decoupled class and box branches, shared by all levels.
+    """Decoupled class and box branches, shared by all levels; the state is read from what found the class.
 
     strides: pixels per cell of each level, fine to coarse.
     """
 
-    def __init__(self, channels: int, classes: int, strides: tuple[int, ...], depth: int = 2) -> None:
+    def __init__(self, channels: int, classes: int, strides: tuple[int, ...], states: States, depth: int = 2) -> None:
         super().__init__()
         self.strides = strides
         self.class_branch = nn.Sequential(*[conv_block(channels, channels) for _ in range(depth)])
         self.box_branch = nn.Sequential(*[conv_block(channels, channels) for _ in range(depth)])
         self.class_logits = nn.Conv2d(channels, classes, 1)
         self.box_logits = nn.Conv2d(channels, 4 * BINS, 1)
+        self.states = state_head(channels, states)
         # At the start every class has probability 1%, so that the many empty locations do not drown
         # the few objects (Lin et al. 2017, "Focal Loss for Dense Object Detection").
         # And every box reaches about two cells to each side: the assignment needs boxes that overlap.
@@ -43,11 +55,14 @@ class DenseHead(nn.Module):
         with torch.no_grad():
             self.box_logits.bias.copy_(torch.linspace(0, -6, BINS).repeat(4))
 
-    def forward(self, features: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Features [B, C, H, W] a level -> class logits [B, L, classes], box logits [B, L, 4 * BINS]."""
-        class_logits = [self.class_logits(self.class_branch(feature)) for feature in features]
-        box_logits = [self.box_logits(self.box_branch(feature)) for feature in features]
-        return flatten_levels(class_logits), flatten_levels(box_logits)
+    def forward(self, features: list[Tensor]) -> DenseLogits:
+        """Features [B, C, H, W] a level -> what their L locations say."""
+        seen = [self.class_branch(feature) for feature in features]
+        return DenseLogits(
+            flatten_levels([self.class_logits(level) for level in seen]),
+            flatten_levels([self.box_logits(self.box_branch(feature)) for feature in features]),
+            None if self.states is None else self.states(flatten_levels(seen)),
+        )
 
 
 def flatten_levels(maps: list[Tensor]) -> Tensor:

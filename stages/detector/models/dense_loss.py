@@ -9,36 +9,39 @@ from torchvision.ops import complete_box_iou_loss
 
 from detector.contract import Targets
 from detector.models.assignment import assign
-from detector.models.dense_head import BINS, decode_boxes
+from detector.models.dense_head import BINS, DenseLogits, decode_boxes
+from detector.models.state_head import StateHead
 
 
 def dense_loss(
-    class_logits: Tensor, box_logits: Tensor, centres: Tensor, strides: Tensor, targets: Targets
+    logits: DenseLogits, centres: Tensor, strides: Tensor, targets: Targets, states: StateHead | None
 ) -> dict[str, Tensor]:
-    """Scalars `class`, `box` and `edge`, to be summed.
+    """Scalars `class`, `box`, `edge` and, with a state head, `state`, to be summed.
 
-    class_logits [B, L, C], box_logits [B, L, 4 * BINS], centres [L, 2] and strides [L] in pixels.
-    The class target is the assignment's quality, so a score learns to tell how well its box fits;
-    all terms are normalized by the sum of qualities (weights as in YOLOv8's published recipe).
+    centres [L, 2] and strides [L] in pixels. The class target is the assignment's quality, so a score
+    learns to tell how well its box fits; the first three are normalized by the sum of qualities (weights
+    as in YOLOv8's published recipe). The box of an absent object is a guess: it teaches no edges.
     """
-    boxes = decode_boxes(box_logits, centres, strides)
-    assignment = assign(boxes.detach(), class_logits.detach().sigmoid(), centres, targets)
+    boxes = decode_boxes(logits.boxes, centres, strides)
+    assignment = assign(boxes.detach(), logits.classes.detach().sigmoid(), centres, targets)
     total = assignment.quality.sum().clamp(min=1.0)
-    class_loss = F.binary_cross_entropy_with_logits(
-        class_logits,
-        _class_targets(assignment.quality, assignment.box_index, targets, class_logits),
-        reduction="sum",
-    )
+    class_targets = _class_targets(assignment.quality, assignment.box_index, targets, logits.classes)
+    class_loss = F.binary_cross_entropy_with_logits(logits.classes, class_targets, reduction="sum")
     image, location = (assignment.quality > 0).nonzero(as_tuple=True)  # [P]
-    if len(image) == 0:
-        zero = box_logits.sum() * 0
-        return {"class": class_loss / total * 0.5, "box": zero, "edge": zero}
+    owner = assignment.box_index[image, location]  # [P]
+    losses = {"class": class_loss / total * 0.5}
     weight = assignment.quality[image, location]  # [P]
-    wanted = targets.boxes_xyxy[image, assignment.box_index[image, location]]  # [P, 4]
+    if states is not None and logits.states is not None:
+        true_states = targets.states[image, owner]
+        losses["state"] = states.loss(logits.states[image, location], true_states)
+        weight = weight * states.is_present(true_states)
+    if len(image) == 0:
+        zero = logits.boxes.sum() * 0
+        return losses | {"box": zero, "edge": zero}
+    wanted = targets.boxes_xyxy[image, owner]  # [P, 4]
     overlap = complete_box_iou_loss(boxes[image, location], wanted)
-    edges = _edge_loss(box_logits[image, location], wanted, centres[location], strides[location])
-    return {
-        "class": class_loss / total * 0.5,
+    edges = _edge_loss(logits.boxes[image, location], wanted, centres[location], strides[location])
+    return losses | {
         "box": (overlap * weight).sum() / total * 7.5,
         "edge": (edges * weight).sum() / total * 1.5,
     }

@@ -6,6 +6,8 @@ so the same code trains, validates and exports.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -23,6 +25,7 @@ from detector.models.normalization import Normalize, PixelStatistics
 from detector.models.postprocess import Postprocess, batched_nms_mask
 from detector.models.pretrained import freeze_batch_norms, load_pretrained
 from detector.models.recipe import REFERENCE
+from detector.models.state_head import StateHead, States, state_head
 
 RECIPE = REFERENCE
 PROPOSAL_WEIGHTS = (1.0, 1.0, 1.0, 1.0)
@@ -52,20 +55,34 @@ class ProposalNetwork(nn.Module):
         return logits, torch.cat(flat, dim=1), anchors
 
 
-class BoxHead(nn.Module):
-    """What is in each proposal, and where exactly."""
+class BoxLogits(NamedTuple):
+    """Of R proposals: classes [B, R, C + 1], offsets [B, R, C + 1, 4], states [B, R, S] (None without a head)."""
 
-    def __init__(self, channels: int, classes: int) -> None:
+    classes: Tensor
+    offsets: Tensor
+    states: Tensor | None
+
+
+class BoxHead(nn.Module):
+    """What is in each proposal, where exactly, and in which state."""
+
+    def __init__(self, channels: int, classes: int, states: States) -> None:
         super().__init__()
         self.layers = TwoMLPHead(channels * POOLED**2, 1024)
         self.predictor = FastRCNNPredictor(1024, classes + 1)
+        self.states = state_head(1024, states)
 
-    def forward(self, maps: list[Tensor], proposals: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Proposals [B, R, 4] -> class logits [B, R, classes + 1], offsets [B, R, classes + 1, 4]."""
+    def forward(self, maps: list[Tensor], proposals: Tensor, size: tuple[int, int]) -> BoxLogits:
+        """Look at proposals [B, R, 4]."""
         batch, count, _ = proposals.shape
         pooled = pool(maps, proposals, size)  # [B * R, C, POOLED, POOLED]
-        logits, offsets = self.predictor(self.layers(pooled))
-        return logits.unflatten(0, (batch, count)), offsets.unflatten(1, (-1, 4)).unflatten(0, (batch, count))
+        features = self.layers(pooled)
+        classes, offsets = self.predictor(features)
+        return BoxLogits(
+            classes.unflatten(0, (batch, count)),
+            offsets.unflatten(1, (-1, 4)).unflatten(0, (batch, count)),
+            None if self.states is None else self.states(features).unflatten(0, (batch, count)),
+        )
 
 
 def pool(maps: list[Tensor], proposals: Tensor, size: tuple[int, int]) -> Tensor:
@@ -97,14 +114,16 @@ def pool(maps: list[Tensor], proposals: Tensor, size: tuple[int, int]) -> Tensor
 class FasterRCNN(nn.Module):
     """Backbone with pyramid, proposal network, box head."""
 
-    def __init__(self, classes: int, statistics: PixelStatistics, postprocess: Postprocess, weights: str) -> None:
+    def __init__(
+        self, classes: int, states: States, statistics: PixelStatistics, postprocess: Postprocess, weights: str
+    ) -> None:
         super().__init__()
         source = MobileNet_V3_Large_Weights.IMAGENET1K_V1 if weights == "imagenet" else None
         extractor = load_pretrained(lambda: mobilenet_v3_large(weights=source))
         self.normalize = Normalize(statistics)
         self.backbone = _mobilenet_extractor(extractor, True, 6)
         self.proposal_network = ProposalNetwork(self.backbone.out_channels, 3)
-        self.box_head = BoxHead(self.backbone.out_channels, classes)
+        self.box_head = BoxHead(self.backbone.out_channels, classes, states)
         self.postprocess = postprocess
         self._frozen_norms = weights == "imagenet"
 
@@ -124,15 +143,22 @@ class FasterRCNN(nn.Module):
         with torch.no_grad():
             proposals = propose(objectness, offsets, anchors, (height, width))  # [B, PROPOSALS, 4]
         if targets is not None:
-            losses |= proposal_loss(objectness, offsets, anchors, targets)
+            losses |= proposal_loss(objectness, offsets, anchors, targets, self.box_head.states)
             losses |= self._box_loss(maps, proposals, targets, (height, width))
         if self.training:
             return Output(losses, None)
-        logits, box_offsets = self.box_head(maps[:2], proposals, (height, width))
-        boxes = decode(box_offsets[:, :, 1:], proposals[:, :, None], BOX_WEIGHTS)  # [B, R, classes, 4]
+        found = self.box_head(maps[:2], proposals, (height, width))
+        boxes = decode(found.offsets[:, :, 1:], proposals[:, :, None], BOX_WEIGHTS)  # [B, R, classes, 4]
         limits = torch.tensor([width, height, width, height], dtype=boxes.dtype, device=boxes.device)
         boxes = torch.minimum(boxes.clamp(min=0), limits)
-        return Output(losses, self.postprocess(boxes, logits.softmax(-1)[..., 1:]))
+        scores = found.classes.softmax(-1)[..., 1:]
+        if self.box_head.states is None or found.states is None:
+            return Output(losses, self.postprocess(boxes, scores))
+        scores = scores * self.box_head.states.presence(found.states)[..., None]
+        target_states = None
+        if targets is not None:
+            target_states = self.box_head(maps[:2], targets.boxes_xyxy, (height, width)).states
+        return Output(losses, self.postprocess(boxes, scores, found.states), target_states)
 
     def _box_loss(
         self, maps: list[Tensor], proposals: Tensor, targets: Targets, size: tuple[int, int]
@@ -145,22 +171,30 @@ class FasterRCNN(nn.Module):
         positive, negative = sample(torch.where(padding, -2, matched), BOX_SAMPLES, BOX_POSITIVE)
         weight, index = (positive.float() * 2 + negative.float()).topk(min(BOX_SAMPLES, matched.shape[1]), dim=1)
         chosen = proposals.gather(1, index[..., None].expand(-1, -1, 4))  # [B, S, 4]
-        logits, offsets = self.box_head(maps[:2], chosen, size)
+        found = self.box_head(maps[:2], chosen, size)
         owner = matched.gather(1, index).clamp(min=0)
         hit = weight > 1.5  # [B, S]
         labels = torch.zeros_like(owner)
-        box_loss = offsets.sum() * 0
+        box_loss = found.offsets.sum() * 0
+        losses = {}
+        states = self.box_head.states
         image, place = hit.nonzero(as_tuple=True)
         if len(image):
             labels[image, place] = targets.labels[image, owner[image, place]]
+        if states is not None and found.states is not None:
+            true_states = targets.states[image, owner[image, place]]
+            losses["state"] = states.loss(found.states[image, place], true_states)
+            there = states.is_present(true_states)
+            image, place = image[there], place[there]
+        if len(image):
             wanted = encode(targets.boxes_xyxy[image, owner[image, place]], chosen[image, place], BOX_WEIGHTS)
             box_loss = F.smooth_l1_loss(
-                offsets[image, place, labels[image, place]], wanted, beta=1 / 9, reduction="sum"
+                found.offsets[image, place, labels[image, place]], wanted, beta=1 / 9, reduction="sum"
             )
         used = weight > 0.5
-        class_loss = F.cross_entropy(logits[used], labels[used], reduction="sum")
+        class_loss = F.cross_entropy(found.classes[used], labels[used], reduction="sum")
         total = used.sum().clamp(min=1)
-        return {"class": class_loss / total, "box": box_loss / total}
+        return losses | {"class": class_loss / total, "box": box_loss / total}
 
 
 def propose(objectness: Tensor, offsets: Tensor, anchors: Tensor, size: tuple[int, int]) -> Tensor:
@@ -178,8 +212,10 @@ def propose(objectness: Tensor, offsets: Tensor, anchors: Tensor, size: tuple[in
     return (boxes * keep[..., None]).gather(1, order[..., None].expand(-1, -1, 4))
 
 
-def proposal_loss(objectness: Tensor, offsets: Tensor, anchors: Tensor, targets: Targets) -> dict[str, Tensor]:
-    """Binary cross-entropy and smooth L1 of sampled anchors."""
+def proposal_loss(
+    objectness: Tensor, offsets: Tensor, anchors: Tensor, targets: Targets, states: StateHead | None
+) -> dict[str, Tensor]:
+    """Binary cross-entropy and smooth L1 of sampled anchors; the box of an absent object teaches no edges."""
     with torch.no_grad():
         matched = match(anchors, targets, 0.3, 0.7, keep_best=True)
         positive, negative = sample(matched, RPN_SAMPLES, RPN_POSITIVE)
@@ -188,12 +224,17 @@ def proposal_loss(objectness: Tensor, offsets: Tensor, anchors: Tensor, targets:
     object_loss = F.binary_cross_entropy_with_logits(objectness[used], positive[used].float(), reduction="sum")
     box_loss = offsets.sum() * 0
     image, anchor = positive.nonzero(as_tuple=True)
+    if states is not None:
+        there = states.is_present(targets.states[image, matched[image, anchor]])
+        image, anchor = image[there], anchor[there]
     if len(image):
         wanted = encode(targets.boxes_xyxy[image, matched[image, anchor]], anchors[anchor], PROPOSAL_WEIGHTS)
         box_loss = F.smooth_l1_loss(offsets[image, anchor], wanted, beta=1 / 9, reduction="sum")
     return {"proposal_object": object_loss / total, "proposal_box": box_loss / total}
 
 
-def build(classes: int, statistics: PixelStatistics, postprocess: Postprocess, weights: str) -> FasterRCNN:
+def build(
+    classes: int, states: States, statistics: PixelStatistics, postprocess: Postprocess, weights: str
+) -> FasterRCNN:
     """weights: imagenet (downloaded) or none."""
-    return FasterRCNN(classes, statistics, postprocess, weights)
+    return FasterRCNN(classes, states, statistics, postprocess, weights)

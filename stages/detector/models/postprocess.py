@@ -7,9 +7,11 @@ proposals, for any batch size.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from detector.contract import Detections
 
@@ -33,10 +35,10 @@ class Postprocess:
     candidates: int = 300
     max_detections: int = 100
 
-    def __call__(self, boxes_xyxy: Tensor, class_scores: Tensor) -> Detections:
+    def __call__(self, boxes_xyxy: Tensor, class_scores: Tensor, state_logits: Tensor | None = None) -> Detections:
         """Boxes in pixels and scores [B, L, C] in 0..1 -> detections with N = max_detections.
 
-        Boxes are [B, L, 4], or [B, L, C, 4] where each class has its own.
+        Boxes are [B, L, 4], or [B, L, C, 4] where each class has its own; state_logits [B, L, S].
         """
         _, locations, classes = class_scores.shape
         candidates = min(self.candidates, locations * classes)
@@ -46,22 +48,39 @@ class Postprocess:
         box = flat if boxes_xyxy.dim() == 4 else location  # [B, K]
         boxes = boxes_xyxy.reshape(boxes_xyxy.shape[0], -1, 4).gather(1, box[..., None].expand(-1, -1, 4))
         keep = batched_nms_mask(boxes, category, self.iou_threshold)
-        return select(boxes, scores * (keep & (scores > self.score_threshold)), category + 1, self.max_detections)
+        states = torch.zeros_like(category)
+        state_scores = torch.zeros_like(scores)
+        if state_logits is not None:
+            wide = location[..., None].expand(-1, -1, state_logits.shape[-1])
+            state_scores, states = state_logits.gather(1, wide).softmax(-1).max(-1)  # [B, K]
+            states = states + 1
+        kept = scores * (keep & (scores > self.score_threshold))
+        return select(Candidates(boxes, kept, category + 1, states, state_scores), self.max_detections)
 
 
-def select(boxes_xyxy: Tensor, scores: Tensor, labels: Tensor, max_detections: int) -> Detections:
-    """The best `max_detections` of candidates [B, K]; those with score 0 become zero padding."""
-    picked = min(max_detections, scores.shape[1])
-    scores, order = scores.topk(picked)  # [B, N]
+class Candidates(NamedTuple):
+    """K candidates an image; boxes_xyxy [B, K, 4], all others [B, K]; those with score 0 are none."""
+
+    boxes_xyxy: Tensor
+    scores: Tensor
+    labels: Tensor
+    states: Tensor
+    state_scores: Tensor
+
+
+def select(candidates: Candidates, max_detections: int) -> Detections:
+    """The best `max_detections` candidates, zeros for those with score 0, and zeros to pad."""
+    picked = min(max_detections, candidates.scores.shape[1])
+    scores, order = candidates.scores.topk(picked)  # [B, N]
     real = scores > 0
-    boxes_xyxy = boxes_xyxy.gather(1, order[..., None].expand(-1, -1, 4)) * real[..., None]
-    labels = labels.gather(1, order) * real
-    missing = max_detections - picked
-    if missing > 0:
-        boxes_xyxy = torch.nn.functional.pad(boxes_xyxy, (0, 0, 0, missing))
-        scores = torch.nn.functional.pad(scores, (0, missing))
-        labels = torch.nn.functional.pad(labels, (0, missing))
-    return Detections(boxes_xyxy, scores, labels, torch.zeros_like(labels), real.sum(1))
+    padding = (0, max_detections - picked)
+    labels, states, state_scores = (
+        F.pad(column.gather(1, order) * real, padding)
+        for column in (candidates.labels, candidates.states, candidates.state_scores)
+    )
+    boxes_xyxy = candidates.boxes_xyxy.gather(1, order[..., None].expand(-1, -1, 4)) * real[..., None]
+    boxes_xyxy = F.pad(boxes_xyxy, (0, 0, *padding))
+    return Detections(boxes_xyxy, F.pad(scores, padding), labels, states, state_scores, real.sum(1))
 
 
 def batched_nms_mask(boxes_xyxy: Tensor, groups: Tensor, iou_threshold: float) -> Tensor:

@@ -13,7 +13,8 @@ class Recipe:
     size: longest side in pixels of the input. lr: for `batch_size` images a step, scaled linearly to
     others. lr_steps: epochs after which multistep multiplies the learning rate by 0.1, as shares of all
     epochs. min_lr: where cosine ends, as a share of `lr`. clip_norm: of the gradient, 0 is off.
-    ema_decay: of the averaged weights, 0 is off. zoom: see `augmentation.Augment`.
+    state_weight: of the state head's loss, 0 is no head. ema_decay: of the averaged weights, 0 is off.
+    zoom: see `augmentation.Augment`.
     """
 
     size: int
@@ -28,6 +29,7 @@ class Recipe:
     min_lr: float = 0.01
     clip_norm: float = 10.0
     backbone_lr_factor: float = 1.0
+    state_weight: float = 0.5
     ema_decay: float = 0.998
     flip: float = 0.5
     zoom: tuple[float, float] = (0.7, 1.5)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from detector.contract import Output, Targets
-from detector.models.dense_head import DenseHead, conv_block, decode_boxes, locations_of
-from detector.models.dense_loss import dense_loss
+from detector.models.dense_detector import DenseDetector, FeaturePyramid
+from detector.models.dense_head import DenseHead, conv_block
 from detector.models.normalization import Normalize, PixelStatistics
 from detector.models.postprocess import Postprocess
 from detector.models.recipe import Recipe
+from detector.models.state_head import States
 
 RECIPE = Recipe(
     size=320,
@@ -63,49 +62,10 @@ class Backbone(nn.Module):
         return maps
 
 
-class FeaturePyramid(nn.Module):
-    """Coarse maps tell fine ones what they see (Lin et al. 2017); all come out with NECK channels."""
-
-    def __init__(self, widths: tuple[int, ...]) -> None:
-        super().__init__()
-        self.lateral = nn.ModuleList(conv_block(width, NECK, kernel=1) for width in widths)
-        self.smooth = nn.ModuleList(conv_block(NECK, NECK) for _ in widths)
-
-    def forward(self, maps: list[Tensor]) -> list[Tensor]:
-        """Fine to coarse, in and out."""
-        maps = [lateral(level) for lateral, level in zip(self.lateral, maps, strict=True)]
-        for index in range(len(maps) - 2, -1, -1):
-            maps[index] = maps[index] + F.interpolate(maps[index + 1], scale_factor=2.0, mode="nearest")
-        return [smooth(level) for smooth, level in zip(self.smooth, maps, strict=True)]
-
-
-class Simple(nn.Module):
-    """Backbone, pyramid, dense head."""
-
-    def __init__(self, classes: int, statistics: PixelStatistics, postprocess: Postprocess) -> None:
-        super().__init__()
-        self.normalize = Normalize(statistics)
-        self.backbone = Backbone()
-        self.pyramid = FeaturePyramid(WIDTHS)
-        self.head = DenseHead(NECK, classes, STRIDES)
-        self.postprocess = postprocess
-
-    def forward(self, images: Tensor, targets: Targets | None = None) -> Output:
-        """images uint8 [B, 3, H, W], H and W multiples of 32."""
-        maps = self.pyramid(self.backbone(self.normalize(images)))
-        class_logits, box_logits = self.head(maps)
-        sizes = [(level.shape[2], level.shape[3]) for level in maps]
-        centres, strides = locations_of(sizes, STRIDES, images.device)
-        losses = {}
-        if targets is not None:
-            losses = dense_loss(class_logits, box_logits, centres, strides, targets)
-        if self.training:
-            return Output(losses, None)
-        boxes = decode_boxes(box_logits, centres, strides)
-        return Output(losses, self.postprocess(boxes, class_logits.sigmoid()))
-
-
-def build(classes: int, statistics: PixelStatistics, postprocess: Postprocess, weights: str) -> Simple:
+def build(
+    classes: int, states: States, statistics: PixelStatistics, postprocess: Postprocess, weights: str
+) -> DenseDetector:
     """A model with random weights; `weights` may only be none."""
-    del weights  # checked by the caller against `WEIGHTS`
-    return Simple(classes, statistics, postprocess)
+    del weights  # checked by the caller against what the table allows
+    head = DenseHead(NECK, classes, STRIDES, states)
+    return DenseDetector(Normalize(statistics), Backbone(), FeaturePyramid(WIDTHS, NECK), head, postprocess)

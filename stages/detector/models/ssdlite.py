@@ -15,20 +15,24 @@ from torchvision.models.detection.ssdlite import SSDLiteHead, _mobilenet_extract
 from detector.contract import Output, Targets
 from detector.models.anchors import decode, encode, match
 from detector.models.normalization import Normalize, PixelStatistics
-from detector.models.postprocess import Postprocess
+from detector.models.postprocess import Postprocess, pairwise_iou_xyxy
 from detector.models.pretrained import load_pretrained
 from detector.models.recipe import REFERENCE
+from detector.models.state_head import StateHead, States, state_head
 
 RECIPE = REFERENCE
 OFFSET_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 NEGATIVES_PER_POSITIVE = 3
 CHANNELS = [672, 960, 512, 256, 256, 128]  # of the six feature maps
+STATE_CHANNELS = 128  # to which all maps are brought for the state head they share
 
 
 class SSDLite(nn.Module):
     """torchvision's backbone, head and default boxes; matching, loss and detection for whole batches."""
 
-    def __init__(self, classes: int, statistics: PixelStatistics, postprocess: Postprocess, weights: str) -> None:
+    def __init__(
+        self, classes: int, states: States, statistics: PixelStatistics, postprocess: Postprocess, weights: str
+    ) -> None:
         super().__init__()
         norm = partial(nn.BatchNorm2d, eps=0.001, momentum=0.03)
         source = MobileNet_V3_Large_Weights.IMAGENET1K_V1 if weights == "imagenet" else None
@@ -37,6 +41,10 @@ class SSDLite(nn.Module):
         self.backbone = _mobilenet_extractor(extractor, 6, norm)
         self.boxes = DefaultBoxGenerator([[2, 3] for _ in CHANNELS], min_ratio=0.2, max_ratio=0.95)
         self.head = SSDLiteHead(CHANNELS, self.boxes.num_anchors_per_location(), classes + 1, norm)
+        self.states = state_head(STATE_CHANNELS, states)
+        self.state_features = nn.ModuleList(
+            nn.Conv2d(width, STATE_CHANNELS, 1) for width in CHANNELS if self.states is not None
+        )
         self.postprocess = postprocess
 
     def forward(self, images: Tensor, targets: Targets | None = None) -> Output:
@@ -46,15 +54,45 @@ class SSDLite(nn.Module):
         offsets, logits = found["bbox_regression"], found["cls_logits"]  # [B, A, 4], [B, A, classes + 1]
         height, width = images.shape[-2:]
         anchors = self.boxes(ImageList(images, [(height, width)]), maps)[0]  # [A, 4]
-        losses = {} if targets is None else ssd_loss(offsets, logits, anchors, targets)
+        state_logits = self._state_logits(maps)
+        losses = {} if targets is None else ssd_loss(offsets, logits, anchors, targets, state_logits, self.states)
         if self.training:
             return Output(losses, None)
         boxes_xyxy = decode(offsets, anchors, OFFSET_WEIGHTS)
-        return Output(losses, self.postprocess(boxes_xyxy, logits.softmax(-1)[..., 1:]))
+        scores = logits.softmax(-1)[..., 1:]
+        if self.states is None or state_logits is None:
+            return Output(losses, self.postprocess(boxes_xyxy, scores))
+        scores = scores * self.states.presence(state_logits)[..., None]
+        target_states = None
+        if targets is not None:
+            overlap = pairwise_iou_xyxy(targets.boxes_xyxy, anchors[None])  # [B, M, A]
+            place = overlap.argmax(-1)[..., None].expand(-1, -1, state_logits.shape[-1])
+            target_states = state_logits.gather(1, place)
+        return Output(losses, self.postprocess(boxes_xyxy, scores, state_logits), target_states)
+
+    def _state_logits(self, maps: list[Tensor]) -> Tensor | None:
+        """[B, A, S]: the anchors of a location share what it says."""
+        if self.states is None:
+            return None
+        features = [
+            layer(level).flatten(2).transpose(1, 2) for layer, level in zip(self.state_features, maps, strict=True)
+        ]
+        logits: Tensor = self.states(torch.cat(features, dim=1))  # [B, locations, S]
+        return logits.repeat_interleave(self.boxes.num_anchors_per_location()[0], dim=1)
 
 
-def ssd_loss(offsets: Tensor, logits: Tensor, anchors: Tensor, targets: Targets) -> dict[str, Tensor]:
-    """Smooth L1 of matched anchors, cross-entropy of these and of the hardest negatives (Liu et al. 2016)."""
+def ssd_loss(
+    offsets: Tensor,
+    logits: Tensor,
+    anchors: Tensor,
+    targets: Targets,
+    state_logits: Tensor | None,
+    states: StateHead | None,
+) -> dict[str, Tensor]:
+    """Smooth L1 of matched anchors, cross-entropy of these and of the hardest negatives (Liu et al. 2016).
+
+    With a state head also `state`. The box of an absent object is a guess: it teaches no edges.
+    """
     with torch.no_grad():
         matched = match(anchors, targets, 0.5, 0.5, keep_best=True)  # [B, A]
     positive = matched >= 0
@@ -62,8 +100,14 @@ def ssd_loss(offsets: Tensor, logits: Tensor, anchors: Tensor, targets: Targets)
     labels = torch.zeros_like(matched)
     box_loss = offsets.sum() * 0
     image, anchor = positive.nonzero(as_tuple=True)
+    losses = {}
+    if states is not None and state_logits is not None:
+        losses["state"] = states.loss(state_logits[image, anchor], targets.states[image, matched[image, anchor]])
     if len(image):
         labels[image, anchor] = targets.labels[image, matched[image, anchor]]
+        if states is not None:
+            there = states.is_present(targets.states[image, matched[image, anchor]])
+            image, anchor = image[there], anchor[there]
         wanted = encode(targets.boxes_xyxy[image, matched[image, anchor]], anchors[anchor], OFFSET_WEIGHTS)
         box_loss = F.smooth_l1_loss(offsets[image, anchor], wanted, reduction="sum")
     class_losses = F.cross_entropy(logits.transpose(1, 2), labels, reduction="none")  # [B, A]
@@ -71,9 +115,9 @@ def ssd_loss(offsets: Tensor, logits: Tensor, anchors: Tensor, targets: Targets)
     rank = negatives.argsort(dim=1, descending=True).argsort(dim=1)
     hard = rank < NEGATIVES_PER_POSITIVE * positive.sum(dim=1, keepdim=True)
     class_loss = class_losses[positive | hard].sum()
-    return {"class": class_loss / total, "box": box_loss / total}
+    return losses | {"class": class_loss / total, "box": box_loss / total}
 
 
-def build(classes: int, statistics: PixelStatistics, postprocess: Postprocess, weights: str) -> SSDLite:
+def build(classes: int, states: States, statistics: PixelStatistics, postprocess: Postprocess, weights: str) -> SSDLite:
     """weights: imagenet (downloaded) or none."""
-    return SSDLite(classes, statistics, postprocess, weights)
+    return SSDLite(classes, states, statistics, postprocess, weights)

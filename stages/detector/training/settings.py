@@ -33,6 +33,7 @@ class TrainParams(Section):
     min_lr: Auto | Annotated[float, Field(ge=0, le=1)]
     clip_norm: Auto | NotNegative
     backbone_lr_factor: Auto | NotNegative
+    state_weight: Auto | NotNegative
     ema_decay: Auto | Annotated[float, Field(ge=0, lt=1)]
     flip: Auto | Annotated[float, Field(ge=0, le=1)]
     zoom: Auto | tuple[Positive, Positive]

