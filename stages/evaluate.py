@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from detector.checkpoint import Card, load_checkpoint
 from detector.data.dataset import DetectionDataset, collate, pack, present_objects, read_coco
-from detector.errors import run_command
+from detector.errors import UserError, run_command
 from detector.evaluation.coco_metrics import Prediction, class_numbers, coco_numbers, evaluate_boxes, precisions
 from detector.evaluation.figures import draw_confusion, draw_overlay, draw_precision_recall
 from detector.evaluation.operating_point import OperatingPoint, at_threshold, best_f1, matches_of
@@ -53,13 +53,19 @@ def main() -> None:
     weights, card = load_checkpoint(CHECKPOINT)
     model = load_model(card.model, weights, len(card.classes), len(card.states), postprocess_of(params)).to(device)
     coco = {split: read_coco(COCO / f"{split}.json") for split in ("val", "test")}
+    truth = {split: present_objects(coco[split]) for split in coco}
+    for split, objects in truth.items():
+        if not any(not annotation["iscrowd"] for annotation in objects["annotations"]):
+            raise UserError(f"{COCO / split}.json: no object that is there to be found, so nothing can be measured")
     predicted = {split: predict_split(model, coco[split], card, params, device, split) for split in coco}
     found = {split: predicted[split].predictions for split in coco}
-    truth = {split: present_objects(coco[split]) for split in coco}
     point = best_f1(matches_of(evaluate_boxes(truth["val"], found["val"])))
     evaluation = evaluate_boxes(truth["test"], found["test"])
-    matrix = confusion_of_states(pack(coco["test"]).states, predicted["test"].states, len(card.states))
-    write_metrics(evaluation, point, card, state_numbers(matrix, card.states))
+    states = None
+    if card.states:
+        matrix = confusion_of_states(pack(coco["test"]).states, predicted["test"].states, len(card.states))
+        states = state_numbers(matrix, card.states)
+    write_metrics(evaluation, point, card, states)
     write_predictions(found)
     draw(evaluation, truth["test"], found["test"], point, card, params)
 
@@ -81,7 +87,7 @@ def predict_split(
     return predict(model, bar, annotations, device, with_targets=bool(card.states))
 
 
-def write_metrics(evaluation: COCOeval, point: OperatingPoint, card: Card, states: StateNumbers) -> None:
+def write_metrics(evaluation: COCOeval, point: OperatingPoint, card: Card, states: StateNumbers | None) -> None:
     """The numbers of test: COCO's twelve, the operating point's, AP by class, and how well states are told."""
     matches = matches_of(evaluation)
     reached = at_threshold(matches, point.threshold)
@@ -98,13 +104,13 @@ def write_metrics(evaluation: COCOeval, point: OperatingPoint, card: Card, state
         metrics["classes"][name] = numbers | {
             "precision": of_class.precision, "recall": of_class.recall, "F1": of_class.f1
         }  # fmt: skip
-    if card.states:
+    if states is not None:
         metrics |= {"state_macro_F1": states.macro_f1, "states": states.of_state}
     METRICS.parent.mkdir(parents=True, exist_ok=True)
     METRICS.write_text(json.dumps(rounded(metrics), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     print(f"test: AP {metrics['AP']:.3f}, AP50 {metrics['AP50']:.3f}; at threshold {point.threshold:.3f} "
           f"precision {reached.precision:.3f}, recall {reached.recall:.3f}")  # fmt: skip
-    if states.macro_f1 is not None:
+    if states is not None and states.macro_f1 is not None:
         print(f"      macro F1 of the states, given the boxes: {states.macro_f1:.3f}")
 
 
@@ -129,13 +135,12 @@ def draw(
 ) -> None:  # fmt: skip
     """Curves and confusions as JSON for DVC's plots and as PNG; overlays of evenly spread images."""
     PLOTS.mkdir(parents=True, exist_ok=True)
-    precision = precisions(evaluation)[0]  # [recall, class]
-    curves = {name: precision[:, index].clip(0, 1) for index, name in enumerate(card.classes)}
-    recalls = np.linspace(0, 1, 101)
+    precision = precisions(evaluation)[0]  # [recall, class], -1 for a class that test lacks
+    curves = {name: precision[:, index] for index, name in enumerate(card.classes) if precision[0, index] >= 0}
+    mean = np.mean(list(curves.values()), axis=0)
     rows = [
-        {"recall": round(float(recall), 2), "precision": round(float(value), 6), "class": name}
-        for name, curve in curves.items()
-        for recall, value in zip(recalls, curve, strict=True)
+        {"recall": round(float(recall), 2), "precision": round(float(value), 6)}
+        for recall, value in zip(np.linspace(0, 1, 101), mean, strict=True)
     ]
     write_plot(rows, PLOTS / "precision_recall.json")
     reached = at_threshold(matches_of(evaluation), point.threshold)

@@ -8,6 +8,7 @@ time     about 20 s on 2 cores
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -99,11 +100,12 @@ def compare(model: nn.Module, card: Card, params: ExportParams) -> tuple[int, Di
 
 def batches(paths: list[str]) -> Iterator[list[str]]:
     """All paths, in batches of each size in turn."""
-    start = 0
-    while start < len(paths):
-        size = BATCHES[start % len(BATCHES)]
-        yield paths[start : start + size]
-        start += size
+    rest = iter(paths)
+    for size in itertools.cycle(BATCHES):
+        batch = list(itertools.islice(rest, size))
+        if not batch:
+            return
+        yield batch
 
 
 def answers_of_model(model: nn.Module, images: NDArray[np.uint8]) -> list[Answer]:

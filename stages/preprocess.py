@@ -86,6 +86,9 @@ def clean(images: list[RawImage], facts: list[ImageFacts], labels: Labels, param
     for image, fact in zip(images, facts, strict=True):
         if fact.error:
             findings.append(Finding(f"{fact.error}, image dropped", image.where, image.path, ""))
+        elif image.size not in (None, (fact.width, fact.height)):
+            detail = f"annotated at {image.size}, the upright file has {(fact.width, fact.height)} pixels"
+            findings.append(Finding("annotated at another size, image dropped", image.where, image.path, detail))
         else:
             usable.append((image, fact))
     groups = duplicate_groups(

@@ -35,7 +35,10 @@ METRICS = Path("metrics/split.json")
 def main() -> None:
     params = load_section(Path("params.yaml"), "split", SplitParams)
     images = list(read_manifest(MANIFEST))
-    lock = read_lock(LOCK.read_text(encoding="utf-8") if LOCK.exists() else "", params)
+    text = LOCK.read_text(encoding="utf-8") if LOCK.exists() else ""
+    lock = read_lock(text, params)
+    if text.strip() and not lock and params.strategy != "given":
+        print("all images are dealt anew: split.lock was made under another strategy, ratios or seed")
     splits, new = deal(images, lock, params)
     check_splits(images, splits)
     LISTS.mkdir(parents=True, exist_ok=True)
@@ -47,7 +50,8 @@ def main() -> None:
     METRICS.write_text(json.dumps(metrics, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     if params.strategy != "given":
         LOCK.write_text(write_lock(updated_lock(lock, images, splits), params), encoding="utf-8")
-    print(f"{metrics['images']} images, {new} dealt just now")
+    dealt = ", ".join(f"{splits.count(name):,} {name}" for name in SPLITS)
+    print(f"{dealt} images; {new} dealt just now")
     print(f"  classes deviate by at most {metrics['largest_deviation_in_points']} points")
     for unit in straddling(images, splits):
         print(f"  leak: near-duplicates or one sequence in several splits: {', '.join(unit)}")

@@ -216,6 +216,18 @@ def test_the_same_bytes_from_a_path_and_from_an_opened_image(tmp_path: Path) -> 
     np.testing.assert_array_equal(load_letterboxed(tmp_path / "a.jpg", (64, 96), FILL).pixels, opened.pixels)
 
 
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF"])
+@pytest.mark.parametrize("value", range(1, 9))
+def test_a_photograph_taken_sideways_is_letterboxed_upright(value: int, format: str) -> None:
+    pixels = np.asarray(gradient(160, 96))
+    image = with_orientation(pixels, value, format)
+    turned = Image.fromarray(np.asarray(upright(with_orientation(pixels, value, format))))  # without EXIF
+    expected = letterbox(turned, (64, 64), RED)
+    found = letterbox(image, (64, 64), RED)
+    assert found.scale == expected.scale
+    assert np.abs(found.pixels.astype(int) - expected.pixels).mean() < 3  # a JPEG is decoded small here
+
+
 def test_what_cannot_be_read_raises_what_is_named(tmp_path: Path) -> None:
     (tmp_path / "text.jpg").write_text("hello")
     gradient(200, 100).save(tmp_path / "cut.jpg")

@@ -84,6 +84,17 @@ def test_a_mode_that_must_be_changed(tmp_path: Path, name: str, image: Image.Ima
     check_written(path, tmp_path / "new", facts)
 
 
+@pytest.mark.parametrize(
+    ("values", "error"),
+    [
+        (np.full((8, 8), 4095, np.uint16), "16-bit image that uses at most 12 bits"),
+        (np.full((8, 8), 0.5, np.float32), "floating-point image with values up to 1"),
+    ],
+)
+def test_grey_values_that_would_turn_black(tmp_path: Path, values: np.ndarray, error: str) -> None:
+    assert inspect(stored(tmp_path, Image.fromarray(values), "a.tif")).error == error
+
+
 def check_written(path: Path, target: Path, facts: ImageFacts) -> np.ndarray:
     """Write the changed image, check that it needs no change and looks the same; returns its pixels."""
     written = write_changed(path, target)

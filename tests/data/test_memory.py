@@ -57,6 +57,18 @@ def test_the_second_call_opens_only_what_is_missing(
     assert seen == [paths[4]]
 
 
+def test_what_could_not_be_read_is_tried_again(
+    paths: list[Path], memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(self: Path) -> bytes:
+        raise OSError(24, "too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", busy)
+        assert inspect_all(paths[:3], memory)[0][0].error == "unreadable file (too many open files)"
+    assert opened(paths[:3], memory) == 3
+
+
 def test_a_new_file_alone_is_opened(paths: list[Path], memory: Path) -> None:
     assert opened(paths[:2], memory) == 2
     assert opened(paths, memory) == 3

@@ -15,6 +15,11 @@ def answer(rows: list[tuple[float, float, int]], size: int = 5) -> Answer:
     return Answer(boxes, scores, labels, np.zeros_like(labels), np.zeros_like(scores))
 
 
+def test_a_different_state_score_counts() -> None:
+    one = answer([(0, 0.9, 1)])
+    assert np.isclose(difference(one, one._replace(state_scores=one.state_scores + np.float32(0.2))).score, 0.2)
+
+
 def test_equal_answers() -> None:
     one = answer([(0, 0.9, 1), (50, 0.8, 2)])
     assert difference(one, one) == (0, 0, 0)

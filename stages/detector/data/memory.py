@@ -23,7 +23,7 @@ from tqdm import tqdm
 from detector.data.inspection import ImageFacts, inspect, write_changed
 
 # The number is raised whenever inspection.py finds or writes something else for the same file.
-VERSION = f"2-pillow-{PIL.__version__}"
+VERSION = f"3-pillow-{PIL.__version__}"
 
 FileKey = tuple[str, int, int, int]  # path, size in bytes, times of modification and change in nanoseconds
 
@@ -54,7 +54,9 @@ def inspect_all(paths: list[Path], memory: Path) -> tuple[list[ImageFacts], int]
             bar = tqdm(found, total=len(unknown), desc="inspect images", unit="image", disable=None)
             fresh.update(zip(unknown, bar, strict=True))
     finally:
-        remember(memory, ((key, fact) for index, fact in fresh.items() if (key := keys[index]) is not None))
+        # What could not be read may be readable next time.
+        read = {index: fact for index, fact in fresh.items() if fact.content}
+        remember(memory, ((key, fact) for index, fact in read.items() if (key := keys[index]) is not None))
     return [fresh[index] if fact is None else fact for index, fact in enumerate(facts)], len(unknown)
 
 

@@ -32,6 +32,7 @@ class RawImage:
     normalized: whether the boxes are shares of the image's size instead of pixels.
     sequence: name of the sequence (video, burst) that the image belongs to.
     split: `train`, `val` or `test` where the dataset brings its own lists.
+    size: (width, height) in pixels that the boxes were drawn on, where the annotations say it.
     """
 
     path: str
@@ -40,6 +41,7 @@ class RawImage:
     normalized: bool = False
     sequence: str | None = None
     split: str | None = None
+    size: tuple[int, int] | None = None
 
 
 # A reader takes the absolute path of the dataset folder and a counter in which it notes what it leaves out, by reason.

@@ -96,7 +96,7 @@ def pool(maps: list[Tensor], proposals: Tensor, size: tuple[int, int]) -> Tensor
     image = image[:, None, None].expand(-1, count, 1)
     rois = torch.cat([image, proposals], dim=2).flatten(0, 1)  # [B * R, 5]
     side = (rois[:, 3:] - rois[:, 1:3]).clamp(min=0).prod(dim=1).sqrt()
-    # Lin et al. 2017, equation 1, with the finest map (stride 16) for boxes of 224 pixels and less.
+    # Lin et al. 2017, equation 1, with the first map for boxes of 224 pixels and less.
     level_of = torch.floor(torch.log2(side / 224 + 1e-6)).clamp(min=0, max=len(maps) - 1)
     result = maps[0].new_zeros(rois.shape[0], maps[0].shape[1], POOLED, POOLED)
     for number, level in enumerate(maps):
@@ -151,7 +151,8 @@ class FasterRCNN(nn.Module):
         boxes = decode(found.offsets[:, :, 1:], proposals[:, :, None], BOX_WEIGHTS)  # [B, R, classes, 4]
         limits = torch.tensor([width, height, width, height], dtype=boxes.dtype, device=boxes.device)
         boxes = torch.minimum(boxes.clamp(min=0), limits)
-        scores = found.classes.softmax(-1)[..., 1:]
+        real = (proposals[..., 2:] > proposals[..., :2]).all(-1, keepdim=True)  # padding finds nothing
+        scores = found.classes.softmax(-1)[..., 1:] * real
         if self.box_head.states is None or found.states is None:
             return Output(losses, self.postprocess(boxes, scores))
         scores = scores * self.box_head.states.presence(found.states)[..., None]

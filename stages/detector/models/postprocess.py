@@ -32,7 +32,7 @@ class Postprocess:
 
     score_threshold: float = 0.01
     iou_threshold: float = 0.6
-    candidates: int = 300
+    candidates: int = 1000
     max_detections: int = 100
 
     def __call__(self, boxes_xyxy: Tensor, class_scores: Tensor, state_logits: Tensor | None = None) -> Detections:

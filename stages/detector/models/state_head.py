@@ -72,6 +72,6 @@ def state_weights(counts: list[int]) -> tuple[float, ...]:
 
     The square root evens rare states out without letting a handful of boxes rule the loss.
     """
-    inverse = [max(1, count) ** -0.5 for count in counts]
-    scale = max(1, sum(counts)) / max(1e-9, sum(count * weight for count, weight in zip(counts, inverse, strict=True)))
-    return tuple(round(weight * scale, 4) for weight in inverse)
+    roots = [max(1, count) ** 0.5 for count in counts]
+    mean_root = sum(counts) / max(1.0, sum(count / root for count, root in zip(counts, roots, strict=True)))
+    return tuple(round(mean_root / root, 4) for root in roots)

@@ -33,7 +33,7 @@ def read_content(folder: Path, content: Any, name: str = "bikes.json") -> list[R
 
 def test_images_without_parts(tmp_path: Path) -> None:
     images = read_content(tmp_path, {"1.jpg": image(), "0.jpg": image()})
-    assert images == [RawImage(f"{n}.jpg", f"bikes.json: {n}.jpg", ()) for n in "01"]
+    assert images == [RawImage(f"{n}.jpg", f"bikes.json: {n}.jpg", (), size=(100, 100)) for n in "01"]
 
 
 def test_a_part_becomes_a_box(tmp_path: Path) -> None:

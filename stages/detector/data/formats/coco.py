@@ -27,6 +27,7 @@ from typing import Any
 from detector.data.formats.fields import (
     Record,
     integer,
+    known_size,
     mismatch,
     number,
     numbers,
@@ -57,7 +58,8 @@ def read(folder: Path, notes: Counter[str]) -> Iterator[RawImage]:
         for image_id in sorted(images):
             where, image = images[image_id]
             image_path = find_image(folder, text(where, image, "file_name"), places)
-            yield RawImage(image_path, where, tuple(boxes.get(image_id, ())), split=split)
+            size = known_size(optional(number, where, image, "width"), optional(number, where, image, "height"))
+            yield RawImage(image_path, where, tuple(boxes.get(image_id, ())), split=split, size=size)
 
 
 def _instances_only(group: list[Path], notes: Counter[str]) -> list[Path]:

@@ -109,6 +109,13 @@ def optional(read: Callable[[str, Record, str], T], where: str, record: Record, 
     return None if record.get(key) is None else read(where, record, key)
 
 
+def known_size(width: float | None, height: float | None) -> tuple[int, int] | None:
+    """Whole pixels of an annotated image; None where it is not told: tools write 0 for that too."""
+    if not all(side is not None and math.isfinite(side) and side > 0 for side in (width, height)):
+        return None
+    return round(width or 0), round(height or 0)
+
+
 def _required(where: str, record: Record, key: str, expected: str) -> Any:
     if key not in record:
         raise UserError(f'{where}: the key "{key}" is missing, expected {expected}')

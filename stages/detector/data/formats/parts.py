@@ -27,6 +27,7 @@ from detector.data.formats.fields import (
     Record,
     as_mapping,
     as_text,
+    known_size,
     mapping,
     mismatch,
     number,
@@ -59,7 +60,9 @@ def read(folder: Path, notes: Counter[str]) -> Iterator[RawImage]:
                 _box(f"{where}: parts.{key}", key, as_mapping(f"{where}: parts.{key}", part))
                 for key, part in mapping(where, image, "parts").items()
             )
-            yield RawImage(find_image(folder, image_name, places), where, boxes, split=split)
+            of_image = optional(mapping, where, image, "image") or {}
+            size = known_size(optional(number, where, of_image, "width"), optional(number, where, of_image, "height"))
+            yield RawImage(find_image(folder, image_name, places), where, boxes, split=split, size=size)
 
 
 def _problem(content: Any) -> str | None:

@@ -31,7 +31,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree  # expat fetches no external entities
 
-from detector.data.formats.fields import mismatch, parse_number
+from detector.data.formats.fields import known_size, mismatch, parse_number
 from detector.data.formats.files import IMAGE_SUFFIXES, dataset_path, is_file, read_text
 from detector.data.records import RawBox, RawImage
 from detector.errors import UserError
@@ -51,7 +51,9 @@ def read(folder: Path, notes: Counter[str]) -> Iterator[RawImage]:
             for index, element in enumerate(root.findall("object"), start=1)
         )
         image = _image_path(folder, path.stem, _text(root, "filename"))
-        yield RawImage(dataset_path(folder, image), where, boxes, split=splits.get(path.stem))
+        sides = [_text(root, f"size/{side}") for side in ("width", "height")]
+        size = known_size(*(None if side is None else parse_number(f"{where}: size", side) for side in sides))
+        yield RawImage(dataset_path(folder, image), where, boxes, split=splits.get(path.stem), size=size)
 
 
 def _splits(folder: Path, annotated: set[str]) -> dict[str, str]:
