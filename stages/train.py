@@ -3,7 +3,8 @@
 command  python stages/train.py
 reads    params.yaml (train), data/coco/{train,val}.json and the images they name
 writes   models/detector.{safetensors,json} (the averaged weights of the best epoch by validation AP),
-         metrics/train/ (DVCLive), logs/train.json (times; ignored by git)
+         metrics/train/ (DVCLive), logs/train.json (times; ignored by git), and while it runs
+         .cache/train/ (where a killed training goes on; ignored by git)
 time     about 90 s for the sample with `simple` on 2 cores
 """
 
@@ -12,19 +13,24 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import os
 import time
 from dataclasses import asdict
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from detector.environment import check_torch, keep_freed_memory
+from detector.interruption import ignore, listen, until_requested
 
+if __name__ == "__main__":
+    listen()  # before the imports below, which take seconds
 check_torch()  # before the imports below, where a mismatched pair fails obscurely
 
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from detector.checkpoint import Card, save_checkpoint
 from detector.data.augmentation import Augment
@@ -49,25 +55,15 @@ from detector.models.postprocess import Postprocess
 from detector.models.recipe import Recipe
 from detector.params import load_section
 from detector.seeding import make_deterministic
-from detector.training.history import History
-from detector.training.loop import train_one_epoch
-from detector.training.optimization import AveragedWeights, Schedule, make_optimizer
+from detector.training.fit import Loaders, fit, iterations_of
+from detector.training.resumable import forget, key_of, only_one
 from detector.training.settings import TrainParams, resolve
 
 COCO = Path("data/coco")
 CHECKPOINT = Path("models/detector.safetensors")
 LOG = Path("metrics/train")
 TIMES = Path("logs/train.json")
-
-
-class Data(NamedTuple):
-    """Both splits as loaders, and what validation and the card need."""
-
-    train: DataLoader[Any]
-    sampler: EpochSampler
-    val: DataLoader[Any]
-    val_truth: dict[str, Any]
-    val_annotations: Annotations
+RESUMABLE = Path(".cache/train")
 
 
 def main() -> None:
@@ -84,16 +80,20 @@ def main() -> None:
     statistics = IMAGENET if pretrained(params, kind) else PixelStatistics(*pixel_statistics(annotations, Path()))
     size = params.size if isinstance(params.size, tuple) else fitting_size(annotations, recipe.size)
     names = names_of(coco["train"])
-    data = load_data(coco, params, recipe, size, statistics)
+    loaders = load_data(coco, params, recipe, size, statistics)
     model = kind.build(len(names.classes), statistics, Postprocess(), weights_of(params, kind))
     model = model.to(device).to(memory_format=torch.channels_last)
-    describe(model, params, recipe, size, data)
-    best = fit(model, data, recipe, device)
-    card = Card(
-        params.model, names.classes, names.states, size, statistics.mean, statistics.deviation,
-        asdict(recipe), params.seed, data_hash(), best.validation,
-    )  # fmt: skip
-    save_checkpoint(CHECKPOINT, best.weights, card)
+    describe(model, params, recipe, size, loaders)
+    folder = Path(os.environ.get("DVC_ROOT", ".")) / RESUMABLE / key(params, recipe, device)
+    with only_one(folder):
+        validator = partial(validate, loaders.val, coco["val"], device)
+        best = fit(model, loaders, validator, recipe, device, LOG, folder)
+        card = Card(
+            params.model, names.classes, names.states, size, statistics.mean, statistics.deviation,
+            asdict(recipe), params.seed, data_hash(), best.validation,
+        )  # fmt: skip
+        save_checkpoint(CHECKPOINT, best.weights, card)
+        forget(folder)
     TIMES.parent.mkdir(exist_ok=True)
     TIMES.write_text(json.dumps({"seconds": round(time.monotonic() - started, 1)}) + "\n")
     reached = best.validation
@@ -141,7 +141,7 @@ def load_data(
     recipe: Recipe,
     size: tuple[int, int],
     statistics: PixelStatistics,
-) -> Data:
+) -> Loaders:
     """The loaders of both splits; only train is augmented and shuffled."""
     fill = (statistics.mean[0], statistics.mean[1], statistics.mean[2])
     augment = Augment(recipe.flip, recipe.zoom, recipe.distortion, fill)
@@ -154,72 +154,28 @@ def load_data(
         "num_workers": params.workers,
         "pin_memory": torch.cuda.is_available(),
         "persistent_workers": params.workers > 0,
+        "worker_init_fn": ignore,
     }
-    return Data(
+    return Loaders(
         DataLoader(train, batch_sampler=sampler, **options),
         sampler,
         DataLoader(val, batch_size=recipe.batch_size, **options),
-        coco["val"],
-        val.annotations,
     )
 
 
-def describe(model: nn.Module, params: TrainParams, recipe: Recipe, size: tuple[int, int], data: Data) -> None:
+def describe(model: nn.Module, params: TrainParams, recipe: Recipe, size: tuple[int, int], loaders: Loaders) -> None:
     """What is about to happen, with nothing left implicit."""
     parameters = sum(parameter.numel() for parameter in model.parameters())
     print(f"{params.model}: {parameters / 1e6:.2f} M parameters, input {size[0]}x{size[1]} (height x width)")
-    print(f"{len(data.train)} iterations an epoch, {len(data.val.dataset)} validation images")  # type: ignore[arg-type]
+    print(f"{iterations_of(loaders, recipe)} iterations an epoch, {len(loaders.val.dataset)} validation images")  # type: ignore[arg-type]
     print("  " + ", ".join(f"{key} {value}" for key, value in asdict(recipe).items()))
 
 
-class Best(NamedTuple):
-    """The averaged weights of the best epoch and what they reached."""
-
-    weights: dict[str, torch.Tensor]
-    validation: dict[str, float]
-
-
-def fit(model: nn.Module, data: Data, recipe: Recipe, device: torch.device) -> Best:
-    """Train for all epochs, validate after each, keep the best by validation AP."""
-    optimizer = make_optimizer(model, recipe)
-    iterations = len(data.train)
-    schedule = Schedule(optimizer, recipe, iterations * recipe.epochs)
-    average = AveragedWeights(model, recipe.ema_decay)
-    history = History(LOG)
-    best: Best | None = None
-    paths = data.train.dataset.annotations.paths  # type: ignore[attr-defined]
-    for epoch in range(recipe.epochs):
-        data.sampler.epoch = epoch
-        began = time.monotonic()
-        with tqdm(
-            data.train, desc=f"epoch {epoch + 1}/{recipe.epochs}", unit="batch", disable=None, leave=False
-        ) as bar:
-            train_one_epoch(
-                model, bar, optimizer, schedule, average, recipe.clip_norm, epoch * iterations, device,
-                history.step, lambda row: str(paths[row]),
-            )  # fmt: skip
-        speed = iterations * recipe.batch_size / (time.monotonic() - began)
-        validation = validate(average.model, data, device)
-        schedule.epoch_done(validation["AP"])
-        loss = history.average_loss()
-        history.epoch_done(epoch + 1, validation)
-        print(
-            f"epoch {epoch + 1:3}/{recipe.epochs}  loss {loss:.3f}  val loss {validation['loss']:.3f}  "
-            f"AP {validation['AP']:.3f}  AP50 {validation['AP50']:.3f}  {speed:.0f} images/s",
-            flush=True,
-        )
-        if best is None or validation["AP"] > best.validation["AP"]:
-            weights = {name: tensor.clone() for name, tensor in average.model.state_dict().items()}
-            best = Best(weights, {"epoch": epoch + 1, "AP": validation["AP"], "AP50": validation["AP50"]})
-    assert best is not None
-    history.close({"best/epoch": best.validation["epoch"], "best/AP": best.validation["AP"]})
-    return best
-
-
-def validate(model: nn.Module, data: Data, device: torch.device) -> dict[str, float]:
+def validate(val: DataLoader[Any], truth: dict[str, Any], device: torch.device, model: nn.Module) -> dict[str, float]:
     """Loss, AP and AP50 of the averaged weights on val; an AP without ground truth counts as 0."""
-    predicted = predict(model, data.val, data.val_annotations, device, with_losses=True)
-    numbers = coco_numbers(evaluate_boxes(data.val_truth, predicted.predictions))
+    annotations = val.dataset.annotations  # type: ignore[attr-defined]
+    predicted = predict(model, until_requested(val), annotations, device, with_losses=True)
+    numbers = coco_numbers(evaluate_boxes(truth, predicted.predictions))
     return {
         "loss": sum(predicted.losses.values()),
         "AP": numbers["AP"] or 0.0,
@@ -230,6 +186,20 @@ def validate(model: nn.Module, data: Data, device: torch.device) -> dict[str, fl
 def data_hash() -> str:
     """SHA-256 of the COCO files, which name each image's content."""
     return hashlib.sha256(b"".join((COCO / f"{split}.json").read_bytes() for split in ("train", "val"))).hexdigest()
+
+
+def key(params: TrainParams, recipe: Recipe, device: torch.device) -> str:
+    """A name for this very training: parameters, data, code, and what else its bytes depend on."""
+    values = {
+        "params": params.model_dump(),
+        "recipe": asdict(recipe),
+        "data": data_hash(),
+        "versions": {name: version(name) for name in ("torch", "torchvision", "numpy", "pillow", "hotcoco")},
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+    }
+    code = Path(__file__).parent
+    return key_of(values, [*sorted((code / "detector").rglob("*.py")), Path(__file__)])
 
 
 if __name__ == "__main__":

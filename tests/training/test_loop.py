@@ -12,7 +12,7 @@ from detector.contract import Output, Targets
 from detector.data.dataset import Batch
 from detector.errors import UserError
 from detector.models.recipe import REFERENCE
-from detector.training.loop import Step, check_finite, train_one_epoch
+from detector.training.loop import Step, check_finite, grouped, train_one_epoch
 from detector.training.optimization import AveragedWeights, Schedule, make_optimizer
 
 
@@ -34,12 +34,12 @@ def batch(value: int, row: int) -> Batch:
     return Batch(torch.full((1, 3, 4, 4), value, dtype=torch.uint8), empty, [row], [1.0])
 
 
-def run(model: nn.Module, batches: list[Batch], lr: float = 0.1) -> list[Step]:
+def run(model: nn.Module, batches: list[Batch], lr: float = 0.1, accumulate: int = 1) -> list[Step]:
     recipe = dataclasses.replace(REFERENCE, lr=lr, schedule="constant", warmup_iterations=0, clip_norm=1.0)
     optimizer = make_optimizer(model, recipe)
     steps: list[Step] = []
     train_one_epoch(
-        model, batches, optimizer, Schedule(optimizer, recipe, 10), AveragedWeights(model, 0.9), recipe.clip_norm,
+        model, grouped(batches, accumulate), optimizer, Schedule(optimizer, recipe, 10), AveragedWeights(model, 0.9), recipe.clip_norm,
         5, torch.device("cpu"), steps.append, lambda row: f"image_{row}.jpg",
     )  # fmt: skip
     return steps

@@ -177,11 +177,12 @@ class DetectionDataset(Dataset[Sample]):
 class EpochSampler(Sampler[list[int]]):
     """Batches of keys epoch * N + row, shuffled anew each epoch; the last, smaller batch is left out.
 
-    Because the key carries the epoch, workers can live on from epoch to epoch.
+    Because the key carries the epoch, workers can live on from epoch to epoch. `start` batches of the
+    epoch are passed over, as when a training goes on in the midst of it.
     """
 
     def __init__(self, count: int, batch_size: int, seed: int) -> None:
-        self.epoch = 0
+        self.epoch, self.start = 0, 0
         self._count, self._batch_size, self._seed = count, batch_size, seed
 
     def __len__(self) -> int:
@@ -189,7 +190,7 @@ class EpochSampler(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         order = np.random.default_rng((self._seed, self.epoch)).permutation(self._count)
-        for start in range(0, len(self) * self._batch_size, self._batch_size):
+        for start in range(self.start * self._batch_size, len(self) * self._batch_size, self._batch_size):
             rows = order[start : start + self._batch_size]
             yield [self.epoch * self._count + int(row) for row in rows]
 
