@@ -17,7 +17,7 @@ from detector.training.optimization import AveragedWeights, Schedule
 
 
 class Step(NamedTuple):
-    """What one iteration did: its number, the learning rate, and the loss with its components (means of its batches)."""
+    """One iteration: its number, the learning rate, and the loss with its components, means over its batches."""
 
     iteration: int
     lr: float
@@ -38,7 +38,8 @@ def train_one_epoch(
 ) -> None:
     """Forward, check, backward for each batch of a group; clip, step; `on_step` is told of each group.
 
-    The gradient is the mean of the batches'. Raises UserError naming the component, the iteration and the images when a loss is not finite.
+    The gradient is the mean of the batches'. Raises UserError naming the component, the iteration and the
+    images when a loss is not finite.
     """
     model.train()
     for iteration, group in enumerate(groups, first_iteration):
