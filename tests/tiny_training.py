@@ -22,7 +22,7 @@ WRITTEN = ("models", "metrics")
 # A process that has imported torch once and is copied for every training: starting anew takes seconds.
 NURSERY = """
 import os, sys
-import train
+import dvc.repo, train
 from detector.errors import run_command
 from detector.interruption import listen
 for line in sys.stdin:
@@ -33,8 +33,12 @@ for line in sys.stdin:
         file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(file, 1), os.dup2(file, 2)
         listen()
-        run_command(train.main)
-        sys.exit(0)
+        try:
+            run_command(train.main)
+            code = 0
+        except SystemExit as error:
+            code = error.code if isinstance(error.code, int) else print(error.code) or 1
+        os._exit(code)  # an orderly end takes longer than the training
     print(pid, flush=True)
     print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 """
@@ -52,7 +56,7 @@ class Nursery:
     """Runs trainings, one at a time; as a context."""
 
     def __enter__(self) -> Nursery:
-        environment = {name: value for name, value in os.environ.items() if name != "DVC_ROOT"}
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("DVC_")}
         environment |= {"PYTHONPATH": str(ROOT / "stages"), "PYTHONUNBUFFERED": "1"}
         self._process = subprocess.Popen(
             [sys.executable, "-c", NURSERY], env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -105,7 +109,7 @@ def make_folder(root: Path, **changes: str) -> Path:
                                 "area": 900, "iscrowd": 0, "state": 0})  # fmt: skip
         coco = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "a"}], "states": []}
         (root / f"data/coco/{split}.json").write_text(json.dumps(coco))
-    set_params(root, **SETTINGS, **changes)
+    set_params(root, **{**SETTINGS, **changes})
     return root
 
 

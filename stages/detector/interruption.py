@@ -6,21 +6,21 @@ where it can save, and raises `Interrupted`. A second signal always ends the pro
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 from typing import TypeVar
 
 Item = TypeVar("Item")
-PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
 # A process has one set of signal handlers, so these are the module's.
 _deferring = False
 _received: int | None = None
+_watched: tuple[int, int] | None = None  # a process and the parent, DVC, that it should have
 
 
 class Interrupted(SystemExit):
@@ -28,18 +28,19 @@ class Interrupted(SystemExit):
 
 
 def listen() -> None:
-    """Handle SIGTERM and SIGINT; when DVC started this process, have the kernel send SIGTERM at its death.
+    """Handle SIGTERM and SIGINT and, when DVC started this process, watch that DVC is alive.
 
-    Otherwise a killed `dvc` would leave the training running behind it. A script that was started by hand
-    may outlive its shell (nohup), as may one whose shell has it ignore Ctrl-C (`&`). The wish for a
-    signal is Linux's; elsewhere it is not made.
+    A `dvc` that is killed would otherwise leave the training running behind it. A script that was started by
+    hand may outlive its shell (nohup), as may one whose shell has it ignore Ctrl-C (`&`). A kernel's death
+    signal would not do: it comes when the parent dies, and that can be a shell which outlives DVC.
     """
+    global _watched
     for number in (signal.SIGTERM, signal.SIGINT):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _note)
-    if "DVC_ROOT" in os.environ and sys.platform == "linux":
-        with suppress(OSError, AttributeError):
-            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if "DVC_STAGE" in os.environ:
+        process = _below_dvc()
+        _watched = (process, _parent(process))
 
 
 def ignore(_worker: int = 0) -> None:
@@ -60,7 +61,10 @@ def deferred() -> Iterator[None]:
 
 
 def requested() -> bool:
-    """Whether a signal came that has not been obeyed yet."""
+    """Whether a signal came that has not been obeyed yet, or DVC died; takes microseconds."""
+    global _received
+    if _received is None and _watched is not None and _parent(_watched[0]) != _watched[1]:
+        _received = signal.SIGTERM
     return _received is not None
 
 
@@ -90,3 +94,22 @@ def _note(number: int, frame: FrameType | None) -> None:
     if not _deferring or _received is not None:
         raise Interrupted(128 + number)
     _received = number
+
+
+def _below_dvc() -> int:
+    """The process that DVC started: this one, or a shell that did not hand its process over, as dash does not."""
+    process = os.getpid()
+    with suppress(OSError):  # no /proc, or another user's process
+        while b"DVC_STAGE=" in Path(f"/proc/{_parent(process)}/environ").read_bytes():
+            process = _parent(process)
+    return process
+
+
+def _parent(process: int) -> int:
+    """The parent's number; 0 when the process is gone."""
+    if process == os.getpid():
+        return os.getppid()
+    try:
+        return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,10 @@ import pytest
 from tiny_training import ROOT, Nursery, digests, make_folder, set_params
 
 STARTED = "iterations an epoch"
+DVC = """
+import os, subprocess, sys
+subprocess.run(sys.argv[1:], env={**os.environ, "DVC_ROOT": os.getcwd(), "DVC_STAGE": "train"})
+"""
 
 
 @pytest.fixture(scope="module")
@@ -37,12 +43,13 @@ def unbroken(nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> tupl
     return found, ended.seconds
 
 
-def stop(number: int, after: float = 0.0):
+def stop(number: int, after: float = 0.0) -> Callable[[int], None]:
     """Sends a signal, later."""
 
     def send(pid: int) -> None:
         time.sleep(after)
-        os.kill(pid, number)
+        with suppress(ProcessLookupError):  # it was faster than we are
+            os.kill(pid, number)
 
     return send
 
@@ -61,10 +68,10 @@ def test_killed_ten_times_at_any_moment(nursery, unbroken, tmp_path):
     expected, seconds = unbroken
     kills = resumed = 0
     while kills < 10:
-        ended = nursery.train(folder, STARTED, stop(signal.SIGKILL, numbers.uniform(0, 0.7 * seconds)))
+        ended = nursery.train(folder, STARTED, stop(signal.SIGKILL, numbers.uniform(0, 0.6 * seconds)))
         kills += ended.code == -signal.SIGKILL
         resumed += "resuming at epoch" in ended.output
-        if ended.code != -signal.SIGKILL:  # it was faster than we are
+        if ended.code != -signal.SIGKILL:
             assert ended.code == 0, ended.output
             assert digests(folder) == expected
     assert resumed
@@ -129,27 +136,16 @@ def test_another_training_does_not_go_on_from_there(nursery, unbroken, tmp_path)
     assert digests(folder) == unbroken[0]
 
 
-def test_the_same_training_twice_at_once_is_refused(nursery, tmp_path):
-    folder = make_folder(tmp_path / "twice", epochs="50")
-    with Nursery() as second:
-
-        def start_another(pid: int) -> None:
-            refused = second.train(folder.rename(folder))
-            os.kill(pid, signal.SIGTERM)
-            assert refused.code == 1
-            assert "error: another process is training the same at this moment" in refused.output
-
-        assert nursery.train(folder, "epoch   1/50", start_another).code == 143
-
-
-def test_no_orphan_is_left_when_dvc_is_killed(tmp_path):
-    """As DVC does it: through a shell, with DVC_ROOT."""
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+def test_no_orphan_is_left_when_dvc_is_killed(tmp_path, shell):
+    """As DVC does it: through a shell, which stays (dash) or hands its process over (bash)."""
+    if shutil.which(shell) is None:
+        pytest.skip(f"no {shell}")
     folder = make_folder(tmp_path / "orphan", epochs="300")
     command = f"{sys.executable} -u {ROOT / 'stages/train.py'}"
     parent = subprocess.Popen(
-        [sys.executable, "-c", "import subprocess, sys; subprocess.run(['/bin/sh', '-c', sys.argv[1]])", command],
-        cwd=folder, env={**os.environ, "DVC_ROOT": str(folder)}, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        [sys.executable, "-c", DVC, shell, "-c", command],
+        cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     assert parent.stdout is not None
     before = ""

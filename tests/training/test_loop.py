@@ -40,7 +40,8 @@ def run(model: nn.Module, batches: list[Batch], lr: float = 0.1, accumulate: int
     steps: list[Step] = []
     train_one_epoch(
         model, grouped(batches, accumulate), optimizer, Schedule(optimizer, recipe, 10),
-        AveragedWeights(model, 0.9), recipe.clip_norm, 5, torch.device("cpu"), steps.append, lambda row: f"image_{row}.jpg",
+        AveragedWeights(model, 0.9), recipe.clip_norm, 5, torch.device("cpu"), steps.append,
+        lambda row: f"image_{row}.jpg",
     )  # fmt: skip
     return steps
 
