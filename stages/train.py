@@ -3,7 +3,8 @@
 command  python stages/train.py
 reads    params.yaml (train), data/coco/{train,val}.json and the images they name
 writes   models/detector.{safetensors,json} (the averaged weights of the best epoch by validation AP),
-         metrics/train/ (DVCLive), logs/train.json (times; ignored by git)
+         metrics/train/ (DVCLive), logs/train.json (times; ignored by git), and while it runs
+         .cache/train/ (where a killed training goes on; ignored by git)
 time     about 90 s for the sample with `simple` on 2 cores
 """
 
@@ -12,20 +13,25 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import os
 import time
 from collections import Counter
 from dataclasses import asdict
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from detector.environment import check_torch, keep_freed_memory
+from detector.interruption import ignore, listen, until_requested
 
+if __name__ == "__main__":
+    listen()  # before the imports below, which take seconds
 check_torch()  # before the imports below, where a mismatched pair fails obscurely
 
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from detector.checkpoint import Card, save_checkpoint
 from detector.data.augmentation import Augment
@@ -52,25 +58,15 @@ from detector.models.recipe import Recipe
 from detector.models.state_head import States, state_weights
 from detector.params import load_section
 from detector.seeding import make_deterministic
-from detector.training.history import History
-from detector.training.loop import train_one_epoch
-from detector.training.optimization import AveragedWeights, Schedule, make_optimizer
+from detector.training.fit import Loaders, fit, iterations_of
+from detector.training.resumable import forget, key_of, only_one
 from detector.training.settings import TrainParams, resolve
 
 COCO = Path("data/coco")
 CHECKPOINT = Path("models/detector.safetensors")
 LOG = Path("metrics/train")
 TIMES = Path("logs/train.json")
-
-
-class Data(NamedTuple):
-    """Both splits as loaders, and what validation and the card need."""
-
-    train: DataLoader[Any]
-    sampler: EpochSampler
-    val: DataLoader[Any]
-    val_truth: dict[str, Any]
-    val_annotations: Annotations
+RESUMABLE = Path(".cache/train")
 
 
 def main() -> None:
@@ -88,21 +84,25 @@ def main() -> None:
     if not states.present:  # an object that is not there can only teach its state
         coco = {split: present_objects(objects) for split, objects in coco.items()}
     annotations = pack(coco["train"])
-    check_data(annotations, recipe)
+    check_data(annotations, val_truth, recipe)
     statistics = (
         kind.statistics if pretrained(params, kind) else PixelStatistics(*pixel_statistics(annotations, Path()))
     )
     size = params.size if isinstance(params.size, tuple) else fitting_size(annotations, recipe.size)
-    data = load_data(coco, val_truth, params, recipe, size, statistics)
+    loaders = load_data(coco, params, recipe, size, statistics)
     model = kind.build(len(names.classes), states, statistics, Postprocess(), weights_of(params, kind))
     model = model.to(device).to(memory_format=torch.channels_last)
-    describe(model, params, recipe, size, data)
-    best = fit(model, data, recipe, device)
-    card = Card(
-        params.model, names.classes, names.states if states.present else [], size,
-        statistics.mean, statistics.deviation, asdict(recipe), params.seed, data_hash(), best.validation,
-    )  # fmt: skip
-    save_checkpoint(CHECKPOINT, best.weights, card)
+    describe(model, params, recipe, size, loaders)
+    folder = Path(os.environ.get("DVC_ROOT", ".")) / RESUMABLE / key(params, recipe, device)
+    with only_one(folder):
+        validator = partial(validate, loaders.val, val_truth, device)
+        best = fit(model, loaders, validator, recipe, device, LOG, folder)
+        card = Card(
+            params.model, names.classes, names.states if states.present else [], size,
+            statistics.mean, statistics.deviation, asdict(recipe), params.seed, data_hash(), best.validation,
+        )  # fmt: skip
+        save_checkpoint(CHECKPOINT, best.weights, card)
+        forget(folder)
     TIMES.parent.mkdir(exist_ok=True)
     TIMES.write_text(json.dumps({"seconds": round(time.monotonic() - started, 1)}) + "\n")
     reached = best.validation
@@ -143,10 +143,12 @@ def states_of(coco: dict[str, Any], names: Names, loss_weight: float) -> States:
     return States(tuple(names.present), weights, loss_weight)
 
 
-def check_data(annotations: Annotations, recipe: Recipe) -> None:
-    """Stop when there is nothing to learn from, or not even one batch."""
+def check_data(annotations: Annotations, val_truth: dict[str, Any], recipe: Recipe) -> None:
+    """Stop when there is nothing to learn from or to choose the best epoch by, or not even one batch."""
     if not len(annotations.labels):
         raise UserError(f"{COCO}/train.json: no present object in {len(annotations.paths)} images, nothing to train on")
+    if all(annotation["iscrowd"] for annotation in val_truth["annotations"]):
+        raise UserError(f"{COCO}/val.json: no present object, so no epoch can be told to be the best")
     if recipe.batch_size > len(annotations.paths):
         raise UserError(
             f"params.yaml: `train.batch_size` is {recipe.batch_size}, but train has {len(annotations.paths)} images"
@@ -155,16 +157,16 @@ def check_data(annotations: Annotations, recipe: Recipe) -> None:
 
 def load_data(
     coco: dict[str, Any],
-    val_truth: dict[str, Any],
     params: TrainParams,
     recipe: Recipe,
     size: tuple[int, int],
     statistics: PixelStatistics,
-) -> Data:
+) -> Loaders:
     """The loaders of both splits; only train is augmented and shuffled."""
     fill = (statistics.mean[0], statistics.mean[1], statistics.mean[2])
     augment = Augment(recipe.flip, recipe.zoom, recipe.distortion, fill)
-    cache = int(params.cache_gb * 2**30)
+    images = sum(len(objects["images"]) for objects in coco.values())
+    cache = images * size[0] * size[1] * 3 <= params.cache_gb * 2**30
     train = DetectionDataset(pack(coco["train"]), Path(), size, fill, cache, augment, params.seed)
     val = DetectionDataset(pack(coco["val"]), Path(), size, fill, cache)
     sampler = EpochSampler(len(train), recipe.batch_size, params.seed)
@@ -173,72 +175,31 @@ def load_data(
         "num_workers": params.workers,
         "pin_memory": torch.cuda.is_available(),
         "persistent_workers": params.workers > 0,
+        "worker_init_fn": ignore,
     }
-    return Data(
-        DataLoader(train, batch_sampler=sampler, **options),
+    # A loader draws a number when it starts: from a generator of its own, so that the number of workers
+    # does not change what the models draw.
+    own = [torch.Generator().manual_seed(params.seed) for _ in ("train", "val")]
+    return Loaders(
+        DataLoader(train, batch_sampler=sampler, generator=own[0], **options),
         sampler,
-        DataLoader(val, batch_size=recipe.batch_size, **options),
-        val_truth,
-        val.annotations,
+        DataLoader(val, batch_size=recipe.batch_size, generator=own[1], **options),
     )
 
 
-def describe(model: nn.Module, params: TrainParams, recipe: Recipe, size: tuple[int, int], data: Data) -> None:
+def describe(model: nn.Module, params: TrainParams, recipe: Recipe, size: tuple[int, int], loaders: Loaders) -> None:
     """What is about to happen, with nothing left implicit."""
     parameters = sum(parameter.numel() for parameter in model.parameters())
     print(f"{params.model}: {parameters / 1e6:.2f} M parameters, input {size[0]}x{size[1]} (height x width)")
-    print(f"{len(data.train)} iterations an epoch, {len(data.val.dataset)} validation images")  # type: ignore[arg-type]
+    print(f"{iterations_of(loaders, recipe)} iterations an epoch, {len(loaders.val.dataset)} validation images")  # type: ignore[arg-type]
     print("  " + ", ".join(f"{key} {value}" for key, value in asdict(recipe).items()))
 
 
-class Best(NamedTuple):
-    """The averaged weights of the best epoch and what they reached."""
-
-    weights: dict[str, torch.Tensor]
-    validation: dict[str, float]
-
-
-def fit(model: nn.Module, data: Data, recipe: Recipe, device: torch.device) -> Best:
-    """Train for all epochs, validate after each, keep the best by validation AP."""
-    optimizer = make_optimizer(model, recipe)
-    iterations = len(data.train)
-    schedule = Schedule(optimizer, recipe, iterations * recipe.epochs)
-    average = AveragedWeights(model, recipe.ema_decay)
-    history = History(LOG)
-    best: Best | None = None
-    paths = data.train.dataset.annotations.paths  # type: ignore[attr-defined]
-    for epoch in range(recipe.epochs):
-        data.sampler.epoch = epoch
-        began = time.monotonic()
-        with tqdm(
-            data.train, desc=f"epoch {epoch + 1}/{recipe.epochs}", unit="batch", disable=None, leave=False
-        ) as bar:
-            train_one_epoch(
-                model, bar, optimizer, schedule, average, recipe.clip_norm, epoch * iterations, device,
-                history.step, lambda row: str(paths[row]),
-            )  # fmt: skip
-        speed = iterations * recipe.batch_size / (time.monotonic() - began)
-        validation = validate(average.model, data, device)
-        schedule.epoch_done(validation["AP"])
-        loss = history.average_loss()
-        history.epoch_done(epoch + 1, validation)
-        print(
-            f"epoch {epoch + 1:3}/{recipe.epochs}  loss {loss:.3f}  val loss {validation['loss']:.3f}  "
-            f"AP {validation['AP']:.3f}  AP50 {validation['AP50']:.3f}  {speed:.0f} images/s",
-            flush=True,
-        )
-        if best is None or validation["AP"] > best.validation["AP"]:
-            weights = {name: tensor.clone() for name, tensor in average.model.state_dict().items()}
-            best = Best(weights, {"epoch": epoch + 1, "AP": validation["AP"], "AP50": validation["AP50"]})
-    assert best is not None
-    history.close({"best/epoch": best.validation["epoch"], "best/AP": best.validation["AP"]})
-    return best
-
-
-def validate(model: nn.Module, data: Data, device: torch.device) -> dict[str, float]:
+def validate(val: DataLoader[Any], truth: dict[str, Any], device: torch.device, model: nn.Module) -> dict[str, float]:
     """Loss, AP and AP50 of the averaged weights on val; an AP without ground truth counts as 0."""
-    predicted = predict(model, data.val, data.val_annotations, device, with_targets=True)
-    numbers = coco_numbers(evaluate_boxes(data.val_truth, predicted.predictions))
+    annotations = val.dataset.annotations  # type: ignore[attr-defined]
+    predicted = predict(model, until_requested(val), annotations, device, with_targets=True)
+    numbers = coco_numbers(evaluate_boxes(truth, predicted.predictions))
     return {
         "loss": sum(predicted.losses.values()),
         "AP": numbers["AP"] or 0.0,
@@ -249,6 +210,20 @@ def validate(model: nn.Module, data: Data, device: torch.device) -> dict[str, fl
 def data_hash() -> str:
     """SHA-256 of the COCO files, which name each image's content."""
     return hashlib.sha256(b"".join((COCO / f"{split}.json").read_bytes() for split in ("train", "val"))).hexdigest()
+
+
+def key(params: TrainParams, recipe: Recipe, device: torch.device) -> str:
+    """A name for this very training: parameters, data, code, and what else its bytes depend on."""
+    values = {
+        "params": params.model_dump(),
+        "recipe": asdict(recipe),
+        "data": data_hash(),
+        "versions": {name: version(name) for name in ("torch", "torchvision", "numpy", "pillow", "hotcoco")},
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+    }
+    code = Path(__file__).parent
+    return key_of(values, [*sorted((code / "detector").rglob("*.py")), Path(__file__)])
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ def test_what_it_writes_and_says(tmp_path: Path) -> None:
     homes = {path: name for name, paths in found.items() for path in paths}
     assert lock[1:] == [f"{each.content} {homes[each.image]}" for each in IMAGES]
     deviation = metrics["largest_deviation_in_points"]
-    first = f"{metrics['images']} images, 40 dealt just now\n"
+    first = "28 train, 6 val, 6 test images; 40 dealt just now\n"
     assert done.stdout.startswith(f"{first}  classes deviate by at most {deviation} points\n")
 
 

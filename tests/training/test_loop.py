@@ -12,7 +12,7 @@ from detector.contract import Output, Targets
 from detector.data.dataset import Batch
 from detector.errors import UserError
 from detector.models.recipe import REFERENCE
-from detector.training.loop import Step, check_finite, train_one_epoch
+from detector.training.loop import Step, check_finite, grouped, train_one_epoch
 from detector.training.optimization import AveragedWeights, Schedule, make_optimizer
 
 
@@ -34,13 +34,14 @@ def batch(value: int, row: int) -> Batch:
     return Batch(torch.full((1, 3, 4, 4), value, dtype=torch.uint8), empty, [row], [1.0])
 
 
-def run(model: nn.Module, batches: list[Batch], lr: float = 0.1) -> list[Step]:
+def run(model: nn.Module, batches: list[Batch], lr: float = 0.1, accumulate: int = 1) -> list[Step]:
     recipe = dataclasses.replace(REFERENCE, lr=lr, schedule="constant", warmup_iterations=0, clip_norm=1.0)
     optimizer = make_optimizer(model, recipe)
     steps: list[Step] = []
     train_one_epoch(
-        model, batches, optimizer, Schedule(optimizer, recipe, 10), AveragedWeights(model, 0.9), recipe.clip_norm,
-        5, torch.device("cpu"), steps.append, lambda row: f"image_{row}.jpg",
+        model, grouped(batches, accumulate), optimizer, Schedule(optimizer, recipe, 10),
+        AveragedWeights(model, 0.9), recipe.clip_norm, 5, torch.device("cpu"), steps.append,
+        lambda row: f"image_{row}.jpg",
     )  # fmt: skip
     return steps
 
@@ -57,6 +58,15 @@ def test_gradients_are_clipped() -> None:
     model = Toy()
     run(model, [batch(200, 0)])  # gradient -400, clipped to 1; Nesterov's first step is 1.9 x lr
     assert model.number.item() == pytest.approx(0.19, abs=1e-4)
+
+
+def test_accumulated_batches_make_the_step_of_their_mean() -> None:
+    model, other = Toy(), Toy()
+    steps = run(model, [batch(1, 0), batch(3, 1), batch(2, 2)], accumulate=2)
+    assert [step.iteration for step in steps] == [5, 6]
+    assert steps[0].losses["a"] == pytest.approx((1 + 9) / 2)  # the mean of 1 and 3 squared
+    run(other, [batch(2, 0), batch(2, 1)])
+    assert model.number.item() == pytest.approx(other.number.item())
 
 
 def test_a_loss_that_is_not_finite_names_component_iteration_and_images() -> None:

@@ -30,6 +30,11 @@ def test_learning_rate_of_the_recipe_follows_the_batch_size() -> None:
     assert resolve(params(batch_size=4, lr=0.3), REFERENCE, True).lr == 0.3
 
 
+def test_learning_rate_of_the_recipe_follows_the_accumulated_images() -> None:
+    assert resolve(params(batch_size=4, accumulate=4), REFERENCE, True).lr == REFERENCE.lr
+    assert resolve(params(accumulate=2), REFERENCE, True).lr == pytest.approx(2 * REFERENCE.lr)
+
+
 def test_a_backbone_from_scratch_learns_like_the_rest() -> None:
     assert resolve(params(), REFERENCE, True).backbone_lr_factor == 0.1
     assert resolve(params(), REFERENCE, False).backbone_lr_factor == 1.0
@@ -44,7 +49,17 @@ def test_two_numbers_for_the_size() -> None:
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("lr", 0), ("lr", "nan"), ("lr", -1), ("size", 100), ("batch_size", 0), ("epochs", 0), ("optimizer", "lion")],
+    [
+        ("lr", 0),
+        ("lr", "nan"),
+        ("lr", -1),
+        ("size", 100),
+        ("batch_size", 0),
+        ("epochs", 0),
+        ("accumulate", 0),
+        ("patience", -1),
+        ("optimizer", "lion"),
+    ],
 )
 def test_values_that_make_no_sense(tmp_path: Path, key: str, value: object) -> None:
     path = tmp_path / "params.yaml"

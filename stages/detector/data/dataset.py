@@ -115,7 +115,7 @@ Augmentation = Callable[[Sample], Sample]
 class DetectionDataset(Dataset[Sample]):
     """Letterboxed images of one split, decoded once when they fit into memory.
 
-    size: (H, W); fill: RGB of the padding; cache_bytes: decoded images are kept up to this size;
+    size: (H, W); fill: RGB of the padding; cache: whether decoded images are kept in memory;
     augmentation: applied with a generator seeded from (seed, epoch, row), so that the number of
     workers changes nothing. Reading stops with a UserError that names a file which cannot be read.
     """
@@ -126,7 +126,7 @@ class DetectionDataset(Dataset[Sample]):
         root: Path,
         size: tuple[int, int],
         fill: tuple[int, int, int],
-        cache_bytes: int = 0,
+        cache: bool = False,
         augmentation: Augmentation | None = None,
         seed: int = 0,
     ) -> None:
@@ -134,9 +134,14 @@ class DetectionDataset(Dataset[Sample]):
         self.size = size
         self._root, self._fill, self._seed, self._augmentation = root, fill, seed, augmentation
         self._cache: NDArray[np.uint8] | None = None
-        if len(self) * size[0] * size[1] * 3 <= cache_bytes:
-            pixels = thread_map(self._decode, range(len(self)), desc="decode images", unit="image", disable=None)
-            self._cache = np.stack(pixels)
+        if cache:
+            decoded = np.empty((len(self), *size, 3), np.uint8)
+
+            def decode(row: int) -> None:
+                decoded[row] = self._decode(row)
+
+            thread_map(decode, range(len(self)), desc="decode images", unit="image", disable=None)
+            self._cache = decoded
 
     def __len__(self) -> int:
         return len(self.annotations.paths)
@@ -177,11 +182,12 @@ class DetectionDataset(Dataset[Sample]):
 class EpochSampler(Sampler[list[int]]):
     """Batches of keys epoch * N + row, shuffled anew each epoch; the last, smaller batch is left out.
 
-    Because the key carries the epoch, workers can live on from epoch to epoch.
+    Because the key carries the epoch, workers can live on from epoch to epoch. `start` batches of the
+    epoch are passed over, as when a training goes on in the midst of it.
     """
 
     def __init__(self, count: int, batch_size: int, seed: int) -> None:
-        self.epoch = 0
+        self.epoch, self.start = 0, 0
         self._count, self._batch_size, self._seed = count, batch_size, seed
 
     def __len__(self) -> int:
@@ -189,7 +195,7 @@ class EpochSampler(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         order = np.random.default_rng((self._seed, self.epoch)).permutation(self._count)
-        for start in range(0, len(self) * self._batch_size, self._batch_size):
+        for start in range(self.start * self._batch_size, len(self) * self._batch_size, self._batch_size):
             rows = order[start : start + self._batch_size]
             yield [self.epoch * self._count + int(row) for row in rows]
 

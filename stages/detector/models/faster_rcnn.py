@@ -121,9 +121,10 @@ class FasterRCNN(nn.Module):
         source = MobileNet_V3_Large_Weights.IMAGENET1K_V1 if weights == "imagenet" else None
         extractor = load_pretrained(lambda: mobilenet_v3_large(weights=source))
         self.normalize = Normalize(statistics)
-        self.backbone = _mobilenet_extractor(extractor, True, 6)
-        self.proposal_network = ProposalNetwork(self.backbone.out_channels, 3)
-        self.box_head = BoxHead(self.backbone.out_channels, classes, states)
+        with_pyramid = _mobilenet_extractor(extractor, True, 6)
+        self.backbone, self.pyramid = with_pyramid.body, with_pyramid.fpn
+        self.proposal_network = ProposalNetwork(with_pyramid.out_channels, 3)
+        self.box_head = BoxHead(with_pyramid.out_channels, classes, states)
         self.postprocess = postprocess
         self._frozen_norms = weights == "imagenet"
 
@@ -137,7 +138,7 @@ class FasterRCNN(nn.Module):
     def forward(self, images: Tensor, targets: Targets | None = None) -> Output:
         """images uint8 [B, 3, H, W]."""
         height, width = images.shape[-2:]
-        maps = list(self.backbone(self.normalize(images)).values())
+        maps = list(self.pyramid(self.backbone(self.normalize(images))).values())
         objectness, offsets, anchors = self.proposal_network(maps, images)
         losses: dict[str, Tensor] = {}
         with torch.no_grad():

@@ -10,11 +10,12 @@ from typing import Literal
 class Recipe:
     """Training settings; params.yaml has the same keys.
 
-    size: longest side in pixels of the input. lr: for `batch_size` images a step, scaled linearly to
-    others. lr_steps: epochs after which multistep multiplies the learning rate by 0.1, as shares of all
+    size: longest side in pixels of the input. lr: for `batch_size` * `accumulate` images a step, scaled
+    linearly to others. lr_steps: epochs after which multistep multiplies the learning rate by 0.1, as shares of all
     epochs. min_lr: where cosine ends, as a share of `lr`. clip_norm: of the gradient, 0 is off.
     state_weight: of the state head's loss, 0 is no head. ema_decay: of the averaged weights, 0 is off.
-    zoom: see `augmentation.Augment`.
+    zoom: see `augmentation.Augment`. accumulate: batches whose gradients make one step. patience: epochs
+    without a better AP before training ends, 0 is off.
     """
 
     size: int
@@ -34,6 +35,8 @@ class Recipe:
     flip: float = 0.5
     zoom: tuple[float, float] = (0.7, 1.5)
     distortion: float = 0.2
+    accumulate: int = 1
+    patience: int = 0
 
 
 # The recipe of torchvision's reference detectors as the JSONL trainer used it: SGD with Nesterov

@@ -38,7 +38,8 @@ class SSDLite(nn.Module):
         source = MobileNet_V3_Large_Weights.IMAGENET1K_V1 if weights == "imagenet" else None
         extractor = load_pretrained(lambda: mobilenet_v3_large(weights=source, norm_layer=norm))
         self.normalize = Normalize(statistics)
-        self.backbone = _mobilenet_extractor(extractor, 6, norm)
+        extended = _mobilenet_extractor(extractor, 6, norm)
+        self.backbone, self.extra = extended.features, extended.extra
         self.boxes = DefaultBoxGenerator([[2, 3] for _ in CHANNELS], min_ratio=0.2, max_ratio=0.95)
         self.head = SSDLiteHead(CHANNELS, self.boxes.num_anchors_per_location(), classes + 1, norm)
         self.states = state_head(STATE_CHANNELS, states)
@@ -49,7 +50,11 @@ class SSDLite(nn.Module):
 
     def forward(self, images: Tensor, targets: Targets | None = None) -> Output:
         """images uint8 [B, 3, H, W]."""
-        maps = list(self.backbone(self.normalize(images)).values())
+        maps = []
+        x = self.normalize(images)
+        for block in (*self.backbone, *self.extra):
+            x = block(x)
+            maps.append(x)
         found = self.head(maps)
         offsets, logits = found["bbox_regression"], found["cls_logits"]  # [B, A, 4], [B, A, classes + 1]
         height, width = images.shape[-2:]

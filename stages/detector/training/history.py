@@ -24,6 +24,7 @@ class History:
             self._live = Live(str(folder), dvcyaml=None, save_dvc_exp=False, report=None)
         except SCMError:
             raise UserError("DVCLive needs a commit to stand on: run `git commit` once in this repository") from None
+        self._rows: list[dict[str, float]] = []
         self._epoch: list[Step] = []
         self._points: list[dict[str, Any]] = []
         self._every = 1
@@ -42,6 +43,10 @@ class History:
         """Mean loss of the epoch's iterations so far."""
         return sum(step.losses["batch_loss"] for step in self._epoch) / len(self._epoch)
 
+    def learning_rate(self) -> float:
+        """Of the last iteration."""
+        return self._epoch[-1].lr
+
     def epoch_done(self, epoch: int, validation: dict[str, float]) -> None:
         """Log the epoch (from 1): its last batch, its average, and the validation."""
         last = self._epoch[-1]
@@ -49,10 +54,26 @@ class History:
         values |= {"train/learning_rate": last.lr, "train/epoch": epoch}
         values |= {"train/epoch_avg_loss": self.average_loss()}
         values |= {f"val/{name}": value for name, value in validation.items()}
-        for name, value in values.items():
-            self._live.log_metric(name, float(f"{value:.6g}"))
-        self._live.next_step()
+        self._log({name: float(f"{value:.6g}") for name, value in values.items()})
         self._epoch = []
+
+    def state(self) -> dict[str, Any]:
+        """What `replay` needs: plain values, those of the present epoch included."""
+        return {"rows": self._rows, "epoch": [tuple(step) for step in self._epoch],
+                "points": self._points, "every": self._every}  # fmt: skip
+
+    def replay(self, state: dict[str, Any]) -> None:
+        """Log again what another history had noted; DVCLive's own `resume` repeats rows after a crash."""
+        for row in state["rows"]:
+            self._log(row)
+        self._epoch = [Step(*step) for step in state["epoch"]]
+        self._points, self._every = state["points"], state["every"]
+
+    def _log(self, row: dict[str, float]) -> None:
+        for name, value in row.items():
+            self._live.log_metric(name, value)
+        self._live.next_step()
+        self._rows.append(row)
 
     def close(self, summary: dict[str, float]) -> None:
         """End the log; `summary` stands in its metrics file beside the last epoch's values."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import NamedTuple
 
 import torch
@@ -15,7 +17,7 @@ from detector.training.optimization import AveragedWeights, Schedule
 
 
 class Step(NamedTuple):
-    """What one iteration did: its number, the learning rate, and the loss with its components."""
+    """One iteration: its number, the learning rate, and the loss with its components, means over its batches."""
 
     iteration: int
     lr: float
@@ -24,7 +26,7 @@ class Step(NamedTuple):
 
 def train_one_epoch(
     model: nn.Module,
-    batches: Iterable[Batch],
+    groups: Iterable[list[Batch]],
     optimizer: Optimizer,
     schedule: Schedule,
     average: AveragedWeights,
@@ -34,24 +36,36 @@ def train_one_epoch(
     on_step: Callable[[Step], None],
     image_name: Callable[[int], str],
 ) -> None:
-    """Forward, check, backward, clip, step; `on_step` is told of each.
+    """Forward, check, backward for each batch of a group; clip, step; `on_step` is told of each group.
 
-    Raises UserError naming the component, the iteration and the images when a loss is not finite.
+    The gradient is the mean of the batches'. Raises UserError naming the component, the iteration and the
+    images when a loss is not finite.
     """
     model.train()
-    for iteration, batch in enumerate(batches, first_iteration):
+    for iteration, group in enumerate(groups, first_iteration):
         lr = schedule.step(iteration)
-        losses = model(batch.images.to(device, non_blocking=True), batch.targets.to(device)).losses
-        total = torch.stack(list(losses.values())).sum()
-        values = {"batch_loss": float(total.detach())} | {name: float(loss.detach()) for name, loss in losses.items()}
-        check_finite(values, iteration, [image_name(row) for row in batch.rows])
         optimizer.zero_grad(set_to_none=True)
-        total.backward()
+        sums: Counter[str] = Counter()
+        for batch in group:
+            losses = model(batch.images.to(device, non_blocking=True), batch.targets.to(device)).losses
+            total = torch.stack(list(losses.values())).sum()
+            values = {"batch_loss": total} | losses
+            numbers = {name: float(value.detach()) for name, value in values.items()}
+            check_finite(numbers, iteration, [image_name(row) for row in batch.rows])
+            (total / len(group)).backward()
+            sums.update(numbers)
         if clip_norm > 0:
             nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
         optimizer.step()
         average.update(model)
-        on_step(Step(iteration, lr, values))
+        on_step(Step(iteration, lr, {name: value / len(group) for name, value in sums.items()}))
+
+
+def grouped(batches: Iterable[Batch], accumulate: int) -> Iterator[list[Batch]]:
+    """Lists of `accumulate` batches; the last may be shorter."""
+    iterator = iter(batches)
+    while group := list(islice(iterator, accumulate)):
+        yield group
 
 
 def check_finite(losses: dict[str, float], iteration: int, images: list[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -78,6 +79,14 @@ class Schedule:
         if self._stale > PLATEAU_PATIENCE:
             self._plateau, self._stale = self._plateau * PLATEAU_FACTOR, 0
 
+    def state(self) -> tuple[float, int, float]:
+        """What `epoch_done` has learned so far."""
+        return self._best, self._stale, self._plateau
+
+    def restore(self, state: tuple[float, int, float]) -> None:
+        """Know what another schedule had learned."""
+        self._best, self._stale, self._plateau = state
+
 
 class AveragedWeights:
     """An exponential moving average of a model's weights and buffers, for evaluation.
@@ -90,6 +99,15 @@ class AveragedWeights:
         self.model = copy.deepcopy(model).eval()
         self.model.requires_grad_(False)
         self._decay, self._updates = decay, 0
+
+    def state(self) -> dict[str, Any]:
+        """The average and the number of its updates."""
+        return {"weights": self.model.state_dict(), "updates": self._updates}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from another average."""
+        self.model.load_state_dict(state["weights"])
+        self._updates = state["updates"]
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:

@@ -23,7 +23,9 @@ class TrainParams(Section):
     weights: str
     size: Auto | Annotated[int, Field(gt=0, multiple_of=32)] | tuple[int, int]
     epochs: Auto | Annotated[int, Field(gt=0)]
+    patience: Auto | Annotated[int, Field(ge=0)]
     batch_size: Auto | Annotated[int, Field(gt=0)]
+    accumulate: Auto | Annotated[int, Field(gt=0)]
     optimizer: Auto | Literal["sgd", "adamw"]
     lr: Auto | Positive
     weight_decay: Auto | NotNegative
@@ -38,7 +40,7 @@ class TrainParams(Section):
     flip: Auto | Annotated[float, Field(ge=0, le=1)]
     zoom: Auto | tuple[Positive, Positive]
     distortion: Auto | Annotated[float, Field(ge=0, lt=1)]
-    seed: int
+    seed: int = Field(ge=0, lt=2**32)
     threads: int = Field(ge=0)
     workers: int = Field(ge=0)
     cache_gb: float = Field(ge=0)
@@ -48,7 +50,7 @@ def resolve(params: TrainParams, recipe: Recipe, pretrained: bool) -> Recipe:
     """The recipe with everything that params set themselves.
 
     The slower learning rate of a backbone is for pretrained ones; from scratch it learns like the rest. A
-    learning rate from the recipe is scaled linearly with the batch size (Goyal et al. 2017); one that
+    learning rate from the recipe is scaled linearly with the images a step (Goyal et al. 2017); one that
     params give is taken as it is. A size of two numbers keeps its longer side here.
     """
     given: dict[str, Any] = {
@@ -58,7 +60,14 @@ def resolve(params: TrainParams, recipe: Recipe, pretrained: bool) -> Recipe:
         if any(side <= 0 or side % 32 for side in params.size):
             raise UserError(f"params.yaml: `train.size` is {list(params.size)}; both sides must be multiples of 32")
         given["size"] = max(params.size)
-    if "batch_size" in given and "lr" not in given:
-        given["lr"] = recipe.lr * given["batch_size"] / recipe.batch_size
+    images = given.get("batch_size", recipe.batch_size) * given.get("accumulate", recipe.accumulate)
+    usual = recipe.batch_size * recipe.accumulate
+    if "lr" not in given and images != usual:
+        given["lr"] = recipe.lr * images / usual
+    if given.get("optimizer", recipe.optimizer) != recipe.optimizer and "lr" not in given:
+        raise UserError(
+            f"params.yaml: `train.optimizer` is {given['optimizer']}, but the recipe's learning rate {recipe.lr:g} is "
+            f"for {recipe.optimizer}: set `train.lr` too"
+        )
     scratch = {} if pretrained else {"backbone_lr_factor": 1.0}
     return Recipe(**{**asdict(recipe), **scratch, **given})
