@@ -18,6 +18,7 @@ from detector.contract import Detections
 # Longest chain of "A removes B, so B no longer removes C, ..." that is followed. Chains on real
 # images end after about 3; the loop is unrolled so that ONNX computes exactly what PyTorch does.
 NMS_ITERATIONS = 12
+CANDIDATES = 5  # for each detection wanted, that go to NMS: a dense head finds an object several times
 
 
 @dataclass(frozen=True)
@@ -26,13 +27,11 @@ class Postprocess:
 
     score_threshold: candidates below it are dropped.
     iou_threshold: of two boxes of one class that overlap more, the lower score is dropped.
-    candidates: how many best (location, class) pairs an image brings to NMS.
-    max_detections: N of the output.
+    max_detections: N of the output; CANDIDATES times as many (location, class) pairs an image go to NMS.
     """
 
     score_threshold: float = 0.01
     iou_threshold: float = 0.6
-    candidates: int = 1000
     max_detections: int = 100
 
     def __call__(self, boxes_xyxy: Tensor, class_scores: Tensor, state_logits: Tensor | None = None) -> Detections:
@@ -41,7 +40,7 @@ class Postprocess:
         Boxes are [B, L, 4], or [B, L, C, 4] where each class has its own; state_logits [B, L, S].
         """
         _, locations, classes = class_scores.shape
-        candidates = min(self.candidates, locations * classes)
+        candidates = min(CANDIDATES * self.max_detections, locations * classes)
         scores, flat = class_scores.flatten(1).topk(candidates)  # [B, K]
         location = torch.div(flat, classes, rounding_mode="floor")
         category = flat - location * classes  # [B, K]
@@ -96,7 +95,9 @@ def batched_nms_mask(boxes_xyxy: Tensor, groups: Tensor, iou_threshold: float) -
     keep = torch.ones_like(boxes_xyxy[..., 0])  # [B, K]
     for _ in range(NMS_ITERATIONS):
         suppressed = torch.matmul(keep[:, None, :], suppresses)[:, 0]  # [B, K]
-        keep = (suppressed < 0.5).to(boxes_xyxy.dtype)
+        before, keep = keep, (suppressed < 0.5).to(boxes_xyxy.dtype)
+        if not torch.compiler.is_exporting() and torch.equal(before, keep):
+            break  # the further iterations change nothing
     return keep > 0.5
 
 
