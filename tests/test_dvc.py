@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import json
 import shutil
 import time
@@ -12,7 +14,10 @@ from typing import Any
 import pytest
 import yaml
 from PIL import Image, ImageOps
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
+from detector.evaluation.coco_metrics import NUMBERS
 from repository import DATASET, STAGES, Repository, stages_run
 
 UP_TO_DATE = "Data and pipelines are up to date."
@@ -67,6 +72,25 @@ def test_repro_runs_every_stage_once(reproduced, pipeline):
     assert stages_run(again) == []
     assert again.endswith(f"{UP_TO_DATE}\n")
     assert pipeline.git("status", "--porcelain") == ""
+
+
+def test_the_numbers_are_pycocotools(pipeline):
+    truth = json.loads(pipeline.read("data/coco/test.json"))
+    predictions = json.loads(pipeline.read("data/predictions/test.json"))
+    metrics = json.loads(pipeline.read("metrics/evaluate.json"))
+    absent = {state["id"] for state in truth["states"] if not state["present"]}
+    truth["annotations"] = [item for item in truth["annotations"] if item["state"] not in absent]
+    assert predictions
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO()
+        coco.dataset = truth
+        coco.createIndex()
+        evaluation = COCOeval(coco, coco.loadRes(predictions), "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    for name, value in zip(NUMBERS, evaluation.stats, strict=True):
+        assert (-1 if metrics[name] is None else metrics[name]) == pytest.approx(value, abs=1e-9), name
 
 
 def test_a_fresh_clone_makes_the_same_bytes(pipeline, tmp_path):

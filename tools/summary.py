@@ -83,6 +83,7 @@ def summary() -> list[str]:
             "test": f"AP {score(evaluate['AP'])}, AP50 {score(evaluate['AP50'])}{training_time()}",
             "threshold": f"{score(evaluate['threshold'])}, with precision {score(evaluate['precision'])} "
             f"and recall {score(evaluate['recall'])}",
+            **({"states": f"macro F1 {score(evaluate['state_macro_F1'])}"} if "state_macro_F1" in evaluate else {}),
             "data": data_line(preprocess, split),
         }
         places = dict(PLACES, model=f"{PLACES['model']} ({export['bytes'] / 1e6:.1f} MB)")

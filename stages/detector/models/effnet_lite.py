@@ -23,7 +23,7 @@ from detector.models.state_head import States
 
 RECIPE = Recipe(
     size=320,
-    epochs=30,
+    epochs=26,
     batch_size=8,
     optimizer="adamw",
     lr=2e-3,
@@ -31,6 +31,8 @@ RECIPE = Recipe(
     schedule="cosine",
     warmup_iterations=100,
     backbone_lr_factor=0.2,
+    zoom=(0.5, 1.8),
+    distortion=0.3,
 )
 
 # What the weights were trained with: (x - 127) / 128.
