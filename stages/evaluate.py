@@ -29,7 +29,7 @@ from detector.data.dataset import DetectionDataset, collate, pack, present_objec
 from detector.errors import UserError, run_command
 from detector.evaluation.coco_metrics import Prediction, class_numbers, coco_numbers, evaluate_boxes, precisions
 from detector.evaluation.figures import draw_confusion, draw_overlay, draw_precision_recall
-from detector.evaluation.operating_point import OperatingPoint, at_threshold, best_f1, matches_of
+from detector.evaluation.operating_point import OperatingPoint, at_threshold, best_f1, confusions_at, matches_of
 from detector.evaluation.predictions import Predicted, predict
 from detector.evaluation.settings import EvaluateParams, postprocess_of
 from detector.evaluation.state_metrics import StateNumbers, confusion_of_states, state_numbers
@@ -145,7 +145,7 @@ def draw(
     write_plot(rows, PLOTS / "precision_recall.json")
     reached = at_threshold(matches_of(evaluation), point.threshold)
     draw_precision_recall(curves, reached, PLOTS / "precision_recall.png")
-    matrix = evaluation.confusion_matrix(iou_thr=0.5, min_score=point.threshold)["matrix"]
+    matrix = confusions_at(point.threshold, truth, found, evaluation)
     names = [*card.classes, "background"]
     pairs = [
         {"was_there": names[row], "found": names[column]}

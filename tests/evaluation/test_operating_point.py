@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from detector.evaluation.coco_metrics import Prediction, evaluate_boxes
-from detector.evaluation.operating_point import at_threshold, best_f1, matches_of
+from detector.evaluation.operating_point import at_threshold, best_f1, confusions_at, matches_of
 
 
 def truth(boxes: list[tuple[int, int, int]]) -> dict[str, Any]:
@@ -32,7 +32,10 @@ def truth(boxes: list[tuple[int, int, int]]) -> dict[str, Any]:
 
 
 def found(rows: list[tuple[int, int, float]]) -> list[Prediction]:
-    return [{"image_id": 1, "category_id": c, "bbox": [x, 0, 20, 20], "score": s, "state": 0} for c, x, s in rows]
+    return [
+        {"image_id": 1, "category_id": c, "bbox": [x, 0, 20, 20], "score": s, "state": 0, "state_score": 0.0}
+        for c, x, s in rows
+    ]
 
 
 def test_best_f1_by_hand() -> None:
@@ -68,3 +71,9 @@ def test_nothing_right(rows: list[tuple[int, int, float]]) -> None:
 def test_a_second_detection_of_an_object_is_wrong() -> None:
     matches = matches_of(evaluate_boxes(truth([(1, 0, 0)]), found([(1, 0, 0.9), (1, 1, 0.8)])))
     assert matches.correct.tolist() == [True, False]
+
+
+def test_a_detection_on_a_crowd_is_no_confusion() -> None:
+    there, seen = truth([(1, 0, 1), (1, 60, 0)]), found([(1, 0, 0.9), (1, 60, 0.9), (1, 30, 0.9)])
+    matrix = confusions_at(0.5, there, seen, evaluate_boxes(there, seen))
+    assert matrix.tolist() == [[1, 0, 0], [0, 0, 0], [1, 0, 0]]  # only the third is wrong

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from hotcoco import COCOeval
 from numpy.typing import NDArray
+
+from detector.evaluation.coco_metrics import Prediction, evaluate_boxes
 
 
 class Matches(NamedTuple):
@@ -76,3 +78,20 @@ def at_threshold(matches: Matches, threshold: float, category: int | None = None
         truths = matches.truths[category]
     hits, found = int((chosen & matches.correct).sum()), int(chosen.sum())
     return OperatingPoint(threshold, hits / max(1, found), hits / max(1, truths), 2 * hits / max(1, found + truths))
+
+
+def confusions_at(
+    threshold: float, truth: dict[str, Any], predictions: list[Prediction], evaluation: COCOeval
+) -> NDArray[np.uint64]:
+    """Counts [C + 1, C + 1] at IoU 0.5: what was there in rows, what was found in columns, background last.
+
+    evaluation: of these predictions. As for AP, those that only lie on a crowd are neither right nor wrong.
+    """
+    on_crowd: set[int] = set()
+    for entry in evaluation.eval_imgs:
+        if entry is not None and list(entry["aRng"]) == list(evaluation.params.area_rng[0]):
+            on_crowd |= {id_ for id_, ignored in zip(entry["dtIds"], entry["dtIgnore"][0], strict=True) if ignored}
+    counted = [prediction for id_, prediction in enumerate(predictions, 1) if id_ not in on_crowd]
+    judged = evaluate_boxes({**truth, "annotations": [a for a in truth["annotations"] if not a["iscrowd"]]}, counted)
+    matrix: NDArray[np.uint64] = judged.confusion_matrix(iou_thr=0.5, min_score=threshold)["matrix"]
+    return matrix
