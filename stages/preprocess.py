@@ -35,8 +35,10 @@ from detector.params import load_section
 CLEAN = Path("data/clean")
 METRICS = Path("metrics/preprocess.json")
 PLOTS = Path("plots/data")
-# Ignored by git and no output of the stage; shared with `dvc exp run --temp` through $DVC_ROOT.
-MEMORY = Path(os.environ.get("DVC_ROOT", ".")) / ".cache" / "preprocess"
+# Ignored by git and no outputs of the stage. What is known by a file's path and times is of this folder alone;
+# what is known by content is shared with `dvc exp run --temp` through $DVC_ROOT.
+FACTS = Path(".cache/preprocess/memory.sqlite")
+CONVERTED = Path(os.environ.get("DVC_ROOT", ".")) / ".cache/preprocess/images"
 
 
 class Cleaned(NamedTuple):
@@ -50,7 +52,7 @@ def main() -> None:
     params = load_section(Path("params.yaml"), "preprocess", PreprocessParams)
     notes: Counter[str] = Counter()
     images, findings = read_dataset(params, notes)
-    facts, opened = inspect_all([Path(params.dataset) / image.path for image in images], MEMORY / "memory.sqlite")
+    facts, opened = inspect_all([Path(params.dataset) / image.path for image in images], FACTS)
     labels = labels_of(images, params)
     cleaned = clean(images, facts, labels, params)
     findings += cleaned.findings
@@ -142,7 +144,7 @@ def convert_images(usable: list[tuple[RawImage, ImageFacts]], params: Preprocess
     def write(index: int) -> str:
         image, fact = usable[index]
         source, target = Path(params.dataset) / image.path, CLEAN / "images" / names[index]
-        return convert(source, fact.content, target, MEMORY / "images").as_posix()
+        return convert(source, fact.content, target, CONVERTED).as_posix()
 
     written = thread_map(
         write, names, desc="convert images", unit="image", disable=None, max_workers=os.cpu_count(), leave=False

@@ -1,11 +1,23 @@
-"""The README's parameter table says what params.yaml says."""
+"""What the README says is so: the parameter table, the files that it names, the code that it shows."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from detector.checkpoint import Card
+from detector.exporting.onnx_file import write_onnx
+from detector.models import MODELS
+from detector.models.normalization import PixelStatistics
+from detector.models.postprocess import Postprocess
+from detector.models.state_head import States
 
 ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def parameter_rows(params: str) -> list[str]:
@@ -23,15 +35,30 @@ def parameter_rows(params: str) -> list[str]:
 def test_every_parameter_stands_in_the_table_with_its_value_and_comment() -> None:
     rows = parameter_rows((ROOT / "params.yaml").read_text(encoding="utf-8"))
     assert len(rows) > 30
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    missing = [row for row in rows if row not in readme]
+    missing = [row for row in rows if row not in README]
     assert not missing, "put these rows into the README:\n" + "\n".join(missing)
 
 
 def test_every_file_that_the_readme_names_is_there() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
     made_by_the_pipeline = ("data/", "models/", "metrics/", "plots/")
-    for link in re.findall(r"\]\((?!http|#)([^)]+)\)", readme):
+    for link in re.findall(r"\]\((?!http|#)([^)]+)\)", README):
         assert (ROOT / link).exists(), link
-    for path in re.findall(r"`((?:stages|tools|tests|benchmarks)/[\w/.]+)`", readme):
+    for path in re.findall(r"`((?:stages|tools|tests|benchmarks)/[\w/.]+)`", README):
         assert (ROOT / path).exists() or path.startswith(made_by_the_pipeline), path
+
+
+@pytest.mark.parametrize("states", [0, 2])
+def test_the_onnx_file_is_used_as_the_readme_says(states: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    kind = States((True,) * states, (1.0,) * states)
+    model = MODELS["simple"].build(3, kind, PixelStatistics((9, 9, 9), (60, 60, 60)), Postprocess(), "none")
+    names = ["whole", "broken"][:states]
+    card = Card("simple", ["a", "b", "c"], names, (64, 96), (9, 9, 9), (60, 60, 60), {}, 0, "", {})
+    write_onnx(model.eval(), card, tmp_path / "models/model.onnx")
+    Image.new("RGB", (192, 100)).save(tmp_path / "photo.jpg")
+    monkeypatch.chdir(tmp_path)
+    variables: dict[str, Any] = {}
+    exec(code, variables)
+    assert variables["boxes"].shape == (100, 4)
+    assert variables["scale"] == 0.5
+    assert list(variables["found"])[3:] == ["state", "state_score"][:states]

@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 def check_torch() -> None:
     """Exit with advice when torch or torchvision is missing or torchvision's operators do not load."""
-    # Waiting threads spin for a tenth of libgomp's default: as fast alone, and half as slow when cores are shared.
+    # Waiting threads soon stop spinning, which takes the core from whoever shares it.
     os.environ.setdefault("GOMP_SPINCOUNT", "30000")
     try:
         pair = f"torch {version('torch')} and torchvision {version('torchvision')}"
@@ -30,8 +30,8 @@ def keep_freed_memory() -> None:
     """Tell glibc to keep large freed blocks instead of giving them back to the kernel after every step.
 
     A tensor of more than 32 MB is otherwise mapped, faulted in page by page and unmapped again at each
-    step: measured on a virtual machine, a training step took up to nine times as long. Elsewhere than on
-    glibc this does nothing.
+    step, which on a virtual machine may take longer than the step itself. Elsewhere than on glibc this does
+    nothing.
     """
     most_mapped_blocks, trim_threshold = -4, -1  # M_MMAP_MAX and M_TRIM_THRESHOLD of malloc.h
     with suppress(OSError, AttributeError):
