@@ -5,7 +5,7 @@ reads    params.yaml (train), data/coco/{train,val}.json and the images they nam
 writes   models/detector.{safetensors,json} (the averaged weights of the best epoch by validation AP),
          metrics/train/ (DVCLive), logs/train.json (times; ignored by git), and while it runs
          .cache/train/ (where a killed training goes on; ignored by git)
-time     about 90 s for the sample with `simple` on 2 cores
+time     about 100 s for the sample on 2 cores
 """
 
 from __future__ import annotations
