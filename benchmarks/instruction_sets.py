@@ -1,7 +1,7 @@
 """What it would cost to hold every CPU to the same instruction set.
 
 command  python -m benchmarks.instruction_sets
-prints   images/s of training steps of `effnet_lite`, as the libraries choose and held to AVX2, in turn, and whether the
+prints   images/s of training steps of `simple`, as the libraries choose and held to AVX2, in turn, and whether the
          trained bytes are the same
 
 torch picks its kernels by the CPU: ATen, oneDNN and MKL each by instruction set, MKL also by vendor. Fixing the first
@@ -26,13 +26,14 @@ def measure() -> None:
     import torch
 
     from detector.contract import Targets
-    from detector.models import effnet_lite
+    from detector.models import simple
+    from detector.models.normalization import PixelStatistics
     from detector.models.postprocess import Postprocess
     from detector.models.state_head import States
     from detector.seeding import make_deterministic
 
     make_deterministic(0, 2)
-    model = effnet_lite.build(3, States(), effnet_lite.STATISTICS, Postprocess(), "imagenet")
+    model = simple.build(3, States(), PixelStatistics((120,) * 3, (60,) * 3), Postprocess(), "none")
     model = model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     images = torch.randint(0, 256, (BATCH, 3, *SIZE), dtype=torch.uint8)

@@ -102,7 +102,6 @@ def test_on_error_stop_goes_on_with_repairs_and_with_what_params_leave_out(
         yaml.safe_dump({"preprocess": {**PARAMS, "on_error": "stop", "classes": ["bolt"]}})
     )
     monkeypatch.chdir(small)
-    monkeypatch.setattr(preprocess, "MEMORY", small / "memory")
     monkeypatch.setattr(preprocess, "draw", lambda *_: None)
     preprocess.main()
     assert json.loads((small / "metrics/preprocess.json").read_text())["boxes"] == 3
