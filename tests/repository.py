@@ -14,6 +14,7 @@ STAGES = ("preprocess", "split", "coco-convert", "train", "evaluate", "export")
 WRITTEN = ("data", "metrics", "models", "plots")  # folders with nothing but what stages write
 DATASET = "data/raw/sample"
 SHORT = {
+    "train.model": "simple",
     "train.size": "64",
     "train.epochs": "2",
     "train.batch_size": "4",

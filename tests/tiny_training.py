@@ -17,7 +17,15 @@ import numpy as np
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
-SETTINGS = {"size": "64", "epochs": "3", "batch_size": "2", "threads": "1", "lr": "0.01", "cache_gb": "1"}
+SETTINGS = {
+    "model": "simple",
+    "size": "64",
+    "epochs": "3",
+    "batch_size": "2",
+    "threads": "1",
+    "lr": "0.01",
+    "cache_gb": "1",
+}
 WRITTEN = ("models", "metrics")
 # A process that has imported torch once and is copied for every training: starting anew takes seconds.
 NURSERY = """

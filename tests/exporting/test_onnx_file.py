@@ -39,8 +39,7 @@ def trained_like(name: str, states: States) -> torch.nn.Module:
     return model.eval()
 
 
-@pytest.mark.parametrize("states", [0, 2])
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(("name", "states"), [("simple", 0), *[(name, 2) for name in MODELS]])
 def test_answers_like_the_model_for_any_batch(name: str, states: int, tmp_path: Path) -> None:
     model = trained_like(name, States((True, False)[:states], (1.0, 1.0)[:states], 0.5))
     card = replace(CARD, states=["whole", "gone"][:states])
