@@ -40,8 +40,8 @@ TEST = Path("data/coco/test.json")
 MODEL = Path("models/model.onnx")
 METRICS = Path("metrics/export.json")
 BATCHES = (1, 2, 3)
-# Two detections with almost the same score may change places at the end of the list or at NMS: one that
-# only one side has may have at most this score.
+# Two boxes with almost the same score may change places at NMS: a detection that only one side has may have at
+# most this score.
 WEAK = 0.05
 
 
@@ -86,7 +86,7 @@ def compare(model: nn.Module, card: Card, params: ExportParams) -> tuple[int, Di
         images = np.stack([load_letterboxed(Path(path), card.size, fill).pixels.transpose(2, 0, 1) for path in batch])
         pairs = zip(batch, answers_of_model(model, images), answers_of_file(session, images, MODEL), strict=True)
         for path, expected, found in pairs:
-            now = difference(expected, found)
+            now = difference(expected, found, params.score_tolerance)
             if now.box > params.box_tolerance or now.score > params.score_tolerance or now.unmatched > WEAK:
                 raise UserError(
                     f"the ONNX file answers differently from the model on {path} (batch of {len(batch)}): boxes by "

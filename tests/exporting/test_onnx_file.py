@@ -54,7 +54,7 @@ def test_answers_like_the_model_for_any_batch(name: str, states: int, tmp_path: 
         for index in range(batch):
             ours = answer_of([part.numpy() for part in expected], index)
             theirs = answer_of(outputs, index)
-            found = difference(ours, theirs)
+            found = difference(ours, theirs, 1e-3)
             assert found.box < 0.5
             assert found.score < 1e-3
             assert sorted(ours.states) == sorted(theirs.states)

@@ -45,8 +45,13 @@ class Difference(NamedTuple):
     unmatched: float
 
 
-def difference(first: Answer, second: Answer) -> Difference:
-    """Match each detection to the one of the same class that overlaps it most (IoU above 0.9)."""
+def difference(first: Answer, second: Answer, tie: float) -> Difference:
+    """Match each detection to the one of the same class that overlaps it most (IoU above 0.9).
+
+    tie: scores that differ less are taken for equal. Of equal scores at the end of a full list it is
+    chance which ones still fit, so such a detection need not be on both sides.
+    """
+    fits_first, fits_second = _last_score(first) + tie, _last_score(second) + tie
     first, second = _real(first), _real(second)
     if not len(first.scores) or not len(second.scores):
         return Difference(0.0, 0.0, float(max([0.0, *first.scores, *second.scores])))
@@ -54,16 +59,20 @@ def difference(first: Answer, second: Answer) -> Difference:
     overlap = np.where(first.labels[:, None] == second.labels[None, :], overlap, 0.0)
     partner = overlap.argmax(1)
     matched = overlap.max(1) > 0.9
-    alone = [
-        *first.scores[~matched],
-        *second.scores[np.setdiff1d(np.arange(len(second.scores)), partner[matched])],
-    ]
+    of_first = first.scores[~matched]
+    of_second = second.scores[np.setdiff1d(np.arange(len(second.scores)), partner[matched])]
+    alone = [*of_first[of_first > fits_second], *of_second[of_second > fits_first]]
     boxes = np.abs(first.boxes_xyxy[matched] - second.boxes_xyxy[partner[matched]])
     scores = np.maximum(
         np.abs(first.scores[matched] - second.scores[partner[matched]]),
         np.abs(first.state_scores[matched] - second.state_scores[partner[matched]]),
     )
     return Difference(float(boxes.max(initial=0)), float(scores.max(initial=0)), float(max(alone, default=0.0)))
+
+
+def _last_score(answer: Answer) -> float:
+    """The lowest score of a full list; one that is not full had room for everything: -1."""
+    return float(answer.scores.min()) if len(answer.labels) and (answer.labels > 0).all() else -1.0
 
 
 def _real(answer: Answer) -> Answer:
