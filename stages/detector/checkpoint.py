@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from detector.errors import UserError
@@ -38,7 +38,8 @@ class Card:
 def save_checkpoint(path: Path, weights: dict[str, Tensor], card: Card) -> None:
     """Write `path` (.safetensors) and the card beside it (.json)."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, path)
+    # Not save_file: killed at this moment, it would leave a file under another name behind.
+    path.write_bytes(save({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}))
     text = json.dumps(asdict(card), indent=2, ensure_ascii=False)
     path.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
 
