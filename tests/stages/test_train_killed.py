@@ -82,15 +82,15 @@ def test_killed_ten_times_at_any_moment(nursery, unbroken, tmp_path):
     assert not list((folder / ".cache/train").iterdir())
 
 
-@pytest.mark.parametrize("changes", [{}, {"accumulate": "3", "patience": "2", "schedule": "plateau", "workers": "1"}])
+@pytest.mark.parametrize("changes", [{}, {"accumulate": "3", "patience": "12", "schedule": "plateau", "workers": "1"}])
 def test_asked_to_stop_saves_within_the_epoch(nursery, tmp_path, changes):
-    changes = {**changes, "epochs": "12"}  # long enough that it is not over when the signal comes
+    changes = {**changes, "epochs": "16"}  # long enough that it is not over when the signal comes
     whole, folder = make_folder(tmp_path / "whole", **changes), make_folder(tmp_path / "stopped", **changes)
     assert nursery.train(whole).code == 0
-    for number, code, epoch in ((signal.SIGTERM, 143, 1), (signal.SIGINT, 130, 2)):
-        ended = nursery.train(folder, f"epoch {epoch:3}/12", stop(number))
+    for number, code, epoch in ((signal.SIGTERM, 143, 1), (signal.SIGINT, 130, 6)):
+        ended = nursery.train(folder, f"epoch {epoch:3}/16", stop(number))
         assert ended.code == code, ended.output
-        assert re.search(rf"{number.name}: training is saved in epoch \d+ of 12", ended.output)
+        assert re.search(rf"{number.name}: training is saved in epoch \d+ of 16", ended.output)
         assert "Traceback" not in ended.output
     ended = nursery.train(folder)
     assert ended.code == 0, ended.output
