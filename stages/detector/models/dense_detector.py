@@ -1,32 +1,16 @@
-"""What anchor-free detectors share: backbone, pyramid, dense head, and how they become losses and detections."""
+"""What anchor-free detectors share: how backbone, neck and dense head become losses and detections."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from detector.contract import Output, Targets
 from detector.models.assignment import nearest_locations
-from detector.models.dense_head import DenseHead, DenseLogits, conv_block, decode_boxes, locations_of
+from detector.models.dense_head import DenseHead, DenseLogits, decode_boxes, locations_of
 from detector.models.dense_loss import dense_loss
 from detector.models.normalization import Normalize
 from detector.models.postprocess import Postprocess
-
-
-class FeaturePyramid(nn.Module):
-    """Coarse maps tell fine ones what they see (Lin et al. 2017); all come out with `channels`."""
-
-    def __init__(self, widths: tuple[int, ...], channels: int) -> None:
-        super().__init__()
-        self.lateral = nn.ModuleList(conv_block(width, channels, kernel=1) for width in widths)
-        self.smooth = nn.ModuleList(conv_block(channels, channels) for _ in widths)
-
-    def forward(self, maps: list[Tensor]) -> list[Tensor]:
-        """Fine to coarse, in and out."""
-        maps = [lateral(level) for lateral, level in zip(self.lateral, maps, strict=True)]
-        for index in range(len(maps) - 2, -1, -1):
-            maps[index] = maps[index] + F.interpolate(maps[index + 1], scale_factor=2.0, mode="nearest")
-        return [smooth(level) for smooth, level in zip(self.smooth, maps, strict=True)]
+from detector.models.state_head import present_scores
 
 
 class DenseDetector(nn.Module):
@@ -52,12 +36,9 @@ class DenseDetector(nn.Module):
         if self.training:
             return Output(losses, None)
         boxes = decode_boxes(logits.boxes, centres, strides)
-        scores = logits.classes.sigmoid()
-        if self.head.states is None or logits.states is None:
-            return Output(losses, self.postprocess(boxes, scores))
-        scores = scores * self.head.states.presence(logits.states)[..., None]
+        scores = present_scores(logits.classes.sigmoid(), logits.states, self.head.states)
         target_states = None
-        if targets is not None:
+        if targets is not None and logits.states is not None:
             place = nearest_locations(boxes, centres, targets)[..., None].expand(-1, -1, logits.states.shape[-1])
             target_states = logits.states.gather(1, place)
         return Output(losses, self.postprocess(boxes, scores, logits.states), target_states)

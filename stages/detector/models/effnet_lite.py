@@ -5,6 +5,7 @@ The weights come with a package of requirements.txt, so that nothing has to be d
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import timm
@@ -18,22 +19,10 @@ from detector.models.dense_detector import DenseDetector
 from detector.models.dense_head import DenseHead, conv_block
 from detector.models.normalization import Normalize, PixelStatistics
 from detector.models.postprocess import Postprocess
-from detector.models.recipe import Recipe
+from detector.models.recipe import DENSE
 from detector.models.state_head import States
 
-RECIPE = Recipe(
-    size=320,
-    epochs=26,
-    batch_size=8,
-    optimizer="adamw",
-    lr=2e-3,
-    weight_decay=0.02,
-    schedule="cosine",
-    warmup_iterations=100,
-    backbone_lr_factor=0.2,
-    zoom=(0.5, 1.8),
-    distortion=0.3,
-)
+RECIPE = replace(DENSE, epochs=26, backbone_lr_factor=0.2, zoom=(0.5, 1.8), distortion=0.3)
 
 # What the weights were trained with: (x - 127) / 128.
 STATISTICS = PixelStatistics((127, 127, 127), (128, 128, 128))

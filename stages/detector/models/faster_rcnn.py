@@ -25,7 +25,7 @@ from detector.models.normalization import Normalize, PixelStatistics
 from detector.models.postprocess import Postprocess, batched_nms_mask
 from detector.models.pretrained import freeze_batch_norms, load_pretrained
 from detector.models.recipe import REFERENCE
-from detector.models.state_head import StateHead, States, state_head
+from detector.models.state_head import StateHead, States, present_scores, state_head
 
 RECIPE = REFERENCE
 PROPOSAL_WEIGHTS = (1.0, 1.0, 1.0, 1.0)
@@ -154,11 +154,9 @@ class FasterRCNN(nn.Module):
         boxes = torch.minimum(boxes.clamp(min=0), limits)
         real = (proposals[..., 2:] > proposals[..., :2]).all(-1, keepdim=True)  # padding finds nothing
         scores = found.classes.softmax(-1)[..., 1:] * real
-        if self.box_head.states is None or found.states is None:
-            return Output(losses, self.postprocess(boxes, scores))
-        scores = scores * self.box_head.states.presence(found.states)[..., None]
+        scores = present_scores(scores, found.states, self.box_head.states)
         target_states = None
-        if targets is not None:
+        if targets is not None and found.states is not None:
             target_states = self.box_head(maps[:2], targets.boxes_xyxy, (height, width)).states
         return Output(losses, self.postprocess(boxes, scores, found.states), target_states)
 

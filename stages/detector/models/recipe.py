@@ -52,3 +52,15 @@ REFERENCE = Recipe(
     warmup_iterations=500,
     backbone_lr_factor=0.1,
 )
+
+# For the anchor-free dense head on little data: many small steps.
+DENSE = Recipe(
+    size=320,
+    epochs=30,
+    batch_size=8,
+    optimizer="adamw",
+    lr=2e-3,
+    weight_decay=0.02,
+    schedule="cosine",
+    warmup_iterations=100,
+)

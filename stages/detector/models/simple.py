@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from detector.models.dense_detector import DenseDetector, FeaturePyramid
+from detector.models.dense_detector import DenseDetector
 from detector.models.dense_head import DenseHead, conv_block
 from detector.models.normalization import Normalize, PixelStatistics
 from detector.models.postprocess import Postprocess
-from detector.models.recipe import Recipe
+from detector.models.recipe import DENSE
 from detector.models.state_head import States
 
-RECIPE = Recipe(
-    size=320,
-    epochs=30,
-    batch_size=8,
-    optimizer="adamw",
-    lr=2e-3,
-    weight_decay=0.02,
-    schedule="cosine",
-    warmup_iterations=100,
-)
+RECIPE = DENSE
 
 STEM = (16, 32)  # channels at strides 2 and 4
 WIDTHS = (64, 128, 192)  # channels at the three strides below
@@ -60,6 +52,22 @@ class Backbone(nn.Module):
             x = stage(x)
             maps.append(x)
         return maps
+
+
+class FeaturePyramid(nn.Module):
+    """Coarse maps tell fine ones what they see (Lin et al. 2017); all come out with `channels`."""
+
+    def __init__(self, widths: tuple[int, ...], channels: int) -> None:
+        super().__init__()
+        self.lateral = nn.ModuleList(conv_block(width, channels, kernel=1) for width in widths)
+        self.smooth = nn.ModuleList(conv_block(channels, channels) for _ in widths)
+
+    def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        """Fine to coarse, in and out."""
+        maps = [lateral(level) for lateral, level in zip(self.lateral, maps, strict=True)]
+        for index in range(len(maps) - 2, -1, -1):
+            maps[index] = maps[index] + F.interpolate(maps[index + 1], scale_factor=2.0, mode="nearest")
+        return [smooth(level) for smooth, level in zip(self.smooth, maps, strict=True)]
 
 
 def build(

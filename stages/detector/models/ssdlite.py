@@ -18,7 +18,7 @@ from detector.models.normalization import Normalize, PixelStatistics
 from detector.models.postprocess import Postprocess, pairwise_iou_xyxy
 from detector.models.pretrained import load_pretrained
 from detector.models.recipe import REFERENCE
-from detector.models.state_head import StateHead, States, state_head
+from detector.models.state_head import StateHead, States, present_scores, state_head
 
 RECIPE = REFERENCE
 OFFSET_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
@@ -64,12 +64,9 @@ class SSDLite(nn.Module):
         if self.training:
             return Output(losses, None)
         boxes_xyxy = decode(offsets, anchors, OFFSET_WEIGHTS)
-        scores = logits.softmax(-1)[..., 1:]
-        if self.states is None or state_logits is None:
-            return Output(losses, self.postprocess(boxes_xyxy, scores))
-        scores = scores * self.states.presence(state_logits)[..., None]
+        scores = present_scores(logits.softmax(-1)[..., 1:], state_logits, self.states)
         target_states = None
-        if targets is not None:
+        if targets is not None and state_logits is not None:
             overlap = pairwise_iou_xyxy(targets.boxes_xyxy, anchors[None])  # [B, M, A]
             place = overlap.argmax(-1)[..., None].expand(-1, -1, state_logits.shape[-1])
             target_states = state_logits.gather(1, place)

@@ -67,6 +67,13 @@ def state_head(features: int, states: States) -> StateHead | None:
     return StateHead(features, states) if states.present else None
 
 
+def present_scores(class_scores: Tensor, logits: Tensor | None, head: StateHead | None) -> Tensor:
+    """Scores [B, L, C] times the probability that the object is there, by state logits [B, L, S]."""
+    if head is None or logits is None:
+        return class_scores
+    return class_scores * head.presence(logits)[..., None]
+
+
 def state_weights(counts: list[int]) -> tuple[float, ...]:
     """Weight of each state from how often it occurs: 1 / sqrt(count), scaled so that boxes weigh 1 on average.
 
