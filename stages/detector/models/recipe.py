@@ -14,8 +14,10 @@ class Recipe:
     linearly to others. lr_steps: epochs after which multistep multiplies the learning rate by 0.1, as shares of all
     epochs. min_lr: where cosine ends, as a share of `lr`. clip_norm: of the gradient, 0 is off.
     state_weight: of the state head's loss, 0 is no head. ema_decay: of the averaged weights, 0 is off.
-    zoom: see `augmentation.Augment`. accumulate: batches whose gradients make one step. patience: epochs
-    without a better AP before training ends, 0 is off.
+    flip, zoom, distortion, mosaic, mixup, crop, rotation: see `augmentation.Augment`. balance: images with a class
+    that is in a smaller share of the images than this are repeated, 0 is off. accumulate: batches whose
+    gradients make one step. patience: epochs without a better AP before training ends, 0 is off. freeze:
+    beginnings of the names of parameters that do not learn.
     """
 
     size: int
@@ -35,6 +37,12 @@ class Recipe:
     flip: float = 0.5
     zoom: tuple[float, float] = (0.7, 1.5)
     distortion: float = 0.2
+    mosaic: float = 0.0
+    mixup: float = 0.0
+    crop: float = 0.0
+    rotation: float = 0.0
+    balance: float = 0.0
+    freeze: tuple[str, ...] = ()
     accumulate: int = 1
     patience: int = 0
 

@@ -13,6 +13,7 @@ from detector.params import Section
 
 Auto = Literal["auto"]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -37,13 +38,25 @@ class TrainParams(Section):
     backbone_lr_factor: Auto | NotNegative
     state_weight: Auto | NotNegative
     ema_decay: Auto | Annotated[float, Field(ge=0, lt=1)]
-    flip: Auto | Annotated[float, Field(ge=0, le=1)]
+    flip: Auto | Share
     zoom: Auto | tuple[Positive, Positive]
     distortion: Auto | Annotated[float, Field(ge=0, lt=1)]
+    mosaic: Auto | Share
+    mixup: Auto | Share
+    crop: Auto | Share
+    rotation: Auto | Annotated[float, Field(ge=0, le=180)]
+    balance: Auto | Share
+    freeze: Auto | tuple[str, ...]
+    precision: Literal["auto", "fp32", "bf16", "fp16"]
+    channels_last: bool
+    compile: bool
+    processes: int = Field(gt=0)
+    mirrors: tuple[Literal["tensorboard", "wandb", "mlflow"], ...]
     seed: int = Field(ge=0, lt=2**32)
     threads: int = Field(ge=0)
     workers: int = Field(ge=0)
     cache_gb: float = Field(ge=0)
+    disk_cache_gb: float = Field(ge=0)
 
 
 def resolve(params: TrainParams, recipe: Recipe, pretrained: bool) -> Recipe:
