@@ -17,6 +17,7 @@ import os
 import time
 from collections import Counter
 from dataclasses import asdict
+from datetime import datetime
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -61,6 +62,7 @@ from detector.models.state_head import States, state_weights
 from detector.params import load_section
 from detector.seeding import make_deterministic
 from detector.training.fit import Loaders, fit, iterations_of
+from detector.training.mirrors import opened
 from detector.training.resumable import forget, key_of, only_one
 from detector.training.settings import TrainParams, resolve
 
@@ -68,6 +70,7 @@ COCO = Path("data/coco")
 CHECKPOINT = Path("models/detector.safetensors")
 LOG = Path("metrics/train")
 TIMES = Path("logs/train.json")
+MIRRORS = Path("logs")
 RESUMABLE = Path(".cache/train")
 DECODED = Path(".cache/images")
 
@@ -97,9 +100,11 @@ def main() -> None:
     model = model.to(device).to(memory_format=torch.channels_last)
     describe(model, params, recipe, size, loaders)
     folder = Path(os.environ.get("DVC_ROOT", ".")) / RESUMABLE / key(params, recipe, device)
-    with only_one(folder):
+    logs = Path(os.environ.get("DVC_ROOT", ".")) / MIRRORS
+    mirrored = opened(params.mirrors, logs, f"{params.model}-{datetime.now():%Y%m%d-%H%M%S}", asdict(recipe))
+    with only_one(folder), mirrored as mirrors:
         validator = partial(validate, loaders.val, val_truth, device)
-        best = fit(model, loaders, validator, recipe, device, LOG, folder)
+        best = fit(model, loaders, validator, recipe, device, LOG, folder, mirrors)
         card = Card(
             params.model, names.classes, names.states if states.present else [], size,
             statistics.mean, statistics.deviation, asdict(recipe), params.seed, data_hash(), best.validation,

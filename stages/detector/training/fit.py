@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -18,6 +18,7 @@ from detector.interruption import StopRequested, deferred, interrupt, requested
 from detector.models.recipe import Recipe
 from detector.training.history import History
 from detector.training.loop import Step, grouped, train_one_epoch
+from detector.training.mirrors import Mirror
 from detector.training.resumable import load_latest, save
 from detector.training.state import Best, Run, begin, random_state, restore, restore_random, state_of
 
@@ -60,15 +61,16 @@ def fit(
     device: torch.device,
     log: Path,
     folder: Path,
+    mirrors: Sequence[Mirror] = (),
 ) -> Best:
     """Train until the epochs or the patience are over, validate after each, keep the best by validation AP.
 
-    validate: loss, AP and AP50 of the averaged weights. It may raise StopRequested. log: written anew.
-    folder: of this training's checkpoints; the newest is where it goes on. The result does not depend on
-    how often a training was ended and begun again. Raises Interrupted after a signal, everything saved,
-    and UserError when a loss is not finite or the device's memory too small.
+    validate: loss, AP and AP50 of the averaged weights. It may raise StopRequested. log: written anew,
+    with copies in `mirrors`. folder: of this training's checkpoints; the newest is where it goes on. The
+    result does not depend on how often a training was ended and begun again. Raises Interrupted after a
+    signal, everything saved, and UserError when a loss is not finite or the device's memory too small.
     """
-    run = begin(model, recipe, iterations_of(loaders, recipe) * recipe.epochs, History(log))
+    run = begin(model, recipe, iterations_of(loaders, recipe) * recipe.epochs, History(log, mirrors))
     state = load_latest(folder)
     if state is not None:
         restore(run, state)
