@@ -65,6 +65,7 @@ from detector.training.fit import Loaders, fit, iterations_of
 from detector.training.mirrors import opened
 from detector.training.resumable import forget, key_of, only_one
 from detector.training.settings import TrainParams, resolve
+from detector.training.summary import gflops_of, parts_of, settings_of
 
 COCO = Path("data/coco")
 CHECKPOINT = Path("models/detector.safetensors")
@@ -202,10 +203,17 @@ def load_data(
 
 def describe(model: nn.Module, params: TrainParams, recipe: Recipe, size: tuple[int, int], loaders: Loaders) -> None:
     """What is about to happen, with nothing left implicit."""
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    print(f"{params.model}: {parameters / 1e6:.2f} M parameters, input {size[0]}x{size[1]} (height x width)")
-    print(f"{iterations_of(loaders, recipe)} iterations an epoch, {len(loaders.val.dataset)} validation images")  # type: ignore[arg-type]
-    print("  " + ", ".join(f"{key} {value}" for key, value in asdict(recipe).items()))
+    device = next(model.parameters()).device
+    train, val = (len(loader.dataset) for loader in (loaders.train, loaders.val))  # type: ignore[arg-type]
+    batches, iterations = len(loaders.train), iterations_of(loaders, recipe)
+    lines = [
+        f"{params.model} at {size[0]}x{size[1]} (height x width): "
+        f"{gflops_of(model, size, device):.2f} GFLOPs an image (a multiply-add is two)",
+        *parts_of(model),
+        f"{train} images to train on, {batches} batches and {iterations} steps an epoch; {val} to validate on",
+        *settings_of(recipe),
+    ]
+    print("\n".join(lines), flush=True)
 
 
 def validate(val: DataLoader[Any], truth: dict[str, Any], device: torch.device, model: nn.Module) -> dict[str, float]:

@@ -21,6 +21,7 @@ from detector.training.loop import Step, grouped, train_one_epoch
 from detector.training.mirrors import Mirror
 from detector.training.resumable import load_latest, save
 from detector.training.state import Best, Run, begin, random_state, restore, restore_random, state_of
+from detector.training.summary import peak_memory
 
 SAVE_EVERY = 300.0  # seconds, within long epochs; after each epoch anyway
 
@@ -139,7 +140,7 @@ def do_epoch(
         f"epoch {run.epoch:3}/{recipe.epochs}  loss {loss:.3f}  val loss {validation['loss']:.3f}  "
         f"AP {validation['AP']:.3f}  AP50 {validation['AP50']:.3f}  lr {lr:.2g}  "
         f"{done * recipe.batch_size / seconds:.0f} images/s  "
-        f"data {waiting.seconds / seconds:.0%}  ETA {tqdm.format_interval(left)}",
+        f"data {waiting.seconds / seconds:.0%}  memory {peak_memory(device):.1f} GB  ETA {tqdm.format_interval(left)}",
         flush=True,
     )
 
