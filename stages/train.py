@@ -33,7 +33,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from detector.checkpoint import Card, save_checkpoint
+from detector.checkpoint import Card, load_checkpoint, save_checkpoint
 from detector.data.augmentation import Augment
 from detector.data.dataset import (
     Annotations,
@@ -52,6 +52,7 @@ from detector.errors import UserError, run_command
 from detector.evaluation.coco_metrics import coco_numbers, evaluate_boxes
 from detector.evaluation.predictions import predict
 from detector.models import MODELS, Model
+from detector.models.fine_tuning import freeze, start_from
 from detector.models.normalization import PixelStatistics
 from detector.models.postprocess import Postprocess
 from detector.models.recipe import Recipe
@@ -85,12 +86,13 @@ def main() -> None:
         coco = {split: present_objects(objects) for split, objects in coco.items()}
     annotations = pack(coco["train"])
     check_data(annotations, val_truth, recipe)
-    statistics = (
-        kind.statistics if pretrained(params, kind) else PixelStatistics(*pixel_statistics(annotations, Path()))
-    )
+    statistics = statistics_of(params, kind, annotations)
     size = params.size if isinstance(params.size, tuple) else fitting_size(annotations, recipe.size)
     loaders = load_data(coco, params, recipe, size, statistics)
     model = kind.build(len(names.classes), states, statistics, Postprocess(), weights_of(params, kind))
+    if is_file(params.weights):
+        take_weights(model, Path(params.weights), names)
+    freeze(model, recipe.freeze)
     model = model.to(device).to(memory_format=torch.channels_last)
     describe(model, params, recipe, size, loaders)
     folder = Path(os.environ.get("DVC_ROOT", ".")) / RESUMABLE / key(params, recipe, device)
@@ -117,21 +119,55 @@ def find_model(params: TrainParams) -> Model:
             f"params.yaml: `train.model` is {params.model!r}; known are {', '.join(MODELS)}. Did you mean {near}?"
         )
     kind = MODELS[params.model]
-    if params.weights not in ("auto", *kind.weights):
+    if is_file(params.weights):
+        _, card = load_checkpoint(Path(params.weights))
+        if card.model != params.model:
+            raise UserError(
+                f"params.yaml: `train.weights` {params.weights} is of model {card.model}, but `train.model` is "
+                f"{params.model}"
+            )
+    elif params.weights not in ("auto", *kind.weights):
         raise UserError(
-            f"params.yaml: `train.weights` is {params.weights!r}; {params.model} takes auto, {', '.join(kind.weights)}"
+            f"params.yaml: `train.weights` is {params.weights!r}; {params.model} takes auto, "
+            f"{', '.join(kind.weights)}, or the path of a .safetensors file that this project wrote"
         )
     return kind
 
 
+def is_file(weights: str) -> bool:
+    """Whether `train.weights` names a checkpoint."""
+    return weights.endswith(".safetensors")
+
+
 def weights_of(params: TrainParams, kind: Model) -> str:
-    """`auto` is the best that the model has."""
+    """What the model is built with: `auto` is the best it has, and a checkpoint needs nothing else."""
+    if is_file(params.weights):
+        return "none"
     return kind.weights[0] if params.weights == "auto" else params.weights
 
 
 def pretrained(params: TrainParams, kind: Model) -> bool:
-    """Whether the weights expect ImageNet's normalization."""
-    return weights_of(params, kind) != "none"
+    """Whether the backbone has learned before."""
+    return is_file(params.weights) or weights_of(params, kind) != "none"
+
+
+def statistics_of(params: TrainParams, kind: Model, annotations: Annotations) -> PixelStatistics:
+    """How pixels are normalized: as the weights are used to, or else by the dataset's own statistics."""
+    if is_file(params.weights):
+        _, card = load_checkpoint(Path(params.weights))
+        return PixelStatistics(card.mean, card.deviation)
+    return kind.statistics if pretrained(params, kind) else PixelStatistics(*pixel_statistics(annotations, Path()))
+
+
+def take_weights(model: nn.Module, path: Path, names: Names) -> None:
+    """Start from another training's detector, and say what of it could not be used."""
+    weights, card = load_checkpoint(path)
+    # They are this dataset's or known from the start; a state head's would only fit by chance.
+    own = {name: value for name, value in weights.items() if not name.endswith((".present", ".weights"))}
+    new = start_from(model, own, str(path))
+    print(f"starts from {path}, " + (f"but for {len(new)} tensors: {', '.join(new)}" if new else "all of it"))
+    if card.classes != names.classes:
+        print(f"  it told apart {', '.join(card.classes)}; now it is {', '.join(names.classes)}")
 
 
 def states_of(coco: dict[str, Any], names: Names, loss_weight: float) -> States:
@@ -216,6 +252,7 @@ def key(params: TrainParams, recipe: Recipe, device: torch.device) -> str:
     """A name for this very training: parameters, data, code, and what else its bytes depend on."""
     values = {
         "params": params.model_dump(),
+        "weights": hashlib.sha256(Path(params.weights).read_bytes()).hexdigest() if is_file(params.weights) else "",
         "recipe": asdict(recipe),
         "data": data_hash(),
         "versions": {name: version(name) for name in ("torch", "torchvision", "numpy", "pillow", "hotcoco")},

@@ -22,13 +22,20 @@ from detector.models.postprocess import Postprocess
 from detector.models.recipe import DENSE
 from detector.models.state_head import States
 
-RECIPE = replace(DENSE, epochs=26, backbone_lr_factor=0.2, zoom=(0.5, 1.8), distortion=0.3)
+RECIPE = replace(
+    DENSE,
+    epochs=26,
+    backbone_lr_factor=0.2,
+    zoom=(0.5, 1.8),
+    distortion=0.3,
+    # Up to stride 4: edges and colours are the same everywhere.
+    freeze=("backbone.stem", "backbone.blocks.0", "backbone.blocks.1"),
+)
 
 # What the weights were trained with: (x - 127) / 128.
 STATISTICS = PixelStatistics((127, 127, 127), (128, 128, 128))
 STRIDES = (8, 16, 32)
 NECK = 64  # channels of the pyramid and the head
-FROZEN_BLOCKS = 2  # with the stem, up to stride 4: edges and colours are the same everywhere
 
 
 class Backbone(nn.Module):
@@ -49,8 +56,6 @@ class Backbone(nn.Module):
         fold_batch_norms(network.eval())
         self.stem = nn.Sequential(network.conv_stem, network.bn1)
         self.blocks = nn.Sequential(*network.blocks)
-        self.stem.requires_grad_(False)
-        self.blocks[:FROZEN_BLOCKS].requires_grad_(False)
         # Channels of the maps at STRIDES: the last before each further stride.
         self.widths = (40, 112, 320)
 
