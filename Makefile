@@ -4,6 +4,8 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 SAMPLE = data/raw/sample
+DATASET ?= data/raw/bccd_voc
+FORMAT ?= voc
 export PATH := $(abspath $(BIN)):$(PATH)
 
 help:  ## print this
@@ -22,6 +24,9 @@ check: $(INSTALLED)  ## ruff, mypy and the other pre-commit checks
 bench: $(INSTALLED)  ## measure this machine: the table in the README
 	python -m benchmarks.speed
 
+bench-accuracy: $(INSTALLED)  ## measure accuracy for its time beside YOLO11n (DATASET=folder, FORMAT=voc)
+	python -m benchmarks.accuracy $(DATASET) --format $(FORMAT)
+
 install: $(INSTALLED)  ## make the virtual environment (VENV=folder to use another)
 
 lock: $(INSTALLED)  ## compile requirements.in to requirements.txt
@@ -38,4 +43,4 @@ $(SAMPLE):
 	python tools/sample_data.py --out $(SAMPLE)
 	dvc add --quiet $(SAMPLE)
 
-.PHONY: help repro test check bench install lock
+.PHONY: help repro test check bench bench-accuracy install lock
