@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
+MIRRORS = $(VENV)/.mirrors
 SAMPLE = data/raw/sample
 DATASET ?= data/raw/bccd_voc
 FORMAT ?= voc
@@ -15,7 +16,7 @@ repro: $(INSTALLED) $(SAMPLE)  ## from raw images to a verified ONNX file: insta
 	dvc repro
 	@python tools/summary.py
 
-test: $(INSTALLED)  ## run all tests
+test: $(INSTALLED) $(MIRRORS)  ## run all tests
 	python -m pytest
 
 check: $(INSTALLED)  ## ruff, mypy and the other pre-commit checks
@@ -32,11 +33,17 @@ install: $(INSTALLED)  ## make the virtual environment (VENV=folder to use anoth
 lock: $(INSTALLED)  ## compile requirements.in to requirements.txt
 	uv pip compile --upgrade --universal --python-version 3.10 --no-header --annotation-style line \
 	  --quiet requirements.in -o requirements.txt
+	uv pip compile --upgrade --universal --python-version 3.10 --no-header --annotation-style line \
+	  --quiet requirements-mirrors.in -o requirements-mirrors.txt
 
 $(INSTALLED): requirements.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet "$$(grep -oE '^uv==[^ ]+' requirements.txt)"
 	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip install -r requirements.txt
+	@touch $@
+
+$(MIRRORS): requirements-mirrors.txt $(INSTALLED)
+	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip install -r requirements-mirrors.txt
 	@touch $@
 
 $(SAMPLE):
