@@ -86,7 +86,9 @@ def main() -> None:
     annotations = pack(coco["train"])
     check_data(annotations, val_truth, recipe)
     statistics = (
-        kind.statistics if pretrained(params, kind) else PixelStatistics(*pixel_statistics(annotations, Path()))
+        kind.statistics_for(weights_of(params, kind))
+        if pretrained(params, kind)
+        else PixelStatistics(*pixel_statistics(annotations, Path()))
     )
     size = params.size if isinstance(params.size, tuple) else fitting_size(annotations, recipe.size)
     loaders = load_data(coco, params, recipe, size, statistics)
@@ -130,7 +132,7 @@ def weights_of(params: TrainParams, kind: Model) -> str:
 
 
 def pretrained(params: TrainParams, kind: Model) -> bool:
-    """Whether the weights expect ImageNet's normalization."""
+    """Whether the weights expect a normalization of their own."""
     return weights_of(params, kind) != "none"
 
 
