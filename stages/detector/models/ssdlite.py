@@ -145,6 +145,7 @@ def widen(narrow: Tensor, wide: Tensor) -> Tensor:
     of use (Chen et al. 2016, "Net2Net").
     """
     result = wide.clone()
-    result[: len(narrow)] = 0 if narrow.dim() > 1 else result[: len(narrow)]
+    if narrow.dim() > 1:
+        result[: len(narrow)] = 0
     result[tuple(slice(side) for side in narrow.shape)] = narrow
     return result
