@@ -156,7 +156,9 @@ def statistics_of(params: TrainParams, kind: Model, annotations: Annotations) ->
     if is_file(params.weights):
         _, card = load_checkpoint(Path(params.weights))
         return PixelStatistics(card.mean, card.deviation)
-    return kind.statistics if pretrained(params, kind) else PixelStatistics(*pixel_statistics(annotations, Path()))
+    if pretrained(params, kind):
+        return kind.statistics_for(weights_of(params, kind))
+    return PixelStatistics(*pixel_statistics(annotations, Path()))
 
 
 def take_weights(model: nn.Module, path: Path, names: Names) -> None:
