@@ -35,6 +35,8 @@ from torch.utils.data import DataLoader
 
 from detector.checkpoint import Card, load_checkpoint, save_checkpoint
 from detector.data.augmentation import Augment
+from detector.data.balance import repeat_factors
+from detector.data.cache import decoded_images
 from detector.data.dataset import (
     Annotations,
     DetectionDataset,
@@ -68,6 +70,7 @@ CHECKPOINT = Path("models/detector.safetensors")
 LOG = Path("metrics/train")
 TIMES = Path("logs/train.json")
 RESUMABLE = Path(".cache/train")
+DECODED = Path(".cache/images")
 
 
 def main() -> None:
@@ -202,12 +205,17 @@ def load_data(
 ) -> Loaders:
     """The loaders of both splits; only train is augmented and shuffled."""
     fill = (statistics.mean[0], statistics.mean[1], statistics.mean[2])
-    augment = Augment(recipe.flip, recipe.zoom, recipe.distortion, fill)
-    images = sum(len(objects["images"]) for objects in coco.values())
-    cache = images * size[0] * size[1] * 3 <= params.cache_gb * 2**30
-    train = DetectionDataset(pack(coco["train"]), Path(), size, fill, cache, augment, params.seed)
-    val = DetectionDataset(pack(coco["val"]), Path(), size, fill, cache)
-    sampler = EpochSampler(len(train), recipe.batch_size, params.seed)
+    augment = Augment(
+        recipe.flip, recipe.zoom, recipe.distortion, fill, recipe.mosaic, recipe.mixup, recipe.crop, recipe.rotation,
+        recipe.epochs,
+    )  # fmt: skip
+    folder = Path(os.environ.get("DVC_ROOT", ".")) / DECODED
+    decoded = decoded_images([coco["train"], coco["val"]], size, fill, params.cache_gb, params.disk_cache_gb, folder)
+    annotations = pack(coco["train"])
+    train = DetectionDataset(annotations, Path(), size, fill, decoded[0], augment, params.seed)
+    val = DetectionDataset(pack(coco["val"]), Path(), size, fill, decoded[1])
+    factors = repeat_factors(annotations, recipe.balance) if recipe.balance > 0 else None
+    sampler = EpochSampler(len(train), recipe.batch_size, params.seed, factors, recipe.epochs)
     options: dict[str, Any] = {
         "collate_fn": collate,
         "num_workers": params.workers,

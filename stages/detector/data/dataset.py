@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
-from tqdm.contrib.concurrent import thread_map
 
 from detector.boxes import xywh_to_xyxy
 from detector.contract import Targets
@@ -89,7 +88,8 @@ class Sample(NamedTuple):
     """One image with its boxes in pixels of the letterboxed image.
 
     image uint8 [3, H, W]; boxes_xyxy float32 [M, 4]; labels, states int64 [M]; row: in the
-    annotations; scale: letterboxed pixels per image pixel.
+    annotations; scale: letterboxed pixels per image pixel; content: (height, width) of the picture, which
+    lies at the top left of its padding. An augmented sample has the scale and the content from before.
     """
 
     image: Tensor
@@ -98,6 +98,7 @@ class Sample(NamedTuple):
     states: Tensor
     row: int
     scale: float
+    content: tuple[int, int]
 
 
 class Batch(NamedTuple):
@@ -109,15 +110,24 @@ class Batch(NamedTuple):
     scales: list[float]
 
 
-Augmentation = Callable[[Sample], Sample]
+# Takes a sample, the number of the visit and a function that draws another sample; returns a changed copy.
+Augmentation = Callable[[Sample, int, Callable[[], Sample]], Sample]
+
+
+def decode(path: Path, size: tuple[int, int], fill: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """Letterboxed pixels [H, W, 3]. Raises UserError naming a file that cannot be read."""
+    try:
+        return load_letterboxed(path, size, fill).pixels
+    except UNREADABLE as error:
+        raise UserError(f"{path}: cannot be read any more ({error}); run `dvc repro preprocess`") from None
 
 
 class DetectionDataset(Dataset[Sample]):
-    """Letterboxed images of one split, decoded once when they fit into memory.
+    """Letterboxed images of one split.
 
-    size: (H, W); fill: RGB of the padding; cache: whether decoded images are kept in memory;
-    augmentation: applied with a generator seeded from (seed, epoch, row), so that the number of
-    workers changes nothing. Reading stops with a UserError that names a file which cannot be read.
+    size: (H, W); fill: RGB of the padding; decoded: uint8 [N, H, W, 3], the images where they are kept (see
+    `cache`), else each is decoded when it is asked for; augmentation: applied with a generator seeded from
+    (seed, visit, row), so that the number of workers changes nothing.
     """
 
     def __init__(
@@ -126,32 +136,17 @@ class DetectionDataset(Dataset[Sample]):
         root: Path,
         size: tuple[int, int],
         fill: tuple[int, int, int],
-        cache: bool = False,
+        decoded: NDArray[np.uint8] | None = None,
         augmentation: Augmentation | None = None,
         seed: int = 0,
     ) -> None:
         self.annotations = annotations
         self.size = size
         self._root, self._fill, self._seed, self._augmentation = root, fill, seed, augmentation
-        self._cache: NDArray[np.uint8] | None = None
-        if cache:
-            decoded = np.empty((len(self), *size, 3), np.uint8)
-
-            def decode(row: int) -> None:
-                decoded[row] = self._decode(row)
-
-            thread_map(decode, range(len(self)), desc="decode images", unit="image", disable=None)
-            self._cache = decoded
+        self._decoded = decoded
 
     def __len__(self) -> int:
         return len(self.annotations.paths)
-
-    def _decode(self, row: int) -> NDArray[np.uint8]:
-        path = self._root / str(self.annotations.paths[row])
-        try:
-            return load_letterboxed(path, self.size, self._fill).pixels
-        except UNREADABLE as error:
-            raise UserError(f"{path}: cannot be read any more ({error}); run `dvc repro preprocess`") from None
 
     def scale(self, row: int) -> float:
         """Letterboxed pixels per image pixel."""
@@ -159,45 +154,78 @@ class DetectionDataset(Dataset[Sample]):
         return min(self.size[0] / int(height), self.size[1] / int(width))
 
     def __getitem__(self, key: int) -> Sample:
-        """The sample of `key` = epoch * N + row."""
-        epoch, row = divmod(key, len(self))
-        pixels = self._decode(row) if self._cache is None else self._cache[row]
+        """The sample of `key` = visit * N + row; the visit is the epoch, or see `EpochSampler`."""
+        visit, row = divmod(key, len(self))
+        if self._augmentation is None:
+            return self._plain(row)
+        # Not torch.manual_seed: it would seed the GPU's generators too, and takes ten times as long.
+        generator = torch.default_generator
+        before = generator.get_state()
+        generator.manual_seed(int(np.random.SeedSequence((self._seed, visit, row)).generate_state(1)[0]))
+        try:
+            return self._augmentation(self._plain(row), visit, self._any)
+        finally:
+            generator.set_state(before)
+
+    def _any(self) -> Sample:
+        return self._plain(int(torch.randint(len(self), ())))
+
+    def _plain(self, row: int) -> Sample:
+        if self._decoded is None:
+            pixels = decode(self._root / str(self.annotations.paths[row]), self.size, self._fill)
+        else:
+            pixels = self._decoded[row]
         found = slice(self.annotations.starts[row], self.annotations.starts[row + 1])
         scale = self.scale(row)
-        sample = Sample(
+        height, width = (max(1, round(int(side) * scale)) for side in self.annotations.sizes[row])
+        return Sample(
             torch.from_numpy(pixels.transpose(2, 0, 1).copy()),
             torch.from_numpy(self.annotations.boxes_xyxy[found] * np.float32(scale)),
             torch.from_numpy(self.annotations.labels[found]),
             torch.from_numpy(self.annotations.states[found]),
             row,
             scale,
+            (height, width),
         )
-        if self._augmentation is None:
-            return sample
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(np.random.SeedSequence((self._seed, epoch, row)).generate_state(1)[0]))
-            return self._augmentation(sample)
 
 
 class EpochSampler(Sampler[list[int]]):
-    """Batches of keys epoch * N + row, shuffled anew each epoch; the last, smaller batch is left out.
+    """Batches of keys visit * N + row, shuffled anew each epoch; the last, smaller batch is left out.
 
     Because the key carries the epoch, workers can live on from epoch to epoch. `start` batches of the
     epoch are passed over, as when a training goes on in the midst of it.
+
+    factors [N]: how often each image comes, on average; all epochs are equally long. epochs: of the training.
+    The visit of an image that comes the k-th time (from 0) in an epoch is epoch + k * epochs, so that no two
+    keys of a training are the same.
     """
 
-    def __init__(self, count: int, batch_size: int, seed: int) -> None:
+    def __init__(
+        self, count: int, batch_size: int, seed: int, factors: NDArray[np.float64] | None = None, epochs: int = 1
+    ) -> None:
         self.epoch, self.start = 0, 0
-        self._count, self._batch_size, self._seed = count, batch_size, seed
+        self._count, self._batch_size, self._seed, self._epochs = count, batch_size, seed, epochs
+        # Where the images lie on a line on which one draw is as long as 1; its end is a whole number.
+        ends = np.arange(1.0, count + 1) if factors is None else np.cumsum(factors)
+        self._draws = round(ends[-1])
+        self._ends = ends * (self._draws / ends[-1])
+        self._ends[-1] = self._draws
 
     def __len__(self) -> int:
-        return self._count // self._batch_size
+        return self._draws // self._batch_size
 
     def __iter__(self) -> Iterator[list[int]]:
-        order = np.random.default_rng((self._seed, self.epoch)).permutation(self._count)
+        keys = np.random.default_rng((self._seed, self.epoch)).permutation(self._keys())
         for start in range(self.start * self._batch_size, len(self) * self._batch_size, self._batch_size):
-            rows = order[start : start + self._batch_size]
-            yield [self.epoch * self._count + int(row) for row in rows]
+            yield [int(key) for key in keys[start : start + self._batch_size]]
+
+    def _keys(self) -> NDArray[np.int64]:
+        """All keys of the epoch, in order: systematic sampling draws an image floor or ceil of its factor times."""
+        # 20 bits, so that adding it to a whole number never rounds up to the next.
+        offset = int(np.random.default_rng((self._seed, self.epoch, 1)).integers(2**20)) / 2**20
+        rows = np.searchsorted(self._ends, np.arange(self._draws) + offset, side="right")
+        times = np.arange(self._draws) - np.searchsorted(rows, rows)  # that the same row came before
+        return (self.epoch + times * self._epochs) * self._count + rows
 
 
 def collate(samples: list[Sample]) -> Batch:
