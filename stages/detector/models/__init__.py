@@ -8,7 +8,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from detector.errors import UserError
-from detector.models import effnet_lite, faster_rcnn, simple, ssdlite
+from detector.models import detr, effnet_lite, faster_rcnn, simple, ssdlite
 from detector.models.normalization import IMAGENET, PixelStatistics
 from detector.models.postprocess import Postprocess
 from detector.models.recipe import Recipe
@@ -32,6 +32,7 @@ MODELS: dict[str, Model] = {
     "effnet_lite": Model(effnet_lite.build, effnet_lite.RECIPE, ("imagenet",), effnet_lite.STATISTICS),
     "ssdlite": Model(ssdlite.build, ssdlite.RECIPE, ("imagenet", "none")),
     "faster_rcnn": Model(faster_rcnn.build, faster_rcnn.RECIPE, ("imagenet", "none")),
+    "detr": Model(detr.build, detr.RECIPE, ("coco", "imagenet", "none")),
 }
 
 

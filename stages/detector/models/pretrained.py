@@ -13,16 +13,28 @@ from detector.errors import UserError
 ModuleType = TypeVar("ModuleType", bound=nn.Module)
 
 
-def load_pretrained(build: Callable[[], ModuleType]) -> ModuleType:
-    """`build()`, which may download. Raises UserError naming the cache folder when it cannot."""
+def load_pretrained(build: Callable[[], ModuleType], hub: str = "") -> ModuleType:
+    """`build()`, which may download: from the repository `hub` of Hugging Face or, if "", from torch's server.
+
+    Raises UserError naming the cache folder when it cannot.
+    """
     try:
         return build()
     except (OSError, RuntimeError) as error:
         raise UserError(
             f"pretrained weights could not be had: {error}\n"
-            f"They are looked for in {torch.hub.get_dir()}/checkpoints: copy the file there from a machine with "
-            "internet, or train from scratch with `train.weights: none`."
+            f"They are looked for in {_cache(hub)} there from a machine with internet, or train from scratch with "
+            "`train.weights: none`."
         ) from None
+
+
+def _cache(hub: str) -> str:
+    """Where weights are kept once downloaded, and what to copy."""
+    if not hub:
+        return f"{torch.hub.get_dir()}/checkpoints: copy the file"
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    return f"{HF_HUB_CACHE}: copy the folder models--{hub.replace('/', '--')}"
 
 
 def freeze_batch_norms(module: nn.Module) -> None:
