@@ -8,7 +8,17 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from detector.errors import UserError
-from detector.models import effnet, effnet_lite, faster_rcnn, faster_rcnn_resnet50, fcos, retinanet, simple, ssdlite
+from detector.models import (
+    detr,
+    effnet,
+    effnet_lite,
+    faster_rcnn,
+    faster_rcnn_resnet50,
+    fcos,
+    retinanet,
+    simple,
+    ssdlite,
+)
 from detector.models.normalization import IMAGENET, PixelStatistics
 from detector.models.postprocess import Postprocess
 from detector.models.recipe import Recipe
@@ -44,6 +54,7 @@ MODELS: dict[str, Model] = {
     "fcos": Model(fcos.build, fcos.RECIPE, ALL),
     "faster_rcnn": Model(faster_rcnn.build, faster_rcnn.RECIPE, ALL),
     "faster_rcnn_resnet50": Model(faster_rcnn_resnet50.build, faster_rcnn_resnet50.RECIPE, ALL),
+    "detr": Model(detr.build, detr.RECIPE, ALL),
 }
 
 
