@@ -17,6 +17,7 @@ from tqdm.contrib.concurrent import thread_map
 from detector.boxes import xywh_to_xyxy
 from detector.contract import Targets
 from detector.data.images import UNREADABLE, load_letterboxed
+from detector.distributed import is_first
 from detector.errors import UserError
 
 
@@ -140,7 +141,8 @@ class DetectionDataset(Dataset[Sample]):
             def decode(row: int) -> None:
                 decoded[row] = self._decode(row)
 
-            thread_map(decode, range(len(self)), desc="decode images", unit="image", disable=None)
+            quiet = None if is_first() else True
+            thread_map(decode, range(len(self)), desc="decode images", unit="image", disable=quiet)
             self._cache = decoded
 
     def __len__(self) -> int:
@@ -183,21 +185,30 @@ class EpochSampler(Sampler[list[int]]):
     """Batches of keys epoch * N + row, shuffled anew each epoch; the last, smaller batch is left out.
 
     Because the key carries the epoch, workers can live on from epoch to epoch. `start` batches of the
-    epoch are passed over, as when a training goes on in the midst of it.
+    epoch are passed over, as when a training goes on in the midst of it. Of several processes, `rank` takes its
+    `batch_size` of each batch, so that all together take what one process with a larger batch would.
     """
 
-    def __init__(self, count: int, batch_size: int, seed: int) -> None:
+    def __init__(self, count: int, batch_size: int, seed: int, rank: int = 0, processes: int = 1) -> None:
         self.epoch, self.start = 0, 0
         self._count, self._batch_size, self._seed = count, batch_size, seed
+        self._rank, self._processes = rank, processes
 
     def __len__(self) -> int:
-        return self._count // self._batch_size
+        return self._count // (self._batch_size * self._processes)
 
     def __iter__(self) -> Iterator[list[int]]:
         order = np.random.default_rng((self._seed, self.epoch)).permutation(self._count)
-        for start in range(self.start * self._batch_size, len(self) * self._batch_size, self._batch_size):
-            rows = order[start : start + self._batch_size]
+        for number in range(self.start, len(self)):
+            first = (number * self._processes + self._rank) * self._batch_size
+            rows = order[first : first + self._batch_size]
             yield [self.epoch * self._count + int(row) for row in rows]
+
+
+def batches_of(count: int, batch_size: int, rank: int, processes: int) -> list[list[int]]:
+    """The batches of a split, in its order, that one of several processes looks at: every n-th of n."""
+    starts = range(rank * batch_size, count, processes * batch_size)
+    return [list(range(start, min(start + batch_size, count))) for start in starts]
 
 
 def collate(samples: list[Sample]) -> Batch:
