@@ -3,9 +3,11 @@
 command  python stages/train.py
 reads    params.yaml (train), data/coco/{train,val}.json and the images they name
 writes   models/detector.{safetensors,json} (the averaged weights of the best epoch by validation AP),
-         metrics/train/ (DVCLive), logs/train.json (times; ignored by git), and while it runs
-         .cache/train/ (where a killed training goes on; ignored by git)
+         metrics/train/ (DVCLive), logs/train.json (times; ignored by git), and in .cache/ (ignored by git)
+         train/ while it runs (where a killed training goes on) and precision/ (what `auto` measured)
 time     about 100 s for the sample on 2 cores
+
+`train.processes` or `torchrun --nproc-per-node N stages/train.py`, on one machine or several, trains with several.
 """
 
 from __future__ import annotations
@@ -16,14 +18,14 @@ import json
 import os
 import time
 from collections import Counter
+from contextlib import nullcontext, suppress
 from dataclasses import asdict
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from detector.environment import check_torch, keep_freed_memory
-from detector.interruption import ignore, listen, until_requested
+from detector.interruption import StopRequested, ignore, listen, until_requested
 
 if __name__ == "__main__":
     listen()  # before the imports below, which take seconds
@@ -33,6 +35,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
+from detector import distributed
 from detector.checkpoint import Card, load_checkpoint, save_checkpoint
 from detector.data.augmentation import Augment
 from detector.data.balance import repeat_factors
@@ -42,6 +45,7 @@ from detector.data.dataset import (
     DetectionDataset,
     EpochSampler,
     Names,
+    batches_of,
     collate,
     fitting_size,
     names_of,
@@ -60,10 +64,14 @@ from detector.models.postprocess import Postprocess
 from detector.models.recipe import Recipe
 from detector.models.state_head import States, state_weights
 from detector.params import load_section
-from detector.seeding import make_deterministic
+from detector.seeding import draw_differently, make_deterministic
+from detector.training.engine import Engine, explained, machine
 from detector.training.fit import Loaders, fit, iterations_of
+from detector.training.precision import check_precision, fastest
+from detector.training.processes import together
 from detector.training.resumable import forget, key_of, only_one
 from detector.training.settings import TrainParams, resolve
+from detector.training.state import Best
 
 COCO = Path("data/coco")
 CHECKPOINT = Path("models/detector.safetensors")
@@ -71,16 +79,24 @@ LOG = Path("metrics/train")
 TIMES = Path("logs/train.json")
 RESUMABLE = Path(".cache/train")
 DECODED = Path(".cache/images")
+PRECISION = Path(".cache/precision")
 
 
 def main() -> None:
     started = time.monotonic()
     params = load_section(Path("params.yaml"), "train", TrainParams)
+    with together(params.processes):
+        train(params.model_copy(update={"processes": distributed.count()}), started)
+
+
+def train(params: TrainParams, started: float) -> None:
+    """One process's part of the training; all of it for a process that trains alone."""
     kind = find_model(params)
     recipe = resolve(params, kind.recipe, pretrained(params, kind))
     make_deterministic(params.seed, params.threads)
     keep_freed_memory()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    check_precision(params.precision, device)
     coco = {split: read_coco(COCO / f"{split}.json") for split in ("train", "val")}
     names = names_of(coco["train"])
     states = states_of(coco["train"], names, recipe.state_weight)
@@ -96,18 +112,27 @@ def main() -> None:
     if is_file(params.weights):
         take_weights(model, Path(params.weights), names)
     freeze(model, recipe.freeze)
-    model = model.to(device).to(memory_format=torch.channels_last)
+    model = model.to(device).to(memory_format=torch.channels_last if params.channels_last else torch.contiguous_format)
+    draw_differently(params.seed, distributed.rank())
     describe(model, params, recipe, size, loaders)
-    folder = Path(os.environ.get("DVC_ROOT", ".")) / RESUMABLE / key(params, recipe, device)
-    with only_one(folder):
+    engine = Engine(device, precision_of(model, params, recipe, size, device), params.compile)
+    folder = Path(os.environ.get("DVC_ROOT", ".")) / RESUMABLE / key(params, recipe, engine)
+    with only_one(folder) if distributed.is_first() else nullcontext():
         validator = partial(validate, loaders.val, val_truth, device)
-        best = fit(model, loaders, validator, recipe, device, LOG, folder)
+        best = fit(model, loaders, validator, recipe, engine, LOG, folder)
         card = Card(
             params.model, names.classes, names.states if states.present else [], size,
             statistics.mean, statistics.deviation, asdict(recipe), params.seed, data_hash(), best.validation,
+            engine.precision, params.processes,
         )  # fmt: skip
-        save_checkpoint(CHECKPOINT, best.weights, card)
-        forget(folder)
+        if distributed.is_first():
+            finish(best, card, folder, started)
+
+
+def finish(best: Best, card: Card, folder: Path, started: float) -> None:
+    """Write the results; nothing is left to go on from."""
+    save_checkpoint(CHECKPOINT, best.weights, card)
+    forget(folder)
     TIMES.parent.mkdir(exist_ok=True)
     TIMES.write_text(json.dumps({"seconds": round(time.monotonic() - started, 1)}) + "\n")
     reached = best.validation
@@ -190,9 +215,11 @@ def check_data(annotations: Annotations, val_truth: dict[str, Any], recipe: Reci
         raise UserError(f"{COCO}/train.json: no present object in {len(annotations.paths)} images, nothing to train on")
     if all(annotation["iscrowd"] for annotation in val_truth["annotations"]):
         raise UserError(f"{COCO}/val.json: no present object, so no epoch can be told to be the best")
-    if recipe.batch_size > len(annotations.paths):
+    if recipe.batch_size * distributed.count() > len(annotations.paths):
+        each = f" in each of {distributed.count()} processes" if distributed.count() > 1 else ""
         raise UserError(
-            f"params.yaml: `train.batch_size` is {recipe.batch_size}, but train has {len(annotations.paths)} images"
+            f"params.yaml: `train.batch_size` is {recipe.batch_size}{each}, but train has {len(annotations.paths)} "
+            "images"
         )
 
 
@@ -215,7 +242,9 @@ def load_data(
     train = DetectionDataset(annotations, Path(), size, fill, decoded[0], augment, params.seed)
     val = DetectionDataset(pack(coco["val"]), Path(), size, fill, decoded[1])
     factors = repeat_factors(annotations, recipe.balance) if recipe.balance > 0 else None
-    sampler = EpochSampler(len(train), recipe.batch_size, params.seed, factors, recipe.epochs)
+    sampler = EpochSampler(
+        len(train), recipe.batch_size, params.seed, factors, recipe.epochs, distributed.rank(), distributed.count()
+    )
     options: dict[str, Any] = {
         "collate_fn": collate,
         "num_workers": params.workers,
@@ -226,11 +255,31 @@ def load_data(
     # A loader draws a number when it starts: from a generator of its own, so that the number of workers
     # does not change what the models draw.
     own = [torch.Generator().manual_seed(params.seed) for _ in ("train", "val")]
+    mine = batches_of(len(val), recipe.batch_size, distributed.rank(), distributed.count())
     return Loaders(
         DataLoader(train, batch_sampler=sampler, generator=own[0], **options),
         sampler,
-        DataLoader(val, batch_size=recipe.batch_size, generator=own[1], **options),
+        DataLoader(
+            val,
+            batch_sampler=mine,
+            generator=own[1],
+            **options,
+        ),
     )
+
+
+def precision_of(
+    model: nn.Module, params: TrainParams, recipe: Recipe, size: tuple[int, int], device: torch.device
+) -> str:
+    """`train.precision`, or what `auto` finds to be faster for this training on this machine."""
+    if params.precision != "auto":
+        return params.precision
+    own = {"model", "weights", "threads", "channels_last", "processes"}
+    values = {**params.model_dump(include=own), "freeze": recipe.freeze, "batch_size": recipe.batch_size, "size": size}
+    name = key_of({**values, **machine()}, [])
+    file = Path(os.environ.get("DVC_ROOT", ".")) / PRECISION / f"{name}.json"
+    with explained(recipe):
+        return fastest(model, recipe.batch_size, size, device, file)
 
 
 def describe(model: nn.Module, params: TrainParams, recipe: Recipe, size: tuple[int, int], loaders: Loaders) -> None:
@@ -242,15 +291,24 @@ def describe(model: nn.Module, params: TrainParams, recipe: Recipe, size: tuple[
 
 
 def validate(val: DataLoader[Any], truth: dict[str, Any], device: torch.device, model: nn.Module) -> dict[str, float]:
-    """Loss, AP and AP50 of the averaged weights on val; an AP without ground truth counts as 0."""
+    """Loss, AP and AP50 of the averaged weights on val; an AP without ground truth counts as 0.
+
+    Each process predicts its share. Raises StopRequested in all of them when one is asked to stop.
+    """
     annotations = val.dataset.annotations  # type: ignore[attr-defined]
-    predicted = predict(model, until_requested(val), annotations, device, with_targets=True)
-    numbers = coco_numbers(evaluate_boxes(truth, predicted.predictions))
-    return {
-        "loss": sum(predicted.losses.values()),
-        "AP": numbers["AP"] or 0.0,
-        "AP50": numbers["AP50"] or 0.0,
-    }
+    predicted = None
+    with suppress(StopRequested):
+        predicted = predict(model, until_requested(val), annotations, device, with_targets=True)
+    if distributed.anywhere(predicted is None)[0] or predicted is None:
+        raise StopRequested
+    shares = distributed.gathered((predicted.predictions, sum(predicted.losses.values())))
+    if not distributed.is_first():
+        return distributed.from_first({})
+    row = {image_id: number for number, image_id in enumerate(annotations.image_ids.tolist())}
+    predictions = sorted((one for share, _ in shares for one in share), key=lambda one: row[one["image_id"]])
+    numbers = coco_numbers(evaluate_boxes(truth, predictions))
+    loss = sum(loss for _, loss in shares)
+    return distributed.from_first({"loss": loss, "AP": numbers["AP"] or 0.0, "AP50": numbers["AP50"] or 0.0})
 
 
 def data_hash() -> str:
@@ -258,16 +316,15 @@ def data_hash() -> str:
     return hashlib.sha256(b"".join((COCO / f"{split}.json").read_bytes() for split in ("train", "val"))).hexdigest()
 
 
-def key(params: TrainParams, recipe: Recipe, device: torch.device) -> str:
+def key(params: TrainParams, recipe: Recipe, engine: Engine) -> str:
     """A name for this very training: parameters, data, code, and what else its bytes depend on."""
     values = {
         "params": params.model_dump(),
         "weights": hashlib.sha256(Path(params.weights).read_bytes()).hexdigest() if is_file(params.weights) else "",
         "recipe": asdict(recipe),
         "data": data_hash(),
-        "versions": {name: version(name) for name in ("torch", "torchvision", "numpy", "pillow", "hotcoco")},
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else torch.backends.cpu.get_cpu_capability(),
-        "threads": torch.get_num_threads(),
+        "precision": engine.precision,
+        **machine(),
     }
     code = Path(__file__).parent
     return key_of(values, [*sorted((code / "detector").rglob("*.py")), Path(__file__)])

@@ -16,6 +16,7 @@ from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from detector.contract import Output, Targets
+from detector.distributed import loss_normalizer
 from detector.models.assignment import nearest_locations
 from detector.models.dense_head import flatten_levels
 from detector.models.normalization import Normalize, PixelStatistics
@@ -131,7 +132,7 @@ def fcos_loss(
     matched = assign(centres, strides, targets)
     image, location = (matched >= 0).nonzero(as_tuple=True)  # [P]
     owner = matched[image, location]
-    total = max(1, len(image))
+    total = loss_normalizer((matched >= 0).sum())
     wanted_classes = torch.zeros_like(logits.classes)
     wanted_classes[image, location, targets.labels[image, owner] - 1] = 1
     losses = {"class": sigmoid_focal_loss(logits.classes, wanted_classes, reduction="sum") / total}

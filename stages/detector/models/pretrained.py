@@ -6,8 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import torch
-from torch import Tensor, nn
-from torchvision.models import WeightsEnum
+from torch import nn
 
 from detector.errors import UserError
 

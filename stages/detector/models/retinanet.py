@@ -15,6 +15,7 @@ from torchvision.ops import sigmoid_focal_loss
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from detector.contract import Output, Targets
+from detector.distributed import loss_normalizer
 from detector.models.anchors import decode, encode, match
 from detector.models.dense_head import flatten_levels
 from detector.models.normalization import Normalize, PixelStatistics
@@ -96,7 +97,7 @@ def retina_loss(
         matched = match(anchors, targets, LOW, HIGH, keep_best=True)  # [B, A]
     image, anchor = (matched >= 0).nonzero(as_tuple=True)  # [P]
     owner = matched[image, anchor]
-    total = max(1, len(image))
+    total = loss_normalizer((matched >= 0).sum())
     wanted_classes = torch.zeros_like(logits)
     wanted_classes[image, anchor, targets.labels[image, owner] - 1] = 1
     class_losses = sigmoid_focal_loss(logits, wanted_classes).sum(-1)  # [B, A]

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from torchvision.ops import box_convert, generalized_box_iou, generalized_box_iou_loss
 
 from detector.contract import Targets
+from detector.distributed import loss_normalizer
 from detector.models.state_head import StateHead
 
 BOX_WEIGHT, EDGE_WEIGHT = 5.0, 2.0  # of L1 and generalized IoU, in the matching and in the loss
@@ -49,8 +50,8 @@ def to_pixels(boxes_cxcywh: Tensor, size: Tensor) -> Tensor:
 
 
 def object_count(targets: Targets) -> Tensor:
-    """What losses are divided by: the number of objects in the batch, at least 1; a float scalar."""
-    return (targets.labels > 0).sum().float().clamp(min=1)
+    """What losses are divided by: the number of objects in the batch; a float scalar."""
+    return loss_normalizer((targets.labels > 0).sum()).float()
 
 
 @torch.no_grad()

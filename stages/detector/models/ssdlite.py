@@ -14,6 +14,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.ssdlite import SSDLiteHead, _mobilenet_extractor
 
 from detector.contract import Output, Targets
+from detector.distributed import loss_normalizer
 from detector.models.anchors import decode, encode, match
 from detector.models.normalization import Normalize, PixelStatistics
 from detector.models.postprocess import Postprocess, pairwise_iou_xyxy
@@ -100,7 +101,7 @@ def ssd_loss(
     with torch.no_grad():
         matched = match(anchors, targets, 0.5, 0.5, keep_best=True)  # [B, A]
     positive = matched >= 0
-    total = positive.sum().clamp(min=1)
+    total = loss_normalizer(positive.sum())
     labels = torch.zeros_like(matched)
     box_loss = offsets.sum() * 0
     image, anchor = positive.nonzero(as_tuple=True)

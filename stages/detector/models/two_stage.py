@@ -21,6 +21,7 @@ from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import roi_align
 
 from detector.contract import Output, Targets
+from detector.distributed import loss_normalizer
 from detector.models.anchors import decode, encode, match, sample
 from detector.models.normalization import Normalize, PixelStatistics
 from detector.models.postprocess import Postprocess, batched_nms_mask
@@ -202,7 +203,7 @@ class TwoStage(nn.Module):
             )
         used = weight > 0.5
         class_loss = F.cross_entropy(found.classes[used], labels[used], reduction="sum")
-        total = used.sum().clamp(min=1)
+        total = loss_normalizer(used.sum())
         return losses | {"class": class_loss / total, "box": box_loss / total}
 
 
@@ -229,7 +230,7 @@ def proposal_loss(
         matched = match(anchors, targets, 0.3, 0.7, keep_best=True)
         positive, negative = sample(matched, RPN_SAMPLES, RPN_POSITIVE)
     used = positive | negative
-    total = used.sum().clamp(min=1)
+    total = loss_normalizer(used.sum())
     object_loss = F.binary_cross_entropy_with_logits(objectness[used], positive[used].float(), reduction="sum")
     box_loss = offsets.sum() * 0
     image, anchor = positive.nonzero(as_tuple=True)

@@ -1,0 +1,54 @@
+"""What a training says of itself on the terminal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import NamedTuple, TypeVar
+
+from tqdm import tqdm
+
+Item = TypeVar("Item")
+
+
+class Waiting:
+    """Passes items on and adds up the seconds that it waited for them."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def watch(self, items: Iterator[Item]) -> Iterator[Item]:
+        """The same items."""
+        while True:
+            began = time.monotonic()
+            try:
+                item = next(items)
+            except StopIteration:
+                return
+            self.seconds += time.monotonic() - began
+            yield item
+
+
+class Spent(NamedTuple):
+    """Of an epoch: seconds of training, of these waiting for batches, of validation; batches trained, of how many."""
+
+    training: float
+    waiting: float
+    validation: float
+    batches: int
+    all_batches: int
+
+
+def epoch_line(
+    epoch: int, epochs: int, loss: float, lr: float, validation: dict[str, float], images: int, spent: Spent
+) -> str:
+    """The line that an epoch (from 1) ends with; images: of a batch."""
+    seconds = max(spent.training, 1e-9)
+    whole = seconds * spent.all_batches / max(1, spent.batches)
+    left = (epochs - epoch) * (whole + spent.validation)
+    return (
+        f"epoch {epoch:3}/{epochs}  loss {loss:.3f}  val loss {validation['loss']:.3f}  "
+        f"AP {validation['AP']:.3f}  AP50 {validation['AP50']:.3f}  lr {lr:.2g}  "
+        f"{spent.batches * images / seconds:.0f} images/s  "
+        f"data {spent.waiting / seconds:.0%}  ETA {tqdm.format_interval(left)}"
+    )
