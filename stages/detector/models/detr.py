@@ -15,10 +15,10 @@ from torch.nn import functional as F
 from torchvision.models import ResNet50_Weights, resnet50
 
 from detector.contract import Output, Targets
-from detector.models.normalization import Normalize, PixelStatistics
+from detector.models.normalization import FrozenBatchNorm, Normalize, PixelStatistics
 from detector.models.padding import content_mask, content_size
 from detector.models.postprocess import Postprocess
-from detector.models.pretrained import freeze_batch_norms, load_pretrained
+from detector.models.pretrained import load_pretrained
 from detector.models.recipe import Recipe
 from detector.models.set_prediction import (
     box_losses,
@@ -71,17 +71,9 @@ class Detr(nn.Module):
         self.class_head = nn.Linear(width, classes + 1)  # the last is "nothing"
         self.states = state_head(width, states)
         self.postprocess = postprocess
-        self._pretrained = weights != "none"
-        if self._pretrained:  # as in the paper: edges and colours are the same everywhere
+        if weights != "none":  # as in the paper: edges and colours are the same everywhere
             self.backbone.conv1.requires_grad_(False)
             self.backbone.layer1.requires_grad_(False)
-
-    def train(self, mode: bool = True) -> Detr:
-        """As usual, but pretrained batch norms stay as they are."""
-        super().train(mode)
-        if self._pretrained:
-            freeze_batch_norms(self.backbone)
-        return self
 
     def forward(self, images: Tensor, targets: Targets | None = None) -> Output:
         """images uint8 [B, 3, H, W], H and W multiples of 32. Boxes are shares of the picture without padding."""
@@ -140,7 +132,8 @@ def make_network(weights: str) -> Any:
 def make_backbone(weights: str) -> Any:
     """torchvision's ResNet-50 up to its last map, [B, 3, H, W] -> [B, 2048, H / 32, W / 32]."""
     source = ResNet50_Weights.IMAGENET1K_V1 if weights == "imagenet" else None
-    network = load_pretrained(lambda: resnet50(weights=source))
+    norm = nn.BatchNorm2d if weights == "none" else FrozenBatchNorm
+    network = load_pretrained(lambda: resnet50(weights=source, norm_layer=norm))
     return nn.Sequential(OrderedDict(list(network.named_children())[:-2]))  # without pooling and classifier
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import difflib
 
 from torch import Tensor, nn
-from torchvision.ops import FrozenBatchNorm2d
 
 from detector.errors import UserError
+from detector.models.normalization import FrozenBatchNorm
 
 
 def start_from(model: nn.Module, weights: dict[str, Tensor], source: str) -> list[str]:
@@ -52,10 +52,10 @@ def freeze(model: nn.Module, names: tuple[str, ...]) -> None:
 
 
 def _fix_statistics(module: nn.Module) -> None:
-    """Put torchvision's batch norm that never changes in place of each that does, with the same names."""
+    """Put a batch norm that never changes in place of each that does."""
     for parent in list(module.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, nn.BatchNorm2d):
-                fixed = FrozenBatchNorm2d(child.num_features, child.eps)
+                fixed = FrozenBatchNorm(child.num_features, child.eps)
                 fixed.load_state_dict(child.state_dict())
                 setattr(parent, name, fixed)

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torchvision.models import WeightsEnum
 
 from detector.errors import UserError
 
@@ -37,10 +38,33 @@ def _cache(hub: str) -> str:
     return f"{HF_HUB_CACHE}: copy the folder models--{hub.replace('/', '--')}"
 
 
-def freeze_batch_norms(module: nn.Module) -> None:
-    """Keep the pretrained statistics: batches of detection are too small to estimate new ones."""
-    for layer in module.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            layer.eval()
-            for parameter in layer.parameters():
-                parameter.requires_grad_(False)
+def detection_weights(source: WeightsEnum, names: dict[str, str]) -> dict[str, Tensor]:
+    """torchvision's weights of a whole detector, downloaded, under our names.
+
+    names: beginnings of the names there and here.
+    """
+    stored = load_pretrained(lambda: source.get_state_dict(progress=True, check_hash=True))
+    renamed = {}
+    for name, value in stored.items():
+        there = next(beginning for beginning in names if name.startswith(beginning))
+        renamed[names[there] + name.removeprefix(there)] = value
+    return renamed
+
+
+def load_all_but(model: nn.Module, weights: dict[str, Tensor], new: tuple[str, ...]) -> None:
+    """Copy the weights into the model, except for names that begin with one of `new`: these stay as they are."""
+    kept = {name: value for name, value in weights.items() if not name.startswith(new)}
+    missing, unexpected = model.load_state_dict(kept, strict=False)
+    lacking = [name for name in missing if not name.startswith((*new, "normalize."))]
+    if lacking or unexpected:
+        raise RuntimeError(f"the weights lack {lacking} and have {unexpected} besides; torchvision has changed")
+
+
+def with_epsilon(weights: dict[str, Tensor], trained: float, own: float) -> dict[str, Tensor]:
+    """The same function for batch norms that add `own` to the variance, not `trained` as these weights want."""
+    scaled = dict(weights)
+    for name, variance in weights.items():
+        if name.endswith(".running_var"):
+            weight = name.replace(".running_var", ".weight")
+            scaled[weight] = weights[weight] * ((variance + own) / (variance + trained)).sqrt()
+    return scaled

@@ -7,6 +7,7 @@ one last: N rows are layers * B.
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import NamedTuple
 
 import torch
@@ -75,7 +76,7 @@ def match(boxes_cxcywh: Tensor, class_cost: Tensor, goals: Goals) -> Pairs:
         objects = real[row].nonzero()[:, 0]
         queries, places = linear_sum_assignment(costs[row][:, objects].numpy())
         found.append(([row] * len(queries), queries.tolist(), objects[torch.from_numpy(places)].tolist()))
-    joined = (torch.tensor(sum(column, []), dtype=torch.int64) for column in zip(*found, strict=True))
+    joined = (torch.tensor(list(chain(*column)), dtype=torch.int64) for column in zip(*found, strict=True))
     return Pairs(*(column.to(boxes_cxcywh.device) for column in joined))
 
 
