@@ -3,7 +3,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
+MIRRORS = $(VENV)/.mirrors
 SAMPLE = data/raw/sample
+DATASET ?= data/raw/bccd_voc
+FORMAT ?= voc
 export PATH := $(abspath $(BIN)):$(PATH)
 
 help:  ## print this
@@ -13,7 +16,7 @@ repro: $(INSTALLED) $(SAMPLE)  ## from raw images to a verified ONNX file: insta
 	dvc repro
 	@python tools/summary.py
 
-test: $(INSTALLED)  ## run all tests
+test: $(INSTALLED) $(MIRRORS)  ## run all tests
 	python -m pytest
 
 check: $(INSTALLED)  ## ruff, mypy and the other pre-commit checks
@@ -22,11 +25,16 @@ check: $(INSTALLED)  ## ruff, mypy and the other pre-commit checks
 bench: $(INSTALLED)  ## measure this machine: the table in the README
 	python -m benchmarks.speed
 
+bench-accuracy: $(INSTALLED)  ## measure accuracy for its time beside YOLO11n (DATASET=folder, FORMAT=voc)
+	python -m benchmarks.accuracy $(DATASET) --format $(FORMAT)
+
 install: $(INSTALLED)  ## make the virtual environment (VENV=folder to use another)
 
 lock: $(INSTALLED)  ## compile requirements.in to requirements.txt
 	uv pip compile --upgrade --universal --python-version 3.10 --no-header --annotation-style line \
 	  --quiet requirements.in -o requirements.txt
+	uv pip compile --upgrade --universal --python-version 3.10 --no-header --annotation-style line \
+	  --quiet requirements-mirrors.in -o requirements-mirrors.txt
 
 $(INSTALLED): requirements.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -34,8 +42,12 @@ $(INSTALLED): requirements.txt
 	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip install -r requirements.txt
 	@touch $@
 
+$(MIRRORS): requirements-mirrors.txt $(INSTALLED)
+	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip install -r requirements-mirrors.txt
+	@touch $@
+
 $(SAMPLE):
 	python tools/sample_data.py --out $(SAMPLE)
 	dvc add --quiet $(SAMPLE)
 
-.PHONY: help repro test check bench install lock
+.PHONY: help repro test check bench bench-accuracy install lock

@@ -21,15 +21,20 @@ FILES = ("dvc.yaml", "params.yaml", ".dvc/config", ".dvcignore", ".gitignore")
 
 def copy_repository(folder: Path, dataset: Path) -> None:
     """The code and the pipeline, without results, set to read a JSONL `dataset` with the sample's rules."""
+    copy_code(folder)
+    params = parse_yaml((folder / "params.yaml").read_text(encoding="utf-8"))
+    params["preprocess"] |= {"dataset": str(dataset), "format": "jsonl", "classes": None, "states": None}
+    params["split"] |= {"strategy": "stratified"}
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+
+
+def copy_code(folder: Path) -> None:
+    """The code and the pipeline, without results."""
     for name in FOLDERS:
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in FILES:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / name, folder / name)
-    params = parse_yaml((folder / "params.yaml").read_text(encoding="utf-8"))
-    params["preprocess"] |= {"dataset": str(dataset), "format": "jsonl", "classes": None, "states": None}
-    params["split"] |= {"strategy": "stratified"}
-    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
 
 
 def call(folder: Path, *command: str) -> str:

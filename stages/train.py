@@ -3,9 +3,11 @@
 command  python stages/train.py
 reads    params.yaml (train), data/coco/{train,val}.json and the images they name
 writes   models/detector.{safetensors,json} (the averaged weights of the best epoch by validation AP),
-         metrics/train/ (DVCLive), logs/train.json (times; ignored by git), and while it runs
-         .cache/train/ (where a killed training goes on; ignored by git)
+         metrics/train/ (DVCLive), logs/train.json (times; ignored by git), and in .cache/ (ignored by git)
+         train/ while it runs (where a killed training goes on) and precision/ (what `auto` measured)
 time     about 100 s for the sample on 2 cores
+
+`train.processes` or `torchrun --nproc-per-node N stages/train.py`, on one machine or several, trains with several.
 """
 
 from __future__ import annotations
@@ -16,15 +18,15 @@ import json
 import os
 import time
 from collections import Counter
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict
 from datetime import datetime
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from detector.environment import check_torch, keep_freed_memory
-from detector.interruption import ignore, listen, until_requested
+from detector.interruption import StopRequested, listen, until_requested
 
 if __name__ == "__main__":
     listen()  # before the imports below, which take seconds
@@ -34,16 +36,11 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from detector.checkpoint import Card, save_checkpoint
-from detector.data.augmentation import Augment
-from detector.data.balance import repeat_factors
-from detector.data.cache import decoded_images
+from detector import distributed
+from detector.checkpoint import Card, load_checkpoint, save_checkpoint
 from detector.data.dataset import (
     Annotations,
-    DetectionDataset,
-    EpochSampler,
     Names,
-    collate,
     fitting_size,
     names_of,
     pack,
@@ -55,17 +52,23 @@ from detector.errors import UserError, run_command
 from detector.evaluation.coco_metrics import coco_numbers, evaluate_boxes
 from detector.evaluation.predictions import predict
 from detector.models import MODELS, Model
+from detector.models.fine_tuning import freeze, start_from
 from detector.models.normalization import PixelStatistics
 from detector.models.postprocess import Postprocess
 from detector.models.recipe import Recipe
 from detector.models.state_head import States, state_weights
 from detector.params import load_section
-from detector.seeding import make_deterministic
-from detector.training.fit import Loaders, fit, iterations_of
-from detector.training.mirrors import opened
+from detector.seeding import draw_differently, make_deterministic
+from detector.training.engine import Engine, explained, machine
+from detector.training.fit import fit
+from detector.training.loading import load_data
+from detector.training.mirrors import Mirror, opened
+from detector.training.precision import check_precision, fastest
+from detector.training.processes import together
 from detector.training.resumable import forget, key_of, only_one
 from detector.training.settings import TrainParams, resolve
-from detector.training.summary import gflops_of, parts_of, settings_of
+from detector.training.state import Best
+from detector.training.summary import describe
 
 COCO = Path("data/coco")
 CHECKPOINT = Path("models/detector.safetensors")
@@ -74,16 +77,24 @@ TIMES = Path("logs/train.json")
 MIRRORS = Path("logs")
 RESUMABLE = Path(".cache/train")
 DECODED = Path(".cache/images")
+PRECISION = Path(".cache/precision")
 
 
 def main() -> None:
     started = time.monotonic()
     params = load_section(Path("params.yaml"), "train", TrainParams)
+    with together(params.processes):
+        train(params.model_copy(update={"processes": distributed.count()}), started)
+
+
+def train(params: TrainParams, started: float) -> None:
+    """One process's part of the training; all of it for a process that trains alone."""
     kind = find_model(params)
     recipe = resolve(params, kind.recipe, pretrained(params, kind))
     make_deterministic(params.seed, params.threads)
     keep_freed_memory()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    check_precision(params.precision, device)
     coco = {split: read_coco(COCO / f"{split}.json") for split in ("train", "val")}
     names = names_of(coco["train"])
     states = states_of(coco["train"], names, recipe.state_weight)
@@ -92,26 +103,35 @@ def main() -> None:
         coco = {split: present_objects(objects) for split, objects in coco.items()}
     annotations = pack(coco["train"])
     check_data(annotations, val_truth, recipe)
-    statistics = (
-        kind.statistics if pretrained(params, kind) else PixelStatistics(*pixel_statistics(annotations, Path()))
-    )
+    statistics = statistics_of(params, kind, annotations)
     size = params.size if isinstance(params.size, tuple) else fitting_size(annotations, recipe.size)
-    loaders = load_data(coco, params, recipe, size, statistics)
+    decoded = Path(os.environ.get("DVC_ROOT", ".")) / DECODED
+    loaders = load_data(coco, params, recipe, size, statistics, decoded)
     model = kind.build(len(names.classes), states, statistics, Postprocess(), weights_of(params, kind))
-    model = model.to(device).to(memory_format=torch.channels_last)
-    describe(model, params, recipe, size, loaders)
-    folder = Path(os.environ.get("DVC_ROOT", ".")) / RESUMABLE / key(params, recipe, device)
-    logs = Path(os.environ.get("DVC_ROOT", ".")) / MIRRORS
-    mirrored = opened(params.mirrors, logs, f"{params.model}-{datetime.now():%Y%m%d-%H%M%S}", asdict(recipe))
-    with only_one(folder), mirrored as mirrors:
+    if is_file(params.weights):
+        take_weights(model, Path(params.weights), names)
+    freeze(model, recipe.freeze)
+    model = model.to(device).to(memory_format=torch.channels_last if params.channels_last else torch.contiguous_format)
+    draw_differently(params.seed, distributed.rank())
+    print(describe(params.model, model, recipe, size, loaders), flush=True)
+    engine = Engine(device, precision_of(model, params, recipe, size, device), params.compile)
+    folder = Path(os.environ.get("DVC_ROOT", ".")) / RESUMABLE / key(params, recipe, engine)
+    with only_one(folder) if distributed.is_first() else nullcontext(), mirrored(params, recipe) as mirrors:
         validator = partial(validate, loaders.val, val_truth, device)
-        best = fit(model, loaders, validator, recipe, device, LOG, folder, mirrors)
+        best = fit(model, loaders, validator, recipe, engine, LOG, folder, mirrors)
         card = Card(
             params.model, names.classes, names.states if states.present else [], size,
             statistics.mean, statistics.deviation, asdict(recipe), params.seed, data_hash(), best.validation,
+            engine.precision, params.processes,
         )  # fmt: skip
-        save_checkpoint(CHECKPOINT, best.weights, card)
-        forget(folder)
+        if distributed.is_first():
+            finish(best, card, folder, started)
+
+
+def finish(best: Best, card: Card, folder: Path, started: float) -> None:
+    """Write the results; nothing is left to go on from."""
+    save_checkpoint(CHECKPOINT, best.weights, card)
+    forget(folder)
     TIMES.parent.mkdir(exist_ok=True)
     TIMES.write_text(json.dumps({"seconds": round(time.monotonic() - started, 1)}) + "\n")
     reached = best.validation
@@ -126,21 +146,57 @@ def find_model(params: TrainParams) -> Model:
             f"params.yaml: `train.model` is {params.model!r}; known are {', '.join(MODELS)}. Did you mean {near}?"
         )
     kind = MODELS[params.model]
-    if params.weights not in ("auto", *kind.weights):
+    if is_file(params.weights):
+        _, card = load_checkpoint(Path(params.weights))
+        if card.model != params.model:
+            raise UserError(
+                f"params.yaml: `train.weights` {params.weights} is of model {card.model}, but `train.model` is "
+                f"{params.model}"
+            )
+    elif params.weights not in ("auto", *kind.weights):
         raise UserError(
-            f"params.yaml: `train.weights` is {params.weights!r}; {params.model} takes auto, {', '.join(kind.weights)}"
+            f"params.yaml: `train.weights` is {params.weights!r}; {params.model} takes auto, "
+            f"{', '.join(kind.weights)}, or the path of a .safetensors file that this project wrote"
         )
     return kind
 
 
+def is_file(weights: str) -> bool:
+    """Whether `train.weights` names a checkpoint."""
+    return weights.endswith(".safetensors")
+
+
 def weights_of(params: TrainParams, kind: Model) -> str:
-    """`auto` is the best that the model has."""
+    """What the model is built with: `auto` is the best it has, and a checkpoint needs nothing else."""
+    if is_file(params.weights):
+        return "none"
     return kind.weights[0] if params.weights == "auto" else params.weights
 
 
 def pretrained(params: TrainParams, kind: Model) -> bool:
-    """Whether the weights expect ImageNet's normalization."""
-    return weights_of(params, kind) != "none"
+    """Whether the backbone has learned before."""
+    return is_file(params.weights) or weights_of(params, kind) != "none"
+
+
+def statistics_of(params: TrainParams, kind: Model, annotations: Annotations) -> PixelStatistics:
+    """How pixels are normalized: as the weights are used to, or else by the dataset's own statistics."""
+    if is_file(params.weights):
+        _, card = load_checkpoint(Path(params.weights))
+        return PixelStatistics(card.mean, card.deviation)
+    if pretrained(params, kind):
+        return kind.statistics_for(weights_of(params, kind))
+    return PixelStatistics(*pixel_statistics(annotations, Path()))
+
+
+def take_weights(model: nn.Module, path: Path, names: Names) -> None:
+    """Start from another training's detector, and say what of it could not be used."""
+    weights, card = load_checkpoint(path)
+    # They are this dataset's or known from the start; a state head's would only fit by chance.
+    own = {name: value for name, value in weights.items() if not name.endswith((".present", ".weights"))}
+    new = start_from(model, own, str(path))
+    print(f"starts from {path}, " + (f"but for {len(new)} tensors: {', '.join(new)}" if new else "all of it"))
+    if card.classes != names.classes:
+        print(f"  it told apart {', '.join(card.classes)}; now it is {', '.join(names.classes)}")
 
 
 def states_of(coco: dict[str, Any], names: Names, loss_weight: float) -> States:
@@ -158,74 +214,54 @@ def check_data(annotations: Annotations, val_truth: dict[str, Any], recipe: Reci
         raise UserError(f"{COCO}/train.json: no present object in {len(annotations.paths)} images, nothing to train on")
     if all(annotation["iscrowd"] for annotation in val_truth["annotations"]):
         raise UserError(f"{COCO}/val.json: no present object, so no epoch can be told to be the best")
-    if recipe.batch_size > len(annotations.paths):
+    if recipe.batch_size * distributed.count() > len(annotations.paths):
+        each = f" in each of {distributed.count()} processes" if distributed.count() > 1 else ""
         raise UserError(
-            f"params.yaml: `train.batch_size` is {recipe.batch_size}, but train has {len(annotations.paths)} images"
+            f"params.yaml: `train.batch_size` is {recipe.batch_size}{each}, but train has {len(annotations.paths)} "
+            "images"
         )
 
 
-def load_data(
-    coco: dict[str, Any],
-    params: TrainParams,
-    recipe: Recipe,
-    size: tuple[int, int],
-    statistics: PixelStatistics,
-) -> Loaders:
-    """The loaders of both splits; only train is augmented and shuffled."""
-    fill = (statistics.mean[0], statistics.mean[1], statistics.mean[2])
-    augment = Augment(
-        recipe.flip, recipe.zoom, recipe.distortion, fill, recipe.mosaic, recipe.mixup, recipe.crop, recipe.rotation,
-        recipe.epochs,
-    )  # fmt: skip
-    folder = Path(os.environ.get("DVC_ROOT", ".")) / DECODED
-    decoded = decoded_images([coco["train"], coco["val"]], size, fill, params.cache_gb, params.disk_cache_gb, folder)
-    annotations = pack(coco["train"])
-    train = DetectionDataset(annotations, Path(), size, fill, decoded[0], augment, params.seed)
-    val = DetectionDataset(pack(coco["val"]), Path(), size, fill, decoded[1])
-    factors = repeat_factors(annotations, recipe.balance) if recipe.balance > 0 else None
-    sampler = EpochSampler(len(train), recipe.batch_size, params.seed, factors, recipe.epochs)
-    options: dict[str, Any] = {
-        "collate_fn": collate,
-        "num_workers": params.workers,
-        "pin_memory": torch.cuda.is_available(),
-        "persistent_workers": params.workers > 0,
-        "worker_init_fn": ignore,
-    }
-    # A loader draws a number when it starts: from a generator of its own, so that the number of workers
-    # does not change what the models draw.
-    own = [torch.Generator().manual_seed(params.seed) for _ in ("train", "val")]
-    return Loaders(
-        DataLoader(train, batch_sampler=sampler, generator=own[0], **options),
-        sampler,
-        DataLoader(val, batch_size=recipe.batch_size, generator=own[1], **options),
-    )
+def precision_of(
+    model: nn.Module, params: TrainParams, recipe: Recipe, size: tuple[int, int], device: torch.device
+) -> str:
+    """`train.precision`, or what `auto` finds to be faster for this training on this machine."""
+    if params.precision != "auto":
+        return params.precision
+    own = {"model", "weights", "threads", "channels_last", "processes"}
+    values = {**params.model_dump(include=own), "freeze": recipe.freeze, "batch_size": recipe.batch_size, "size": size}
+    name = key_of({**values, **machine()}, [])
+    file = Path(os.environ.get("DVC_ROOT", ".")) / PRECISION / f"{name}.json"
+    with explained(recipe):
+        return fastest(model, recipe.batch_size, size, device, file)
 
 
-def describe(model: nn.Module, params: TrainParams, recipe: Recipe, size: tuple[int, int], loaders: Loaders) -> None:
-    """What is about to happen, with nothing left implicit."""
-    device = next(model.parameters()).device
-    train, val = (len(loader.dataset) for loader in (loaders.train, loaders.val))  # type: ignore[arg-type]
-    batches, iterations = len(loaders.train), iterations_of(loaders, recipe)
-    lines = [
-        f"{params.model} at {size[0]}x{size[1]} (height x width): "
-        f"{gflops_of(model, size, device):.2f} GFLOPs an image (a multiply-add is two)",
-        *parts_of(model),
-        f"{train} images to train on, {batches} batches and {iterations} steps an epoch; {val} to validate on",
-        *settings_of(recipe),
-    ]
-    print("\n".join(lines), flush=True)
+def mirrored(params: TrainParams, recipe: Recipe) -> AbstractContextManager[list[Mirror]]:
+    """The mirrors of the log; the first process speaks for all."""
+    names = params.mirrors if distributed.is_first() else ()
+    folder = Path(os.environ.get("DVC_ROOT", ".")) / MIRRORS
+    return opened(names, folder, f"{params.model}-{datetime.now():%Y%m%d-%H%M%S}", asdict(recipe))
 
 
 def validate(val: DataLoader[Any], truth: dict[str, Any], device: torch.device, model: nn.Module) -> dict[str, float]:
-    """Loss, AP and AP50 of the averaged weights on val; an AP without ground truth counts as 0."""
+    """Loss, AP and AP50 of the averaged weights on val; an AP without ground truth counts as 0.
+
+    Each process predicts its share. Raises StopRequested in all of them when one is asked to stop.
+    """
     annotations = val.dataset.annotations  # type: ignore[attr-defined]
-    predicted = predict(model, until_requested(val), annotations, device, with_targets=True)
-    numbers = coco_numbers(evaluate_boxes(truth, predicted.predictions))
-    return {
-        "loss": sum(predicted.losses.values()),
-        "AP": numbers["AP"] or 0.0,
-        "AP50": numbers["AP50"] or 0.0,
-    }
+    predicted = None
+    with suppress(StopRequested):
+        predicted = predict(model, until_requested(val), annotations, device, with_targets=True)
+    if distributed.anywhere(predicted is None)[0] or predicted is None:
+        raise StopRequested
+    shares = distributed.gathered((predicted.predictions, sum(predicted.losses.values())))
+    if not distributed.is_first():
+        return distributed.from_first({})
+    row = {image_id: number for number, image_id in enumerate(annotations.image_ids.tolist())}
+    predictions = sorted((one for share, _ in shares for one in share), key=lambda one: row[one["image_id"]])
+    numbers = coco_numbers(evaluate_boxes(truth, predictions))
+    loss = sum(loss for _, loss in shares)
+    return distributed.from_first({"loss": loss, "AP": numbers["AP"] or 0.0, "AP50": numbers["AP50"] or 0.0})
 
 
 def data_hash() -> str:
@@ -233,15 +269,15 @@ def data_hash() -> str:
     return hashlib.sha256(b"".join((COCO / f"{split}.json").read_bytes() for split in ("train", "val"))).hexdigest()
 
 
-def key(params: TrainParams, recipe: Recipe, device: torch.device) -> str:
+def key(params: TrainParams, recipe: Recipe, engine: Engine) -> str:
     """A name for this very training: parameters, data, code, and what else its bytes depend on."""
     values = {
         "params": params.model_dump(),
+        "weights": hashlib.sha256(Path(params.weights).read_bytes()).hexdigest() if is_file(params.weights) else "",
         "recipe": asdict(recipe),
         "data": data_hash(),
-        "versions": {name: version(name) for name in ("torch", "torchvision", "numpy", "pillow", "hotcoco")},
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else torch.backends.cpu.get_cpu_capability(),
-        "threads": torch.get_num_threads(),
+        "precision": engine.precision,
+        **machine(),
     }
     code = Path(__file__).parent
     return key_of(values, [*sorted((code / "detector").rglob("*.py")), Path(__file__)])

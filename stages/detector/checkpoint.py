@@ -21,6 +21,7 @@ class Card:
     model: its line in the table. size: (H, W) of the input. mean, deviation: of R, G, B, 0..255; images
     are padded with the mean. recipe: the resolved training settings. data: SHA-256 of the COCO files that
     it was trained and validated on. validation: AP and AP50 on val, and the epoch they were reached in.
+    precision: in which layers computed in training. processes: that trained together.
     """
 
     model: str
@@ -33,6 +34,8 @@ class Card:
     seed: int
     data: str
     validation: dict[str, float]
+    precision: str = "fp32"
+    processes: int = 1
 
 
 def save_checkpoint(path: Path, weights: dict[str, Tensor], card: Card) -> None:

@@ -20,7 +20,8 @@ Item = TypeVar("Item")
 # A process has one set of signal handlers, so these are the module's.
 _deferring = False
 _received: int | None = None
-_watched: tuple[int, int] | None = None  # a process and the parent, DVC, that it should have
+_watched: tuple[int, int] | None = None  # a process and the parent that it should have
+_following = False
 
 
 class Interrupted(SystemExit):
@@ -41,6 +42,16 @@ def listen() -> None:
     if "DVC_STAGE" in os.environ:
         process = _below_dvc()
         _watched = (process, _parent(process))
+
+
+def follow() -> None:
+    """For a process that trains with others: watch the one that started it instead of DVC.
+
+    That one passes signals on and knows when it has waited enough: a second signal, such as Ctrl-C from the
+    terminal and again from torchrun, is no reason to end without saving.
+    """
+    global _watched, _following
+    _watched, _following = (os.getpid(), os.getppid()), True
 
 
 def ignore(_worker: int = 0) -> None:
@@ -68,12 +79,13 @@ def requested() -> bool:
     return _received is not None
 
 
-def interrupt(message: str) -> Interrupted:
+def interrupt(message: str = "") -> Interrupted:
     """The exception to raise once everything is saved; `message` goes to stderr."""
     global _received
     number, _received = _received or signal.SIGTERM, None
-    with suppress(OSError):  # whoever was listening may be dead
-        print(f"\n{signal.Signals(number).name}: {message}", file=sys.stderr, flush=True)
+    if message:
+        with suppress(OSError):  # whoever was listening may be dead
+            print(f"\n{signal.Signals(number).name}: {message}", file=sys.stderr, flush=True)
     return Interrupted(128 + number)
 
 
@@ -91,7 +103,7 @@ class StopRequested(Exception):
 
 def _note(number: int, frame: FrameType | None) -> None:
     global _received
-    if not _deferring or _received is not None:
+    if not _deferring or (_received is not None and not _following):
         raise Interrupted(128 + number)
     _received = number
 

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import os
 import random
+from typing import Any
 
 import numpy as np
 import torch
 import torch.utils.deterministic
+
+
+def draw_differently(seed: int, rank: int) -> None:
+    """Seed the generators anew for one of several processes that share a batch; the first (0) goes on as it was."""
+    if rank:
+        own = int(np.random.SeedSequence((seed, rank)).generate_state(1)[0])
+        random.seed(own)
+        np.random.seed(own)
+        torch.manual_seed(own)
 
 
 def make_deterministic(seed: int, threads: int) -> None:
@@ -26,3 +36,24 @@ def make_deterministic(seed: int, threads: int) -> None:
     torch.backends.cudnn.benchmark = False
     if threads > 0:
         torch.set_num_threads(threads)
+
+
+def random_state() -> dict[str, Any]:
+    """Where Python's, NumPy's and torch's generators stand."""
+    name, keys, *rest = np.random.get_state(legacy=True)
+    return {
+        "python": random.getstate(),
+        "numpy": (name, keys.tolist(), *rest),  # type: ignore[union-attr]
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def restore_random(state: dict[str, Any]) -> None:
+    """Put the generators where `random_state` found them."""
+    random.setstate(state["python"])
+    name, keys, *rest = state["numpy"]
+    np.random.set_state((name, np.array(keys, np.uint32), *rest))
+    torch.set_rng_state(state["torch"])
+    if state["cuda"]:
+        torch.cuda.set_rng_state_all(state["cuda"])

@@ -18,6 +18,7 @@ from detector.models.state_head import States
 SIZE = (96, 128)
 STATISTICS = PixelStatistics((120, 110, 100), (60, 60, 60))
 NO_STATES = States()
+EDGES = ("box", "edge", "centre", "proposal_box")  # the losses that teach where an object is
 STATES = States(present=(True, False), weights=(1.0, 2.0), loss_weight=0.5)
 
 
@@ -92,7 +93,7 @@ def test_an_absent_object_teaches_no_edges(name: str) -> None:
         model = build(name, states=STATES).train()
         torch.manual_seed(0)
         losses = model(images, targets._replace(states=torch.tensor([[state, 0] for state in states]))).losses
-        return sum(float(loss.detach()) for part, loss in losses.items() if part in ("box", "edge", "proposal_box"))
+        return sum(float(loss.detach()) for part, loss in losses.items() if part in EDGES)
 
     assert box_gradient([1, 1]) == box_gradient([0, 0]) > 0
     assert box_gradient([2, 2]) == 0
@@ -121,7 +122,16 @@ def test_nothing_found_is_padding(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "steps", "lr"),
-    [("simple", 40, 2e-3), ("effnet_lite", 40, 1e-3), ("ssdlite", 40, 1e-3), ("faster_rcnn", 12, 5e-4)],
+    [
+        ("simple", 40, 2e-3),
+        ("effnet_lite", 40, 1e-3),
+        ("effnet", 40, 1e-3),
+        ("ssdlite", 40, 1e-3),
+        ("retinanet", 12, 1e-4),
+        ("fcos", 12, 1e-4),
+        ("faster_rcnn", 12, 5e-4),
+        ("faster_rcnn_resnet50", 12, 1e-4),
+    ],
 )
 def test_learns_a_few_images(name: str, steps: int, lr: float) -> None:
     assert name in MODELS
@@ -164,14 +174,22 @@ def test_padding_colour_is_zero_after_normalization() -> None:
     assert not model.normalize(padding).any()  # type: ignore[operator,union-attr]
 
 
-@pytest.mark.parametrize("name", ["ssdlite", "faster_rcnn"])
-def test_pretrained_weights_without_internet(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+DOWNLOADED = [
+    (name, weights)
+    for name, kind in MODELS.items()
+    for weights in kind.weights
+    if weights != "none" and name != "effnet_lite"
+]
+
+
+@pytest.mark.parametrize(("name", "weights"), DOWNLOADED)
+def test_pretrained_weights_without_internet(name: str, weights: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise OSError("no route to host")
 
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", refuse)
     with pytest.raises(UserError, match=r"checkpoints: copy the file there.*train\.weights: none"):
-        MODELS[name].build(3, NO_STATES, STATISTICS, Postprocess(), "imagenet")
+        MODELS[name].build(3, NO_STATES, STATISTICS, Postprocess(), weights)
 
 
 def test_effnet_lite_is_pretrained_without_internet() -> None:

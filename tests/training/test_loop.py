@@ -7,12 +7,13 @@ import dataclasses
 import pytest
 import torch
 from torch import nn
+from torch.amp import GradScaler
 
 from detector.contract import Output, Targets
 from detector.data.dataset import Batch
 from detector.errors import UserError
 from detector.models.recipe import REFERENCE
-from detector.training.loop import Step, check_finite, grouped, train_one_epoch
+from detector.training.loop import Learner, Step, check_finite, grouped, train_one_epoch
 from detector.training.optimization import AveragedWeights, Schedule, make_optimizer
 
 
@@ -38,10 +39,11 @@ def run(model: nn.Module, batches: list[Batch], lr: float = 0.1, accumulate: int
     recipe = dataclasses.replace(REFERENCE, lr=lr, schedule="constant", warmup_iterations=0, clip_norm=1.0)
     optimizer = make_optimizer(model, recipe)
     steps: list[Step] = []
+    scaler = GradScaler("cpu", enabled=False)
+    learner = Learner(model, model, optimizer, scaler, AveragedWeights(model, 0.9), torch.device("cpu"))
     train_one_epoch(
-        model, grouped(batches, accumulate), optimizer, Schedule(optimizer, recipe, 10),
-        AveragedWeights(model, 0.9), recipe.clip_norm, 5, torch.device("cpu"), steps.append,
-        lambda row: f"image_{row}.jpg",
+        learner, grouped(batches, accumulate), Schedule(optimizer, recipe, 10), recipe.clip_norm, 5,
+        steps.append, lambda row: f"image_{row}.jpg",
     )  # fmt: skip
     return steps
 

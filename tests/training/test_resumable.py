@@ -22,6 +22,7 @@ from detector.contract import Output, Targets
 from detector.data.dataset import Batch, EpochSampler
 from detector.errors import UserError
 from detector.models.recipe import REFERENCE, Recipe
+from detector.training.engine import Engine
 from detector.training.fit import Loaders, fit
 from detector.training.resumable import forget, key_of, load_latest, only_one, save
 from detector.training.state import Best
@@ -96,7 +97,7 @@ def train(name: str, model: nn.Module, recipe: Recipe = RECIPE, stop_in_validati
         return {"loss": 1.0, "AP": score % 1, "AP50": score % 1}
 
     Path(name).mkdir(exist_ok=True)
-    return fit(model, loaders, validate, recipe, torch.device("cpu"), Path(name) / "log", Path(name))
+    return fit(model, loaders, validate, recipe, Engine(torch.device("cpu")), Path(name) / "log", Path(name))
 
 
 def files(name: str) -> dict[str, bytes]:

@@ -142,8 +142,8 @@ class DetectionDataset(Dataset[Sample]):
     ) -> None:
         self.annotations = annotations
         self.size = size
-        self._root, self._fill, self._seed, self._augmentation = root, fill, seed, augmentation
-        self._decoded = decoded
+        self._root, self._fill, self._decoded = root, fill, decoded
+        self._augmentation, self._seed = augmentation, seed
 
     def __len__(self) -> int:
         return len(self.annotations.paths)
@@ -193,17 +193,25 @@ class EpochSampler(Sampler[list[int]]):
     """Batches of keys visit * N + row, shuffled anew each epoch; the last, smaller batch is left out.
 
     Because the key carries the epoch, workers can live on from epoch to epoch. `start` batches of the
-    epoch are passed over, as when a training goes on in the midst of it.
+    epoch are passed over, as when a training goes on in the midst of it. Of several processes, `rank` takes its
+    `batch_size` of each batch, so that all together take what one process with a larger batch would.
 
-    factors [N]: how often each image comes, on average; all epochs are equally long. epochs: of the training.
-    The visit of an image that comes the k-th time (from 0) in an epoch is epoch + k * epochs, so that no two
-    keys of a training are the same.
+    factors [N]: how often each image comes, on average; all epochs are equally long. The visit of an image that
+    comes the k-th time (from 0) in an epoch is epoch + k * epochs: no two keys of a training are the same.
     """
 
     def __init__(
-        self, count: int, batch_size: int, seed: int, factors: NDArray[np.float64] | None = None, epochs: int = 1
+        self,
+        count: int,
+        batch_size: int,
+        seed: int,
+        factors: NDArray[np.float64] | None = None,
+        epochs: int = 1,
+        rank: int = 0,
+        processes: int = 1,
     ) -> None:
         self.epoch, self.start = 0, 0
+        self._rank, self._processes = rank, processes
         self._count, self._batch_size, self._seed, self._epochs = count, batch_size, seed, epochs
         # Where the images lie on a line on which one draw is as long as 1; its end is a whole number.
         ends = np.arange(1.0, count + 1) if factors is None else np.cumsum(factors)
@@ -212,12 +220,13 @@ class EpochSampler(Sampler[list[int]]):
         self._ends[-1] = self._draws
 
     def __len__(self) -> int:
-        return self._draws // self._batch_size
+        return self._draws // (self._batch_size * self._processes)
 
     def __iter__(self) -> Iterator[list[int]]:
         keys = np.random.default_rng((self._seed, self.epoch)).permutation(self._keys())
-        for start in range(self.start * self._batch_size, len(self) * self._batch_size, self._batch_size):
-            yield [int(key) for key in keys[start : start + self._batch_size]]
+        for number in range(self.start, len(self)):
+            first = (number * self._processes + self._rank) * self._batch_size
+            yield [int(key) for key in keys[first : first + self._batch_size]]
 
     def _keys(self) -> NDArray[np.int64]:
         """All keys of the epoch, in order: systematic sampling draws an image floor or ceil of its factor times."""
@@ -226,6 +235,12 @@ class EpochSampler(Sampler[list[int]]):
         rows = np.searchsorted(self._ends, np.arange(self._draws) + offset, side="right")
         times = np.arange(self._draws) - np.searchsorted(rows, rows)  # that the same row came before
         return (self.epoch + times * self._epochs) * self._count + rows
+
+
+def batches_of(count: int, batch_size: int, rank: int, processes: int) -> list[list[int]]:
+    """The batches of a split, in its order, that one of several processes looks at: every n-th of n."""
+    starts = range(rank * batch_size, count, processes * batch_size)
+    return [list(range(start, min(start + batch_size, count))) for start in starts]
 
 
 def collate(samples: list[Sample]) -> Batch:

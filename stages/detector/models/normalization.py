@@ -1,4 +1,4 @@
-"""The first layer of every model: uint8 pixels -> normalized floats."""
+"""The first layer of every model: uint8 pixels -> normalized floats; and the norm of pretrained backbones."""
 
 from __future__ import annotations
 
@@ -33,3 +33,20 @@ class Normalize(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """uint8 [B, 3, H, W] -> float32 [B, 3, H, W]."""
         return (images.float() - self.mean) / self.deviation
+
+
+class FrozenBatchNorm(nn.BatchNorm2d):
+    """Keeps its pretrained statistics: batches of detection are too small to estimate new ones.
+
+    Its tensors have the names and the meaning of a usual one's, so that either can load the other's.
+    """
+
+    def __init__(self, channels: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
+        super().__init__(channels, eps, momentum)
+        self.eval().requires_grad_(False)
+
+    def train(self, mode: bool = True) -> FrozenBatchNorm:
+        """Never."""
+        del mode
+        super().train(False)
+        return self

@@ -39,22 +39,33 @@ class Postprocess:
 
         Boxes are [B, L, 4], or [B, L, C, 4] where each class has its own; state_logits [B, L, S].
         """
+        candidates = self._best_pairs(boxes_xyxy, class_scores, state_logits, CANDIDATES * self.max_detections)
+        keep = batched_nms_mask(candidates.boxes_xyxy, candidates.labels, self.iou_threshold)
+        return select(candidates._replace(scores=candidates.scores * keep), self.max_detections)
+
+    def without_nms(self, boxes_xyxy: Tensor, class_scores: Tensor, state_logits: Tensor | None = None) -> Detections:
+        """The same for models that find each object once: the best (location, class) pairs."""
+        candidates = self._best_pairs(boxes_xyxy, class_scores, state_logits, self.max_detections)
+        return select(candidates, self.max_detections)
+
+    def _best_pairs(
+        self, boxes_xyxy: Tensor, class_scores: Tensor, state_logits: Tensor | None, most: int
+    ) -> Candidates:
+        """The `most` (location, class) pairs with the highest scores, best first; below the threshold it is 0."""
         _, locations, classes = class_scores.shape
-        candidates = min(CANDIDATES * self.max_detections, locations * classes)
-        scores, flat = class_scores.flatten(1).topk(candidates)  # [B, K]
+        scores, flat = class_scores.flatten(1).topk(min(most, locations * classes))  # [B, K]
         location = torch.div(flat, classes, rounding_mode="floor")
         category = flat - location * classes  # [B, K]
         box = flat if boxes_xyxy.dim() == 4 else location  # [B, K]
         boxes = boxes_xyxy.reshape(boxes_xyxy.shape[0], -1, 4).gather(1, box[..., None].expand(-1, -1, 4))
-        keep = batched_nms_mask(boxes, category, self.iou_threshold)
         states = torch.zeros_like(category)
         state_scores = torch.zeros_like(scores)
         if state_logits is not None:
             wide = location[..., None].expand(-1, -1, state_logits.shape[-1])
             state_scores, states = state_logits.gather(1, wide).softmax(-1).max(-1)  # [B, K]
             states = states + 1
-        kept = scores * (keep & (scores > self.score_threshold))
-        return select(Candidates(boxes, kept, category + 1, states, state_scores), self.max_detections)
+        kept = scores * (scores > self.score_threshold)
+        return Candidates(boxes, kept, category + 1, states, state_scores)
 
 
 class Candidates(NamedTuple):

@@ -8,15 +8,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import MobileNet_V3_Large_Weights, mobilenet_v3_large
+from torchvision.models.detection import SSDLite320_MobileNet_V3_Large_Weights
 from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.ssdlite import SSDLiteHead, _mobilenet_extractor
 
 from detector.contract import Output, Targets
+from detector.distributed import loss_normalizer
 from detector.models.anchors import decode, encode, match
 from detector.models.normalization import Normalize, PixelStatistics
 from detector.models.postprocess import Postprocess, pairwise_iou_xyxy
-from detector.models.pretrained import load_pretrained
+from detector.models.pretrained import detection_weights, load_all_but, load_pretrained
 from detector.models.recipe import REFERENCE
 from detector.models.state_head import StateHead, States, present_scores, state_head
 
@@ -24,6 +26,7 @@ RECIPE = REFERENCE
 OFFSET_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 NEGATIVES_PER_POSITIVE = 3
 CHANNELS = [672, 960, 512, 256, 256, 128]  # of the six feature maps
+COCO_STATISTICS = PixelStatistics((127, 127, 127), (128, 128, 128))  # what torchvision's COCO weights expect
 STATE_CHANNELS = 128  # to which all maps are brought for the state head they share
 
 
@@ -98,7 +101,7 @@ def ssd_loss(
     with torch.no_grad():
         matched = match(anchors, targets, 0.5, 0.5, keep_best=True)  # [B, A]
     positive = matched >= 0
-    total = positive.sum().clamp(min=1)
+    total = loss_normalizer(positive.sum())
     labels = torch.zeros_like(matched)
     box_loss = offsets.sum() * 0
     image, anchor = positive.nonzero(as_tuple=True)
@@ -121,5 +124,29 @@ def ssd_loss(
 
 
 def build(classes: int, states: States, statistics: PixelStatistics, postprocess: Postprocess, weights: str) -> SSDLite:
-    """weights: imagenet (downloaded) or none."""
-    return SSDLite(classes, states, statistics, postprocess, weights)
+    """weights: coco or imagenet (downloaded), or none."""
+    model = SSDLite(classes, states, statistics, postprocess, weights)
+    if weights == "coco":
+        names = {"backbone.features.": "backbone.", "backbone.extra.": "extra.", "head.": "head."}
+        own = model.state_dict()
+        stored = detection_weights(SSDLite320_MobileNet_V3_Large_Weights.COCO_V1, names)
+        # The layers that depend on the classes are the last of each map's block.
+        new = tuple(f"head.classification_head.module_list.{index}.1." for index in range(len(CHANNELS)))
+        fitting = {name: value for name, value in stored.items() if not name.startswith(new)}
+        widened = {name: widen(value, own[name]) for name, value in fitting.items()}
+        load_all_but(model, widened, (*new, "states.", "state_features."))
+    return model
+
+
+def widen(narrow: Tensor, wide: Tensor) -> Tensor:
+    """A layer's weights with those of a narrower one inside, whose channels go on as if they were alone.
+
+    torchvision's COCO weights are of a MobileNet with half the channels at its end; that of ImageNet has
+    all. No narrow channel hears of the further ones, which keep their random weights and may come to be
+    of use (Chen et al. 2016, "Net2Net").
+    """
+    result = wide.clone()
+    if narrow.dim() > 1:
+        result[: len(narrow)] = 0
+    result[tuple(slice(side) for side in narrow.shape)] = narrow
+    return result

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from detector.distributed import loss_normalizer
+
 HIDDEN = 256
 DROPOUT = 0.2
 
@@ -51,7 +53,7 @@ class StateHead(nn.Module):
         """
         known = states > 0
         total = F.cross_entropy(logits[known], states[known] - 1, weight=self.weights, reduction="sum")
-        return total / known.sum().clamp(min=1) * self.loss_weight
+        return total / loss_normalizer(known.sum()) * self.loss_weight
 
     def presence(self, logits: Tensor) -> Tensor:
         """Probability that the object is there at all: [..., S] -> [...]."""

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.amp import GradScaler
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
+from detector import distributed
 from detector.data.dataset import Batch
 from detector.errors import UserError
 from detector.training.optimization import AveragedWeights, Schedule
@@ -24,15 +29,26 @@ class Step(NamedTuple):
     losses: dict[str, float]
 
 
+class Learner(NamedTuple):
+    """What learns in a step: the model, by its averaged weights too.
+
+    forward: called in place of the model, see `engine.training_forward`. scaler: for fp16, else it does nothing.
+    """
+
+    model: nn.Module
+    forward: Callable[..., Any]
+    optimizer: Optimizer
+    scaler: GradScaler
+    average: AveragedWeights
+    device: torch.device
+
+
 def train_one_epoch(
-    model: nn.Module,
+    learner: Learner,
     groups: Iterable[list[Batch]],
-    optimizer: Optimizer,
     schedule: Schedule,
-    average: AveragedWeights,
     clip_norm: float,
     first_iteration: int,
-    device: torch.device,
     on_step: Callable[[Step], None],
     image_name: Callable[[int], str],
 ) -> None:
@@ -41,24 +57,35 @@ def train_one_epoch(
     The gradient is the mean of the batches'. Raises UserError naming the component, the iteration and the
     images when a loss is not finite.
     """
+    model, forward, optimizer, scaler, average, _ = learner
     model.train()
     for iteration, group in enumerate(groups, first_iteration):
         lr = schedule.step(iteration)
         optimizer.zero_grad(set_to_none=True)
         sums: Counter[str] = Counter()
-        for batch in group:
-            losses = model(batch.images.to(device, non_blocking=True), batch.targets.to(device)).losses
-            total = torch.stack(list(losses.values())).sum()
-            values = {"batch_loss": total} | losses
-            numbers = {name: float(value.detach()) for name, value in values.items()}
-            check_finite(numbers, iteration, [image_name(row) for row in batch.rows])
-            (total / len(group)).backward()
-            sums.update(numbers)
+        for place, batch in enumerate(group, 1):
+            alone = isinstance(forward, DistributedDataParallel) and place < len(group)
+            with forward.no_sync() if alone else nullcontext():  # type: ignore[attr-defined]
+                total, losses = losses_of(learner, batch)
+                check_finite(losses, iteration, map(image_name, batch.rows))
+                scaler.scale(total / len(group)).backward()
+            sums.update(losses)
         if clip_norm > 0:
+            scaler.unscale_(optimizer)
             nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
-        optimizer.step()
+        scaler.step(optimizer)
+        scaler.update()
         average.update(model)
         on_step(Step(iteration, lr, {name: value / len(group) for name, value in sums.items()}))
+
+
+def losses_of(learner: Learner, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+    """The loss to learn from, and the numbers of it and its components for the batch of all processes."""
+    images = batch.images.to(learner.device, non_blocking=True)
+    losses = learner.forward(images, batch.targets.to(learner.device)).losses
+    total = torch.stack(list(losses.values())).sum()
+    values = distributed.mean(torch.stack([total, *losses.values()]).detach())
+    return total, dict(zip(["batch_loss", *losses], values.tolist(), strict=True))
 
 
 def grouped(batches: Iterable[Batch], accumulate: int) -> Iterator[list[Batch]]:
@@ -68,14 +95,15 @@ def grouped(batches: Iterable[Batch], accumulate: int) -> Iterator[list[Batch]]:
         yield group
 
 
-def check_finite(losses: dict[str, float], iteration: int, images: list[str]) -> None:
-    """Raise UserError when a loss is NaN or infinite."""
-    broken = [name for name, value in losses.items() if not torch.isfinite(torch.tensor(value))]
+def check_finite(losses: dict[str, float], iteration: int, images: Iterable[str]) -> None:
+    """Raise UserError when a loss is NaN or infinite, with the images of all processes."""
+    broken = [name for name, value in losses.items() if not math.isfinite(value)]
     if broken:
         shown = ", ".join(f"{name} {value:g}" for name, value in losses.items())
+        names = [name for share in distributed.gathered(list(images)) for name in share]
         raise UserError(
             f"loss is not finite at iteration {iteration}: {', '.join(broken)} (all: {shown})\n"
-            f"images of the batch: {', '.join(images)}\n"
+            f"images of the batch: {', '.join(names)}\n"
             "Look at these images and their boxes; if they are right, lower `train.lr`, lengthen "
             "`train.warmup_iterations` or lower `train.clip_norm`."
         )

@@ -73,7 +73,7 @@ def resolve(params: TrainParams, recipe: Recipe, pretrained: bool) -> Recipe:
         if any(side <= 0 or side % 32 for side in params.size):
             raise UserError(f"params.yaml: `train.size` is {list(params.size)}; both sides must be multiples of 32")
         given["size"] = max(params.size)
-    images = given.get("batch_size", recipe.batch_size) * given.get("accumulate", recipe.accumulate)
+    images = given.get("batch_size", recipe.batch_size) * given.get("accumulate", recipe.accumulate) * params.processes
     usual = recipe.batch_size * recipe.accumulate
     if "lr" not in given and images != usual:
         given["lr"] = recipe.lr * images / usual

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
-import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch.amp import GradScaler
 
 from detector.models.recipe import Recipe
+from detector.training.engine import Engine, training_forward
 from detector.training.history import History
+from detector.training.loop import Learner
 from detector.training.optimization import AveragedWeights, Schedule, make_optimizer
 
 
@@ -25,35 +24,43 @@ class Best(NamedTuple):
 
 @dataclass
 class Run:
-    """A training on its way: `batch` batches of `epoch` (from 0) are done."""
+    """A training on its way: `batch` batches of `epoch` (from 0) are done.
 
-    model: nn.Module
-    optimizer: Optimizer
+    history: of the first process; the others write nothing down.
+    """
+
+    learner: Learner
     schedule: Schedule
-    average: AveragedWeights
-    history: History
+    history: History | None
     epoch: int = 0
     batch: int = 0
     best: Best | None = None
 
 
-def begin(model: nn.Module, recipe: Recipe, iterations: int, history: History) -> Run:
+def begin(model: nn.Module, recipe: Recipe, iterations: int, history: History | None, engine: Engine) -> Run:
     """A run of `iterations` optimizer steps that has done none of them."""
+    forward = training_forward(model, engine)
     optimizer = make_optimizer(model, recipe)
-    schedule = Schedule(optimizer, recipe, iterations)
-    return Run(model, optimizer, schedule, AveragedWeights(model, recipe.ema_decay), history)
+    scaler = GradScaler(engine.device.type, enabled=engine.precision == "fp16")
+    average = AveragedWeights(model, recipe.ema_decay)
+    learner = Learner(model, forward, optimizer, scaler, average, engine.device)
+    return Run(learner, Schedule(optimizer, recipe, iterations), history)
 
 
-def state_of(run: Run, randomness: dict[str, Any]) -> dict[str, Any]:
-    """The run as tensors, numbers, strings, lists, tuples and dicts; gradients are not part of it."""
+def state_of(run: Run, randomness: list[dict[str, Any]]) -> dict[str, Any]:
+    """The run as tensors, numbers, strings, lists, tuples and dicts; gradients are not part of it.
+
+    randomness: the `random_state` of each process.
+    """
     return {
         "epoch": run.epoch,
         "batch": run.batch,
-        "model": run.model.state_dict(),
-        "optimizer": run.optimizer.state_dict(),
+        "model": run.learner.model.state_dict(),
+        "optimizer": run.learner.optimizer.state_dict(),
+        "scaler": run.learner.scaler.state_dict(),
         "schedule": run.schedule.state(),
-        "average": run.average.state(),
-        "history": run.history.state(),
+        "average": run.learner.average.state(),
+        "history": None if run.history is None else run.history.state(),
         "best": None if run.best is None else tuple(run.best),
         "randomness": randomness,
     }
@@ -62,30 +69,11 @@ def state_of(run: Run, randomness: dict[str, Any]) -> dict[str, Any]:
 def restore(run: Run, state: dict[str, Any]) -> None:
     """Put a run that has just begun where `state_of` found another one, but for the random numbers."""
     run.epoch, run.batch = state["epoch"], state["batch"]
-    run.model.load_state_dict(state["model"])
-    run.optimizer.load_state_dict(state["optimizer"])
+    run.learner.model.load_state_dict(state["model"])
+    run.learner.optimizer.load_state_dict(state["optimizer"])
+    run.learner.scaler.load_state_dict(state["scaler"])
     run.schedule.restore(state["schedule"])
-    run.average.restore(state["average"])
-    run.history.replay(state["history"])
+    run.learner.average.restore(state["average"])
+    if run.history is not None:
+        run.history.replay(state["history"])
     run.best = None if state["best"] is None else Best(*state["best"])
-
-
-def random_state() -> dict[str, Any]:
-    """Where Python's, NumPy's and torch's generators stand."""
-    name, keys, *rest = np.random.get_state(legacy=True)
-    return {
-        "python": random.getstate(),
-        "numpy": (name, keys.tolist(), *rest),  # type: ignore[union-attr]
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-    }
-
-
-def restore_random(state: dict[str, Any]) -> None:
-    """Put the generators where `random_state` found them."""
-    random.setstate(state["python"])
-    name, keys, *rest = state["numpy"]
-    np.random.set_state((name, np.array(keys, np.uint32), *rest))
-    torch.set_rng_state(state["torch"])
-    if state["cuda"]:
-        torch.cuda.set_rng_state_all(state["cuda"])

@@ -1,0 +1,90 @@
+"""What processes that train together tell each other; a process that trains alone is the first of one.
+
+All of these are called by every process at the same place, or all would wait for the one that does not come.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+Value = TypeVar("Value")
+
+
+def count() -> int:
+    """How many processes train together."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """The number of this process, from 0."""
+    return dist.get_rank() if count() > 1 else 0
+
+
+def is_first() -> bool:
+    """Whether this is the process that writes and prints."""
+    return rank() == 0
+
+
+def loss_normalizer(total: Tensor) -> Tensor:
+    """What a batch divides the sum of its losses by, from its own `total` (scalar): at least 1.
+
+    When several processes share a batch, the mean of their totals, at least 1 in all: gradients are averaged
+    over the processes, and the average of sum_i / mean(totals) is what one process makes of the whole batch.
+    Without gradients, as in validation, no batch is shared.
+    """
+    if count() == 1 or not torch.is_grad_enabled():
+        return total.clamp(min=1)
+    shared = total.detach().to(torch.float32, copy=True)
+    dist.all_reduce(shared)
+    return shared.clamp(min=1) / count()
+
+
+def mean(values: Tensor) -> Tensor:
+    """The mean over all processes; its gradient is the mean of all processes' gradients."""
+    result: Tensor = values if count() == 1 else _Mean.apply(values)
+    return result
+
+
+class _Mean(torch.autograd.Function):
+    """torch's own differentiable all_reduce is deprecated, and what should replace it is private."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        shared = values.detach().clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(shared)
+        return shared / count()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return _Mean.forward(ctx, gradient)
+
+
+def anywhere(*flags: bool) -> list[bool]:
+    """For each flag, whether it is set in any process."""
+    if count() == 1:
+        return list(flags)
+    shared = torch.tensor(flags, dtype=torch.uint8)  # on the CPU: nothing waits for a GPU
+    dist.all_reduce(shared, dist.ReduceOp.MAX)
+    return [bool(flag) for flag in shared.tolist()]
+
+
+def gathered(value: Value) -> list[Value]:
+    """The values of all processes in their order, everywhere."""
+    if count() == 1:
+        return [value]
+    values: list[Any] = [None] * count()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def from_first(value: Value) -> Value:
+    """The value of the first process."""
+    if count() == 1:
+        return value
+    values = [value]
+    dist.broadcast_object_list(values)
+    return values[0]

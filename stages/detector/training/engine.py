@@ -1,0 +1,99 @@
+"""How the steps of a training are computed on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from detector.distributed import count
+from detector.errors import UserError
+from detector.models.recipe import Recipe
+from detector.training.precision import use_precision
+from detector.training.synchronized_norm import synchronize_norms
+
+
+class Engine(NamedTuple):
+    """device: of this process. precision: fp32, bf16 or fp16. compiled: whether by torch.compile."""
+
+    device: torch.device
+    precision: str = "fp32"
+    compiled: bool = False
+
+
+def training_forward(model: nn.Module, engine: Engine) -> Callable[..., Any]:
+    """What to call in place of `model` while training; the model itself keeps its weights and their names.
+
+    With several processes, batch norms see the whole batch and gradients come out of `backward` averaged.
+    """
+    forward: nn.Module = model
+    if count() > 1:
+        synchronize_norms(model)
+    use_precision(model, engine.device, engine.precision)
+    if engine.compiled:
+        forward = torch.compile(forward)  # type: ignore[assignment]
+    if count() > 1:
+        # Looking for unused parameters also keeps the gradients in the order they are added up in at first, so
+        # that a training which goes on where another ended adds them up in the same one.
+        forward = DistributedDataParallel(
+            forward, find_unused_parameters=True, forward_sync_buffers=False, gradient_as_bucket_view=True
+        )
+    return forward
+
+
+def machine() -> dict[str, Any]:
+    """What the speed and the bytes of a training depend on besides its parameters, data and code."""
+    cuda = torch.cuda.is_available()
+    return {
+        "versions": {name: version(name) for name in ("torch", "torchvision", "numpy", "pillow", "hotcoco")},
+        "device": torch.cuda.get_device_name() if cuda else torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+@contextmanager
+def explained(recipe: Recipe) -> Iterator[None]:
+    """What torch complains about in a step as a UserError that says what to change."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise out_of_memory(recipe, error) from None
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise UserError(
+            f"`train.batch_size` {recipe.batch_size} leaves a batch norm of this model with a single value to learn "
+            "from; use 2 or more"
+        ) from None
+    except RuntimeError as error:
+        if "can't allocate memory" in str(error):
+            raise out_of_memory(recipe, error) from None
+        if not is_of_the_compiler(error):
+            raise
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"`train.compile: true` does not work here: {reason}\ntorch.compile needs a C++ compiler (g++; on a GPU "
+            "Triton too) and a model that it understands; install what is missing or set `train.compile: false`"
+        ) from None
+
+
+def is_of_the_compiler(error: RuntimeError) -> bool:
+    """Whether torch.compile raised it."""
+    return any(kind.__module__.startswith(("torch._dynamo", "torch._inductor")) for kind in type(error).__mro__)
+
+
+def out_of_memory(recipe: Recipe, error: Exception) -> UserError:
+    """What to change when the device's memory is too small."""
+    if recipe.batch_size == 1:
+        advice = "one image does not fit: lower `train.size`"
+    else:
+        half = recipe.batch_size // 2
+        advice = (
+            f"try `train.batch_size: {half}` with `train.accumulate: {2 * recipe.accumulate}`, or lower `train.size`"
+        )
+    return UserError(f"out of memory with `train.batch_size` {recipe.batch_size}; {advice}\n({error})")
