@@ -96,10 +96,11 @@ class Augment:
         return sample._replace(image=F.horizontal_flip(sample.image), boxes_xyxy=mirrored)
 
 
-def keep_visible(sample: Sample, image: Tensor, moved_xyxy: Tensor, area: tuple[float, float, float, float]) -> Sample:
-    """The sample as `image`, with those of the moved boxes [M, 4] that are still seen, clipped to the area (xyxy)."""
-    low, high = torch.tensor(area[:2] * 2), torch.tensor(area[2:] * 2)
-    clipped = torch.minimum(torch.maximum(moved_xyxy, low), high)
+def keep_visible(sample: Sample, image: Tensor, moved_xyxy: Tensor) -> Sample:
+    """The sample as `image`, with those of the moved boxes [M, 4] that are still seen, clipped to it."""
+    height, width = image.shape[-2:]
+    limits = torch.tensor([width, height] * 2, dtype=moved_xyxy.dtype)
+    clipped = torch.minimum(moved_xyxy.clamp(min=0), limits)
     size, left_over = moved_xyxy[:, 2:] - moved_xyxy[:, :2], clipped[:, 2:] - clipped[:, :2]
     seen = (left_over.prod(1) >= VISIBLE_SHARE * size.prod(1)) & (left_over.amin(1) >= SHORTEST_SIDE)
     return sample._replace(
@@ -133,7 +134,7 @@ def zoom_window(sample: Sample, zoom: float, fill: tuple[int, int, int]) -> Samp
     )
     scale = torch.tensor([width / window_width, height / window_height] * 2)
     moved = (sample.boxes_xyxy - torch.tensor([left, top] * 2)) * scale
-    return keep_visible(sample, image, moved, (0.0, 0.0, float(width), float(height)))
+    return keep_visible(sample, image, moved)
 
 
 def crop_to_objects(sample: Sample) -> Sample | None:
@@ -146,7 +147,7 @@ def crop_to_objects(sample: Sample) -> Sample | None:
     image = F.resized_crop(sample.image, top, left, bottom - top, right - left, [height, width], antialias=True)
     scale = torch.tensor([width / (right - left), height / (bottom - top)] * 2)
     moved = (sample.boxes_xyxy - torch.tensor([left, top] * 2)) * scale
-    return keep_visible(sample, image, moved, (0.0, 0.0, float(width), float(height)))
+    return keep_visible(sample, image, moved)
 
 
 def window_with_object(boxes_xyxy: Tensor, height: int, width: int) -> list[int] | None:
@@ -188,7 +189,7 @@ def rotate(sample: Sample, degrees: float, fill: tuple[int, int, int]) -> Sample
         angle=degrees,
         clamping_mode=None,  # how much of a box is left is to be known
     )
-    return keep_visible(sample, image, turned, (0.0, 0.0, float(width), float(height)))
+    return keep_visible(sample, image, turned)
 
 
 def mosaic(four: list[Sample], zoom: float, size: tuple[int, int], fill: tuple[int, int, int]) -> Sample:
@@ -200,19 +201,18 @@ def mosaic(four: list[Sample], zoom: float, size: tuple[int, int], fill: tuple[i
     height, width = round(size[0] / zoom), round(size[1] / zoom)
     across, down = round(uniform(*MOSAIC_CENTRE) * width), round(uniform(*MOSAIC_CENTRE) * height)
     canvas = torch.tensor(fill, dtype=torch.uint8).reshape(3, 1, 1).repeat(1, height, width)
-    scale_x, scale_y = size[1] / width, size[0] / height
-    placed = []
+    scale = torch.tensor([size[1] / width, size[0] / height] * 2)
+    moved = []
     for quarter, sample in enumerate(four):
         high, wide = sample.image.shape[-2:]
         left = across if quarter % 2 else across - wide
         top = down if quarter // 2 else down - high
         x, right, y, bottom = max(left, 0), min(left + wide, width), max(top, 0), min(top + high, height)
         canvas[:, y:bottom, x:right] = sample.image[:, y - top : bottom - top, x - left : right - left]
-        moved = (sample.boxes_xyxy + torch.tensor([left, top] * 2)) * torch.tensor([scale_x, scale_y] * 2)
-        area = (x * scale_x, y * scale_y, right * scale_x, bottom * scale_y)
-        placed.append(keep_visible(sample, canvas, moved, area))
+        moved.append((sample.boxes_xyxy + torch.tensor([left, top] * 2)) * scale)
     image = F.resize(canvas, list(size), antialias=True)
-    return with_objects_of(four[0]._replace(image=image), placed)
+    placed = [keep_visible(sample, image, boxes) for sample, boxes in zip(four, moved, strict=True)]
+    return with_objects_of(placed[0], placed)
 
 
 def mixup(first: Sample, second: Sample) -> Sample:
