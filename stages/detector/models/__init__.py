@@ -8,7 +8,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from detector.errors import UserError
-from detector.models import detr, effnet_lite, faster_rcnn, simple, ssdlite
+from detector.models import detr, effnet_lite, faster_rcnn, rtdetr, simple, ssdlite
 from detector.models.normalization import IMAGENET, PixelStatistics
 from detector.models.postprocess import Postprocess
 from detector.models.recipe import Recipe
@@ -33,6 +33,7 @@ MODELS: dict[str, Model] = {
     "ssdlite": Model(ssdlite.build, ssdlite.RECIPE, ("imagenet", "none")),
     "faster_rcnn": Model(faster_rcnn.build, faster_rcnn.RECIPE, ("imagenet", "none")),
     "detr": Model(detr.build, detr.RECIPE, ("coco", "imagenet", "none")),
+    "rtdetr": Model(rtdetr.build, rtdetr.RECIPE, ("coco", "none"), rtdetr.STATISTICS),
 }
 
 
