@@ -20,6 +20,7 @@ import time
 from collections import Counter
 from contextlib import nullcontext, suppress
 from dataclasses import asdict
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -67,16 +68,19 @@ from detector.params import load_section
 from detector.seeding import draw_differently, make_deterministic
 from detector.training.engine import Engine, explained, machine
 from detector.training.fit import Loaders, fit, iterations_of
+from detector.training.mirrors import opened
 from detector.training.precision import check_precision, fastest
 from detector.training.processes import together
 from detector.training.resumable import forget, key_of, only_one
 from detector.training.settings import TrainParams, resolve
 from detector.training.state import Best
+from detector.training.summary import gflops_of, parts_of, settings_of
 
 COCO = Path("data/coco")
 CHECKPOINT = Path("models/detector.safetensors")
 LOG = Path("metrics/train")
 TIMES = Path("logs/train.json")
+MIRRORS = Path("logs")
 RESUMABLE = Path(".cache/train")
 DECODED = Path(".cache/images")
 PRECISION = Path(".cache/precision")
@@ -116,10 +120,13 @@ def train(params: TrainParams, started: float) -> None:
     draw_differently(params.seed, distributed.rank())
     describe(model, params, recipe, size, loaders)
     engine = Engine(device, precision_of(model, params, recipe, size, device), params.compile)
-    folder = Path(os.environ.get("DVC_ROOT", ".")) / RESUMABLE / key(params, recipe, engine)
-    with only_one(folder) if distributed.is_first() else nullcontext():
+    root = Path(os.environ.get("DVC_ROOT", "."))
+    folder = root / RESUMABLE / key(params, recipe, engine)
+    names_of_run = params.mirrors if distributed.is_first() else ()
+    mirrored = opened(names_of_run, root / MIRRORS, f"{params.model}-{datetime.now():%Y%m%d-%H%M%S}", asdict(recipe))
+    with only_one(folder) if distributed.is_first() else nullcontext(), mirrored as mirrors:
         validator = partial(validate, loaders.val, val_truth, device)
-        best = fit(model, loaders, validator, recipe, engine, LOG, folder)
+        best = fit(model, loaders, validator, recipe, engine, LOG, folder, mirrors)
         card = Card(
             params.model, names.classes, names.states if states.present else [], size,
             statistics.mean, statistics.deviation, asdict(recipe), params.seed, data_hash(), best.validation,
@@ -284,10 +291,17 @@ def precision_of(
 
 def describe(model: nn.Module, params: TrainParams, recipe: Recipe, size: tuple[int, int], loaders: Loaders) -> None:
     """What is about to happen, with nothing left implicit."""
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    print(f"{params.model}: {parameters / 1e6:.2f} M parameters, input {size[0]}x{size[1]} (height x width)")
-    print(f"{iterations_of(loaders, recipe)} iterations an epoch, {len(loaders.val.dataset)} validation images")  # type: ignore[arg-type]
-    print("  " + ", ".join(f"{key} {value}" for key, value in asdict(recipe).items()))
+    device = next(model.parameters()).device
+    train, val = (len(loader.dataset) for loader in (loaders.train, loaders.val))  # type: ignore[arg-type]
+    batches, iterations = len(loaders.train), iterations_of(loaders, recipe)
+    lines = [
+        f"{params.model} at {size[0]}x{size[1]} (height x width): "
+        f"{gflops_of(model, size, device):.2f} GFLOPs an image (a multiply-add is two)",
+        *parts_of(model),
+        f"{train} images to train on, {batches} batches and {iterations} steps an epoch; {val} to validate on",
+        *settings_of(recipe),
+    ]
+    print("\n".join(lines), flush=True)
 
 
 def validate(val: DataLoader[Any], truth: dict[str, Any], device: torch.device, model: nn.Module) -> dict[str, float]:

@@ -16,9 +16,9 @@ from torchvision.ops import box_convert
 
 from detector.contract import Output, Targets
 from detector.models.denoising import Noisy, add_noise
-from detector.models.normalization import Normalize, PixelStatistics
+from detector.models.normalization import Normalize, PixelStatistics, freeze_batch_norms
 from detector.models.postprocess import Postprocess, pairwise_iou_xyxy
-from detector.models.pretrained import freeze_batch_norms, load_pretrained
+from detector.models.pretrained import load_pretrained
 from detector.models.recipe import Recipe
 from detector.models.set_prediction import (
     Goals,
@@ -86,6 +86,8 @@ class RTDetr(nn.Module):
         self.body = load_pretrained(lambda: make_body(weights), HUB)
         self.backbone = self.body.backbone.model
         self.body.backbone = nn.Identity()
+        if weights != "none":
+            freeze_batch_norms(self.backbone)
         width = self.body.config.d_model
         # What knows of classes is always new: COCO's are others.
         self.body.enc_score_head = class_head(width, classes)
@@ -93,14 +95,6 @@ class RTDetr(nn.Module):
         self.body.denoising_class_embed = nn.Embedding(classes + 1, width, padding_idx=classes)
         self.states = state_head(width, states)
         self.postprocess = postprocess
-        self._pretrained = weights != "none"
-
-    def train(self, mode: bool = True) -> RTDetr:
-        """As usual, but the backbone's pretrained batch norms stay as they are."""
-        super().train(mode)
-        if self._pretrained:
-            freeze_batch_norms(self.backbone)
-        return self
 
     def forward(self, images: Tensor, targets: Targets | None = None) -> Output:
         """images uint8 [B, 3, H, W], H and W multiples of 32."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,9 +19,11 @@ from detector.seeding import random_state, restore_random
 from detector.training.engine import Engine, explained
 from detector.training.history import History
 from detector.training.loop import Step, grouped, train_one_epoch
+from detector.training.mirrors import Mirror
 from detector.training.progress import Spent, Waiting, epoch_line
 from detector.training.resumable import load_latest, save
 from detector.training.state import Best, Run, begin, restore, state_of
+from detector.training.summary import peak_memory
 
 SAVE_EVERY = 300.0  # seconds, within long epochs; after each epoch anyway
 
@@ -42,16 +44,17 @@ def fit(
     engine: Engine,
     log: Path,
     folder: Path,
+    mirrors: Sequence[Mirror] = (),
 ) -> Best:
     """Train until the epochs or the patience are over, validate after each, keep the best by validation AP.
 
     validate: loss, AP and AP50 of the averaged weights, the same in all processes. It may raise StopRequested,
-    then in all of them. log: written anew. folder: of this training's checkpoints; the newest is where it goes
+    then in all of them. log: written anew, with copies in `mirrors`. folder: of this training's checkpoints; the newest is where it goes
     on. Only the first process writes either. The result does not depend on how often a training was ended and
     begun again. Raises Interrupted after a signal, everything saved, and UserError when a loss is not finite,
     the device's memory too small or the model not compiled.
     """
-    history = History(log) if distributed.is_first() else None
+    history = History(log, mirrors) if distributed.is_first() else None
     run = begin(model, recipe, iterations_of(loaders, recipe) * recipe.epochs, history, engine)
     state = distributed.from_first(load_latest(folder) if distributed.is_first() else None)
     if state is not None:
@@ -109,8 +112,8 @@ def do_epoch(
     if run.history is not None:
         loss, lr = run.history.average_loss(), run.history.learning_rate()
         run.history.epoch_done(run.epoch, validation)
-        images = recipe.batch_size * distributed.count()
-        print(epoch_line(run.epoch, recipe.epochs, loss, lr, validation, images, spent), flush=True)
+        images, memory = recipe.batch_size * distributed.count(), peak_memory(run.learner.device)
+        print(epoch_line(run.epoch, recipe.epochs, loss, lr, validation, images, spent, memory), flush=True)
 
 
 def train_rest(run: Run, loaders: Loaders, batches: Iterator[Any], recipe: Recipe, folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,19 @@ from scmrepo.exceptions import SCMError
 
 from detector.errors import UserError
 from detector.training.loop import Step
+from detector.training.mirrors import Mirror
 
 MOST_POINTS = 500  # of the iterations' plot: more cannot be seen
 
 
 class History:
-    """Collects the steps of an epoch and logs once an epoch: DVCLive reads all its files again each time."""
+    """Collects the steps of an epoch and logs once an epoch: DVCLive reads all its files again each time.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    mirrors: get the same values.
+    """
+
+    def __init__(self, folder: Path, mirrors: Sequence[Mirror] = ()) -> None:
+        self._folder, self._mirrors = folder, list(mirrors)
         try:
             self._live = Live(str(folder), dvcyaml=None, save_dvc_exp=False, report=None)
         except SCMError:
@@ -72,8 +77,17 @@ class History:
     def _log(self, row: dict[str, float]) -> None:
         for name, value in row.items():
             self._live.log_metric(name, value)
+        self._mirror(row)
         self._live.next_step()
         self._rows.append(row)
+
+    def _mirror(self, row: dict[str, float]) -> None:
+        for mirror in list(self._mirrors):
+            try:
+                mirror.log(self._live.step, row)
+            except Exception as error:  # a server that is gone should not end a training that does not need it
+                print(f"warning: {mirror.name} gets no more values, as it failed ({error})", flush=True)
+                self._mirrors.remove(mirror)
 
     def close(self, summary: dict[str, float]) -> None:
         """End the log; `summary` stands in its metrics file beside the last epoch's values."""

@@ -40,9 +40,16 @@ class Spent(NamedTuple):
 
 
 def epoch_line(
-    epoch: int, epochs: int, loss: float, lr: float, validation: dict[str, float], images: int, spent: Spent
+    epoch: int,
+    epochs: int,
+    loss: float,
+    lr: float,
+    validation: dict[str, float],
+    images: int,
+    spent: Spent,
+    memory: float,
 ) -> str:
-    """The line that an epoch (from 1) ends with; images: of a batch."""
+    """The line that an epoch (from 1) ends with; images: of a batch; memory: GB."""
     seconds = max(spent.training, 1e-9)
     whole = seconds * spent.all_batches / max(1, spent.batches)
     left = (epochs - epoch) * (whole + spent.validation)
@@ -50,5 +57,5 @@ def epoch_line(
         f"epoch {epoch:3}/{epochs}  loss {loss:.3f}  val loss {validation['loss']:.3f}  "
         f"AP {validation['AP']:.3f}  AP50 {validation['AP50']:.3f}  lr {lr:.2g}  "
         f"{spent.batches * images / seconds:.0f} images/s  "
-        f"data {spent.waiting / seconds:.0%}  ETA {tqdm.format_interval(left)}"
+        f"data {spent.waiting / seconds:.0%}  memory {memory:.1f} GB  ETA {tqdm.format_interval(left)}"
     )

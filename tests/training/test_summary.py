@@ -1,0 +1,85 @@
+"""What is printed before a training, and that it changes nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from detector.models.recipe import REFERENCE
+from detector.training.summary import gflops_of, parts_of, peak_memory, settings_of
+
+CPU = torch.device("cpu")
+
+
+class Toy(nn.Module):
+    """Draws a random number, and counts its batches, whatever it is asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Conv2d(3, 10, 3, padding=1, bias=False), nn.BatchNorm2d(10))
+        self.activation = nn.ReLU()
+        self.head = nn.Conv2d(10, 5, 1, bias=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.activation(self.backbone(images.float() + torch.rand(())))).mean()
+
+
+@pytest.fixture
+def model() -> Iterator[Toy]:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield Toy()
+
+
+def test_parts_and_what_is_frozen(model: Toy) -> None:
+    model.backbone[0].requires_grad_(False)
+    assert [line.split() for line in parts_of(model)] == [
+        ["backbone", "0.000", "M", "parameters", "93%", "frozen"],  # 270 of 290
+        ["head", "0.000", "M", "parameters"],
+        ["all", "0.000", "M", "parameters", "79%", "frozen"],
+    ]
+    assert len({line.index(" M ") for line in parts_of(model)}) == 1
+
+
+def test_operations_are_those_of_the_convolutions(model: Toy) -> None:
+    assert gflops_of(model, (32, 64), CPU) == pytest.approx(2 * 32 * 64 * (3 * 10 * 9 + 10 * 5) / 1e9)
+
+
+def test_counting_changes_nothing(model: Toy) -> None:
+    model.train()
+    model.backbone[1].eval()
+    before, randomness = {name: value.clone() for name, value in model.state_dict().items()}, torch.get_rng_state()
+    gflops_of(model, (32, 32), CPU)
+    assert torch.equal(torch.get_rng_state(), randomness)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert model.training
+    assert model.head.training
+    assert not model.backbone[1].training
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_every_setting_is_shown_in_aligned_columns() -> None:
+    recipe = dataclasses.replace(REFERENCE, freeze=("backbone.a", "neck"))
+    lines = settings_of(recipe)
+    text = "\n".join(lines)
+    assert all(f"{field.name} " in text for field in dataclasses.fields(recipe))
+    assert "lr_steps [0.6154, 0.8462]" in text
+    assert "freeze [backbone.a, neck]" in text
+    assert len(lines) <= 10
+    assert max(map(len, lines)) < 120
+    starts = [
+        line.index(name) for line, name in zip(lines, ("min_lr", "clip_norm", "backbone_lr_factor"), strict=False)
+    ]
+    assert len(set(starts)) == 1
+
+
+def test_memory_is_that_of_this_process() -> None:
+    before = peak_memory(CPU)
+    held = torch.ones(2**28, dtype=torch.uint8)  # a quarter of a GB
+    assert 0.05 < before <= peak_memory(CPU) < 64
+    assert peak_memory(CPU) >= before + (0.2 if before < 0.5 else 0)
+    assert held[-1] == 1
