@@ -18,7 +18,7 @@ import json
 import os
 import time
 from collections import Counter
-from contextlib import nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict
 from datetime import datetime
 from functools import partial
@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from detector.environment import check_torch, keep_freed_memory
-from detector.interruption import StopRequested, ignore, listen, until_requested
+from detector.interruption import StopRequested, listen, until_requested
 
 if __name__ == "__main__":
     listen()  # before the imports below, which take seconds
@@ -38,16 +38,9 @@ from torch.utils.data import DataLoader
 
 from detector import distributed
 from detector.checkpoint import Card, load_checkpoint, save_checkpoint
-from detector.data.augmentation import Augment
-from detector.data.balance import repeat_factors
-from detector.data.cache import decoded_images
 from detector.data.dataset import (
     Annotations,
-    DetectionDataset,
-    EpochSampler,
     Names,
-    batches_of,
-    collate,
     fitting_size,
     names_of,
     pack,
@@ -67,14 +60,15 @@ from detector.models.state_head import States, state_weights
 from detector.params import load_section
 from detector.seeding import draw_differently, make_deterministic
 from detector.training.engine import Engine, explained, machine
-from detector.training.fit import Loaders, fit, iterations_of
-from detector.training.mirrors import opened
+from detector.training.fit import fit
+from detector.training.loading import load_data
+from detector.training.mirrors import Mirror, opened
 from detector.training.precision import check_precision, fastest
 from detector.training.processes import together
 from detector.training.resumable import forget, key_of, only_one
 from detector.training.settings import TrainParams, resolve
 from detector.training.state import Best
-from detector.training.summary import gflops_of, parts_of, settings_of
+from detector.training.summary import describe
 
 COCO = Path("data/coco")
 CHECKPOINT = Path("models/detector.safetensors")
@@ -111,20 +105,18 @@ def train(params: TrainParams, started: float) -> None:
     check_data(annotations, val_truth, recipe)
     statistics = statistics_of(params, kind, annotations)
     size = params.size if isinstance(params.size, tuple) else fitting_size(annotations, recipe.size)
-    loaders = load_data(coco, params, recipe, size, statistics)
+    decoded = Path(os.environ.get("DVC_ROOT", ".")) / DECODED
+    loaders = load_data(coco, params, recipe, size, statistics, decoded)
     model = kind.build(len(names.classes), states, statistics, Postprocess(), weights_of(params, kind))
     if is_file(params.weights):
         take_weights(model, Path(params.weights), names)
     freeze(model, recipe.freeze)
     model = model.to(device).to(memory_format=torch.channels_last if params.channels_last else torch.contiguous_format)
     draw_differently(params.seed, distributed.rank())
-    describe(model, params, recipe, size, loaders)
+    print(describe(params.model, model, recipe, size, loaders), flush=True)
     engine = Engine(device, precision_of(model, params, recipe, size, device), params.compile)
-    root = Path(os.environ.get("DVC_ROOT", "."))
-    folder = root / RESUMABLE / key(params, recipe, engine)
-    names_of_run = params.mirrors if distributed.is_first() else ()
-    mirrored = opened(names_of_run, root / MIRRORS, f"{params.model}-{datetime.now():%Y%m%d-%H%M%S}", asdict(recipe))
-    with only_one(folder) if distributed.is_first() else nullcontext(), mirrored as mirrors:
+    folder = Path(os.environ.get("DVC_ROOT", ".")) / RESUMABLE / key(params, recipe, engine)
+    with only_one(folder) if distributed.is_first() else nullcontext(), mirrored(params, recipe) as mirrors:
         validator = partial(validate, loaders.val, val_truth, device)
         best = fit(model, loaders, validator, recipe, engine, LOG, folder, mirrors)
         card = Card(
@@ -230,51 +222,6 @@ def check_data(annotations: Annotations, val_truth: dict[str, Any], recipe: Reci
         )
 
 
-def load_data(
-    coco: dict[str, Any],
-    params: TrainParams,
-    recipe: Recipe,
-    size: tuple[int, int],
-    statistics: PixelStatistics,
-) -> Loaders:
-    """The loaders of both splits; only train is augmented and shuffled."""
-    fill = (statistics.mean[0], statistics.mean[1], statistics.mean[2])
-    augment = Augment(
-        recipe.flip, recipe.zoom, recipe.distortion, fill, recipe.mosaic, recipe.mixup, recipe.crop, recipe.rotation,
-        recipe.epochs,
-    )  # fmt: skip
-    folder = Path(os.environ.get("DVC_ROOT", ".")) / DECODED
-    decoded = decoded_images([coco["train"], coco["val"]], size, fill, params.cache_gb, params.disk_cache_gb, folder)
-    annotations = pack(coco["train"])
-    train = DetectionDataset(annotations, Path(), size, fill, decoded[0], augment, params.seed)
-    val = DetectionDataset(pack(coco["val"]), Path(), size, fill, decoded[1])
-    factors = repeat_factors(annotations, recipe.balance) if recipe.balance > 0 else None
-    sampler = EpochSampler(
-        len(train), recipe.batch_size, params.seed, factors, recipe.epochs, distributed.rank(), distributed.count()
-    )
-    options: dict[str, Any] = {
-        "collate_fn": collate,
-        "num_workers": params.workers,
-        "pin_memory": torch.cuda.is_available(),
-        "persistent_workers": params.workers > 0,
-        "worker_init_fn": ignore,
-    }
-    # A loader draws a number when it starts: from a generator of its own, so that the number of workers
-    # does not change what the models draw.
-    own = [torch.Generator().manual_seed(params.seed) for _ in ("train", "val")]
-    mine = batches_of(len(val), recipe.batch_size, distributed.rank(), distributed.count())
-    return Loaders(
-        DataLoader(train, batch_sampler=sampler, generator=own[0], **options),
-        sampler,
-        DataLoader(
-            val,
-            batch_sampler=mine,
-            generator=own[1],
-            **options,
-        ),
-    )
-
-
 def precision_of(
     model: nn.Module, params: TrainParams, recipe: Recipe, size: tuple[int, int], device: torch.device
 ) -> str:
@@ -289,19 +236,11 @@ def precision_of(
         return fastest(model, recipe.batch_size, size, device, file)
 
 
-def describe(model: nn.Module, params: TrainParams, recipe: Recipe, size: tuple[int, int], loaders: Loaders) -> None:
-    """What is about to happen, with nothing left implicit."""
-    device = next(model.parameters()).device
-    train, val = (len(loader.dataset) for loader in (loaders.train, loaders.val))  # type: ignore[arg-type]
-    batches, iterations = len(loaders.train), iterations_of(loaders, recipe)
-    lines = [
-        f"{params.model} at {size[0]}x{size[1]} (height x width): "
-        f"{gflops_of(model, size, device):.2f} GFLOPs an image (a multiply-add is two)",
-        *parts_of(model),
-        f"{train} images to train on, {batches} batches and {iterations} steps an epoch; {val} to validate on",
-        *settings_of(recipe),
-    ]
-    print("\n".join(lines), flush=True)
+def mirrored(params: TrainParams, recipe: Recipe) -> AbstractContextManager[list[Mirror]]:
+    """The mirrors of the log; the first process speaks for all."""
+    names = params.mirrors if distributed.is_first() else ()
+    folder = Path(os.environ.get("DVC_ROOT", ".")) / MIRRORS
+    return opened(names, folder, f"{params.model}-{datetime.now():%Y%m%d-%H%M%S}", asdict(recipe))
 
 
 def validate(val: DataLoader[Any], truth: dict[str, Any], device: torch.device, model: nn.Module) -> dict[str, float]:

@@ -142,8 +142,8 @@ class DetectionDataset(Dataset[Sample]):
     ) -> None:
         self.annotations = annotations
         self.size = size
-        self._root, self._fill, self._seed, self._augmentation = root, fill, seed, augmentation
-        self._decoded = decoded
+        self._root, self._fill, self._decoded = root, fill, decoded
+        self._augmentation, self._seed = augmentation, seed
 
     def __len__(self) -> int:
         return len(self.annotations.paths)
@@ -196,9 +196,8 @@ class EpochSampler(Sampler[list[int]]):
     epoch are passed over, as when a training goes on in the midst of it. Of several processes, `rank` takes its
     `batch_size` of each batch, so that all together take what one process with a larger batch would.
 
-    factors [N]: how often each image comes, on average; all epochs are equally long. epochs: of the training.
-    The visit of an image that comes the k-th time (from 0) in an epoch is epoch + k * epochs, so that no two
-    keys of a training are the same.
+    factors [N]: how often each image comes, on average; all epochs are equally long. The visit of an image that
+    comes the k-th time (from 0) in an epoch is epoch + k * epochs: no two keys of a training are the same.
     """
 
     def __init__(

@@ -20,10 +20,9 @@ from detector.training.engine import Engine, explained
 from detector.training.history import History
 from detector.training.loop import Step, grouped, train_one_epoch
 from detector.training.mirrors import Mirror
-from detector.training.progress import Spent, Waiting, epoch_line
+from detector.training.progress import Spent, Waiting, epoch_line, peak_memory
 from detector.training.resumable import load_latest, save
 from detector.training.state import Best, Run, begin, restore, state_of
-from detector.training.summary import peak_memory
 
 SAVE_EVERY = 300.0  # seconds, within long epochs; after each epoch anyway
 
@@ -49,7 +48,8 @@ def fit(
     """Train until the epochs or the patience are over, validate after each, keep the best by validation AP.
 
     validate: loss, AP and AP50 of the averaged weights, the same in all processes. It may raise StopRequested,
-    then in all of them. log: written anew, with copies in `mirrors`. folder: of this training's checkpoints; the newest is where it goes
+    then in all of them. log: written anew, with
+    copies in `mirrors`. folder: of this training's checkpoints; the newest is where it goes
     on. Only the first process writes either. The result does not depend on how often a training was ended and
     begun again. Raises Interrupted after a signal, everything saved, and UserError when a loss is not finite,
     the device's memory too small or the model not compiled.
@@ -112,8 +112,8 @@ def do_epoch(
     if run.history is not None:
         loss, lr = run.history.average_loss(), run.history.learning_rate()
         run.history.epoch_done(run.epoch, validation)
-        images, memory = recipe.batch_size * distributed.count(), peak_memory(run.learner.device)
-        print(epoch_line(run.epoch, recipe.epochs, loss, lr, validation, images, spent, memory), flush=True)
+        images = recipe.batch_size * distributed.count()
+        print(epoch_line(run.epoch, recipe.epochs, loss, lr, validation, images, spent, peak_memory()), flush=True)
 
 
 def train_rest(run: Run, loaders: Loaders, batches: Iterator[Any], recipe: Recipe, folder: Path) -> None:

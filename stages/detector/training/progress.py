@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 from typing import NamedTuple, TypeVar
 
+import torch
 from tqdm import tqdm
 
 Item = TypeVar("Item")
@@ -49,7 +51,7 @@ def epoch_line(
     spent: Spent,
     memory: float,
 ) -> str:
-    """The line that an epoch (from 1) ends with; images: of a batch; memory: GB."""
+    """The line that an epoch (from 1) ends with; images: of a batch; memory: in GB."""
     seconds = max(spent.training, 1e-9)
     whole = seconds * spent.all_batches / max(1, spent.batches)
     left = (epochs - epoch) * (whole + spent.validation)
@@ -59,3 +61,13 @@ def epoch_line(
         f"{spent.batches * images / seconds:.0f} images/s  "
         f"data {spent.waiting / seconds:.0%}  memory {memory:.1f} GB  ETA {tqdm.format_interval(left)}"
     )
+
+
+def peak_memory() -> float:
+    """GB that this process has needed at most so far: of its GPU's memory if it has one, else of the machine's."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**30
+    import resource  # not on Windows, where the rest of the library should still be importable
+
+    unit = 1 if sys.platform == "darwin" else 2**10  # of what getrusage tells
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30

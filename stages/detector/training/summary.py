@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict
 
 import torch
@@ -10,8 +9,24 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from detector.models.recipe import Recipe
+from detector.training.fit import Loaders, iterations_of
 
 COLUMNS = 3  # of the recipe's settings
+
+
+def describe(name: str, model: nn.Module, recipe: Recipe, size: tuple[int, int], loaders: Loaders) -> str:
+    """What is about to happen, with nothing left implicit; size: (H, W)."""
+    device = next(model.parameters()).device
+    train, val = (len(loader.dataset) for loader in (loaders.train, loaders.val))  # type: ignore[arg-type]
+    batches, steps = len(loaders.train), iterations_of(loaders, recipe)
+    lines = [
+        f"{name} at {size[0]}x{size[1]} (height x width): {gflops_of(model, size, device):.2f} GFLOPs an image "
+        "(a multiply-add is two)",
+        *parts_of(model),
+        f"{train} images to train on, {batches} batches and {steps} steps an epoch; {val} to validate on",
+        *settings_of(recipe),
+    ]
+    return "\n".join(lines)
 
 
 def parts_of(model: nn.Module) -> list[str]:
@@ -61,13 +76,3 @@ def _short(value: object) -> str:
     if isinstance(value, tuple | list):
         return "[" + ", ".join(map(_short, value)) + "]"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def peak_memory(device: torch.device) -> float:
-    """GB that the training has needed at most so far: of the GPU's memory, else of the process's."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**30
-    import resource  # not on Windows, where the rest of the library should still be importable
-
-    unit = 1 if sys.platform == "darwin" else 2**10  # of what getrusage tells
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
