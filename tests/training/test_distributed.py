@@ -184,7 +184,7 @@ def test_only_norms_that_learn_are_synchronized_and_keep_name_and_activation(tmp
 @pytest.mark.parametrize("start", [0, 1])
 def test_the_shares_of_a_batch_are_that_batch(start):
     whole = EpochSampler(23, 6, seed=3)
-    shares = [EpochSampler(23, 2, 3, rank, 3) for rank in range(3)]
+    shares = [EpochSampler(23, 2, 3, rank=rank, processes=3) for rank in range(3)]
     for sampler in (whole, *shares):
         sampler.epoch, sampler.start = 2, start
     assert len(whole) == len(shares[0]) == 3
