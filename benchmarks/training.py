@@ -24,13 +24,15 @@ from benchmarks.photographs import SIZE
 from benchmarks.table import Row, at_least, rate
 from benchmarks.timing import compare, quiet
 from detector.data.augmentation import Augment
-from detector.data.dataset import Batch, DetectionDataset, EpochSampler, collate, pack
+from detector.data.cache import in_memory
+from detector.data.dataset import DetectionDataset, EpochSampler, collate, pack
 from detector.models import MODELS
 from detector.models.normalization import IMAGENET
 from detector.models.postprocess import Postprocess
 from detector.models.state_head import States
+from detector.training.engine import Engine
 from detector.training.loop import train_one_epoch
-from detector.training.optimization import AveragedWeights, Schedule, make_optimizer
+from detector.training.state import begin
 
 BATCH = 8
 BOXES, CLASSES = 10, 3  # of each photograph, and in all
@@ -87,21 +89,17 @@ def our_steps(contest: Contest, coco: dict[str, Any]) -> Callable[[int], None]:
     kind = MODELS[contest.name]
     recipe = kind.recipe
     torch.manual_seed(0)
-    model = kind.build(CLASSES, States(), IMAGENET, Postprocess(), "none").to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = kind.build(CLASSES, States(), IMAGENET, Postprocess(), "none").to(memory_format=torch.channels_last)
     augment = Augment(recipe.flip, recipe.zoom, recipe.distortion, FILL)
     with quiet():
-        data = DetectionDataset(pack(coco), Path(), contest.size, FILL, True, augment)
+        data = DetectionDataset(pack(coco), Path(), contest.size, FILL, in_memory(coco, contest.size, FILL), augment)
     sampler = EpochSampler(len(data), BATCH, 0)
     batches = endless(DataLoader(data, batch_sampler=sampler, collate_fn=collate))
-    optimizer = make_optimizer(model, recipe)
-    schedule, average = Schedule(optimizer, recipe, 1000), AveragedWeights(model, recipe.ema_decay)
+    run = begin(model, recipe, 1000, None, Engine(torch.device("cpu")))
 
     def train(steps: int) -> None:
-        groups: list[list[Batch]] | Iterator[list[Batch]] = ([batch] for batch in islice(batches, steps))
-        train_one_epoch(
-            model, groups, optimizer, schedule, average, recipe.clip_norm, 0, torch.device("cpu"),
-            lambda step: None, str,
-        )  # fmt: skip
+        groups = ([batch] for batch in islice(batches, steps))
+        train_one_epoch(run.learner, groups, run.schedule, recipe.clip_norm, 0, lambda step: None, str)
 
     return train
 
@@ -124,7 +122,7 @@ class ReferenceDataset(Dataset[Any]):
     def __getitem__(self, row: int) -> tuple[Tensor, dict[str, Tensor]]:
         with Image.open(self.paths[row]) as image:
             picture = image.convert("RGB")
-        boxes = tv_tensors.BoundingBoxes(self.boxes_xyxy[row], format="XYXY", canvas_size=SIZE[::-1])  # type: ignore[call-overload]
+        boxes = tv_tensors.BoundingBoxes(self.boxes_xyxy[row], format="XYXY", canvas_size=SIZE[::-1])
         target = {"boxes": boxes, "labels": torch.from_numpy(self.labels[row])}
         found: tuple[Tensor, dict[str, Tensor]] = self.transforms(picture, target)
         return found

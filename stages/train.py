@@ -12,7 +12,6 @@ time     about 100 s for the sample on 2 cores
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import os
@@ -37,7 +36,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from detector import distributed
-from detector.checkpoint import Card, load_checkpoint, save_checkpoint
+from detector.checkpoint import Card, save_checkpoint
 from detector.data.dataset import (
     Annotations,
     Names,
@@ -51,8 +50,7 @@ from detector.data.dataset import (
 from detector.errors import UserError, run_command
 from detector.evaluation.coco_metrics import coco_numbers, evaluate_boxes
 from detector.evaluation.predictions import predict
-from detector.models import MODELS, Model
-from detector.models.fine_tuning import freeze, start_from
+from detector.models.fine_tuning import freeze
 from detector.models.normalization import PixelStatistics
 from detector.models.postprocess import Postprocess
 from detector.models.recipe import Recipe
@@ -67,6 +65,7 @@ from detector.training.precision import check_precision, fastest
 from detector.training.processes import together
 from detector.training.resumable import forget, key_of, only_one
 from detector.training.settings import TrainParams, resolve
+from detector.training.start import Start, find_start, take_weights
 from detector.training.state import Best
 from detector.training.summary import describe
 
@@ -89,8 +88,8 @@ def main() -> None:
 
 def train(params: TrainParams, started: float) -> None:
     """One process's part of the training; all of it for a process that trains alone."""
-    kind = find_model(params)
-    recipe = resolve(params, kind.recipe, pretrained(params, kind))
+    start = find_start(params.model, params.weights)
+    recipe = resolve(params, start.kind.recipe, start.pretrained)
     make_deterministic(params.seed, params.threads)
     keep_freed_memory()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -103,19 +102,18 @@ def train(params: TrainParams, started: float) -> None:
         coco = {split: present_objects(objects) for split, objects in coco.items()}
     annotations = pack(coco["train"])
     check_data(annotations, val_truth, recipe)
-    statistics = statistics_of(params, kind, annotations)
+    statistics = start.statistics() or PixelStatistics(*pixel_statistics(annotations, Path()))
     size = params.size if isinstance(params.size, tuple) else fitting_size(annotations, recipe.size)
     decoded = Path(os.environ.get("DVC_ROOT", ".")) / DECODED
     loaders = load_data(coco, params, recipe, size, statistics, decoded)
-    model = kind.build(len(names.classes), states, statistics, Postprocess(), weights_of(params, kind))
-    if is_file(params.weights):
-        take_weights(model, Path(params.weights), names)
+    model = start.kind.build(len(names.classes), states, statistics, Postprocess(), start.weights)
+    take_weights(model, start, names, params.weights)
     freeze(model, recipe.freeze)
     model = model.to(device).to(memory_format=torch.channels_last if params.channels_last else torch.contiguous_format)
     draw_differently(params.seed, distributed.rank())
     print(describe(params.model, model, recipe, size, loaders), flush=True)
     engine = Engine(device, precision_of(model, params, recipe, size, device), params.compile)
-    folder = Path(os.environ.get("DVC_ROOT", ".")) / RESUMABLE / key(params, recipe, engine)
+    folder = Path(os.environ.get("DVC_ROOT", ".")) / RESUMABLE / key(params, start, recipe, engine)
     with only_one(folder) if distributed.is_first() else nullcontext(), mirrored(params, recipe) as mirrors:
         validator = partial(validate, loaders.val, val_truth, device)
         best = fit(model, loaders, validator, recipe, engine, LOG, folder, mirrors)
@@ -136,67 +134,6 @@ def finish(best: Best, card: Card, folder: Path, started: float) -> None:
     TIMES.write_text(json.dumps({"seconds": round(time.monotonic() - started, 1)}) + "\n")
     reached = best.validation
     print(f"best epoch {reached['epoch']}: AP {reached['AP']:.3f}, AP50 {reached['AP50']:.3f} on val")
-
-
-def find_model(params: TrainParams) -> Model:
-    """The table's line for `train.model`, with `train.weights` checked."""
-    if params.model not in MODELS:
-        near = difflib.get_close_matches(params.model, MODELS, n=1, cutoff=0.0)[0]
-        raise UserError(
-            f"params.yaml: `train.model` is {params.model!r}; known are {', '.join(MODELS)}. Did you mean {near}?"
-        )
-    kind = MODELS[params.model]
-    if is_file(params.weights):
-        _, card = load_checkpoint(Path(params.weights))
-        if card.model != params.model:
-            raise UserError(
-                f"params.yaml: `train.weights` {params.weights} is of model {card.model}, but `train.model` is "
-                f"{params.model}"
-            )
-    elif params.weights not in ("auto", *kind.weights):
-        raise UserError(
-            f"params.yaml: `train.weights` is {params.weights!r}; {params.model} takes auto, "
-            f"{', '.join(kind.weights)}, or the path of a .safetensors file that this project wrote"
-        )
-    return kind
-
-
-def is_file(weights: str) -> bool:
-    """Whether `train.weights` names a checkpoint."""
-    return weights.endswith(".safetensors")
-
-
-def weights_of(params: TrainParams, kind: Model) -> str:
-    """What the model is built with: `auto` is the best it has, and a checkpoint needs nothing else."""
-    if is_file(params.weights):
-        return "none"
-    return kind.weights[0] if params.weights == "auto" else params.weights
-
-
-def pretrained(params: TrainParams, kind: Model) -> bool:
-    """Whether the backbone has learned before."""
-    return is_file(params.weights) or weights_of(params, kind) != "none"
-
-
-def statistics_of(params: TrainParams, kind: Model, annotations: Annotations) -> PixelStatistics:
-    """How pixels are normalized: as the weights are used to, or else by the dataset's own statistics."""
-    if is_file(params.weights):
-        _, card = load_checkpoint(Path(params.weights))
-        return PixelStatistics(card.mean, card.deviation)
-    if pretrained(params, kind):
-        return kind.statistics_for(weights_of(params, kind))
-    return PixelStatistics(*pixel_statistics(annotations, Path()))
-
-
-def take_weights(model: nn.Module, path: Path, names: Names) -> None:
-    """Start from another training's detector, and say what of it could not be used."""
-    weights, card = load_checkpoint(path)
-    # They are this dataset's or known from the start; a state head's would only fit by chance.
-    own = {name: value for name, value in weights.items() if not name.endswith((".present", ".weights"))}
-    new = start_from(model, own, str(path))
-    print(f"starts from {path}, " + (f"but for {len(new)} tensors: {', '.join(new)}" if new else "all of it"))
-    if card.classes != names.classes:
-        print(f"  it told apart {', '.join(card.classes)}; now it is {', '.join(names.classes)}")
 
 
 def states_of(coco: dict[str, Any], names: Names, loss_weight: float) -> States:
@@ -269,11 +206,11 @@ def data_hash() -> str:
     return hashlib.sha256(b"".join((COCO / f"{split}.json").read_bytes() for split in ("train", "val"))).hexdigest()
 
 
-def key(params: TrainParams, recipe: Recipe, engine: Engine) -> str:
+def key(params: TrainParams, start: Start, recipe: Recipe, engine: Engine) -> str:
     """A name for this very training: parameters, data, code, and what else its bytes depend on."""
     values = {
         "params": params.model_dump(),
-        "weights": hashlib.sha256(Path(params.weights).read_bytes()).hexdigest() if is_file(params.weights) else "",
+        "weights": start.digest,
         "recipe": asdict(recipe),
         "data": data_hash(),
         "precision": engine.precision,

@@ -5,11 +5,12 @@ All of these are called by every process at the same place, or all would wait fo
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 Value = TypeVar("Value")
 
@@ -61,6 +62,34 @@ class _Mean(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         return _Mean.forward(ctx, gradient)
+
+
+def equalize(tensors: Iterable[Tensor]) -> None:
+    """Copy those of the first process to all others."""
+    if count() > 1:
+        for tensor in tensors:
+            dist.broadcast(tensor, 0)
+
+
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Replace each gradient by its mean over all processes; a process without one adds zero.
+
+    In one piece after the whole backward pass. DistributedDataParallel would send parts during it, but orders
+    them anew after its first step, and with three or more processes the order decides the last bits: a training
+    that went on where another ended would come out different. Its way of not doing that searches the graph for
+    unused parameters in every step, and warns when there are none.
+    """
+    if count() == 1:
+        return
+    learning = [parameter for parameter in parameters if parameter.requires_grad]
+    used = anywhere(*(parameter.grad is not None for parameter in learning))
+    learning = [parameter for parameter, has in zip(learning, used, strict=True) if has]
+    gradients = [torch.zeros_like(one) if one.grad is None else one.grad for one in learning]
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(flat)
+    parts = (flat / count()).split([gradient.numel() for gradient in gradients])
+    for parameter, gradient, part in zip(learning, gradients, parts, strict=True):
+        parameter.grad = gradient.copy_(part.view_as(gradient))
 
 
 def anywhere(*flags: bool) -> list[bool]:

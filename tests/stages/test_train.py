@@ -9,23 +9,11 @@ import numpy as np
 import pytest
 
 import train
-from detector.checkpoint import Card, save_checkpoint
-from detector.data.dataset import Names, pack
+from detector.data.dataset import pack
 from detector.errors import UserError
-from detector.models import MODELS
-from detector.models.normalization import PixelStatistics
-from detector.models.postprocess import Postprocess
 from detector.models.recipe import REFERENCE
-from detector.models.state_head import States
-from detector.params import parse_yaml
-from detector.training.settings import TrainParams
 
 ROOT = Path(__file__).parents[2]
-
-
-def params(**changes: object) -> TrainParams:
-    section = parse_yaml((ROOT / "params.yaml").read_text())["train"]
-    return TrainParams.model_validate({**section, **changes})
 
 
 def coco(images: int, boxes: int) -> dict[str, object]:
@@ -38,52 +26,6 @@ def coco(images: int, boxes: int) -> dict[str, object]:
         "categories": [{"id": 1, "name": "a"}],
         "states": [],
     }
-
-
-def test_unknown_model_names_the_nearest() -> None:
-    with pytest.raises(UserError, match=r"'faster_rnn'; known are simple, .*, faster_rcnn.*mean faster_rcnn\?"):
-        train.find_model(params(model="faster_rnn"))
-
-
-def test_weights_that_the_model_does_not_have() -> None:
-    with pytest.raises(UserError, match="'imagenet'; simple takes auto, none"):
-        train.find_model(params(model="simple", weights="imagenet"))
-
-
-@pytest.mark.parametrize(("model", "expected"), [("simple", "none"), ("ssdlite", "imagenet")])
-def test_auto_takes_the_best_weights(model: str, expected: str) -> None:
-    assert train.weights_of(params(model=model, weights="auto"), MODELS[model]) == expected
-    assert train.weights_of(params(model=model, weights="none"), MODELS[model]) == "none"
-
-
-def checkpoint(path: Path, model: str, classes: list[str]) -> str:
-    made = MODELS[model].build(len(classes), States(), PixelStatistics((1,) * 3, (60,) * 3), Postprocess(), "none")
-    card = Card(model, classes, [], (64, 64), (1, 1, 1), (60, 60, 60), {}, 0, "", {})
-    save_checkpoint(path, made.state_dict(), card)
-    return str(path)
-
-
-def test_weights_of_an_earlier_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = checkpoint(tmp_path / "old.safetensors", "simple", ["a", "b"])
-    chosen = params(model="simple", weights=path)
-    kind = train.find_model(chosen)
-    statistics = train.statistics_of(chosen, kind, pack(coco(1, 1)))
-    assert statistics == PixelStatistics((1, 1, 1), (60, 60, 60))
-    assert train.pretrained(chosen, kind)
-    model = kind.build(3, States(), statistics, Postprocess(), train.weights_of(chosen, kind))
-    train.take_weights(model, Path(path), Names(["a", "b", "c"], [], []))
-    assert "but for 2 tensors: head.class_logits.weight" in capsys.readouterr().out
-
-
-def test_weights_of_another_model(tmp_path: Path) -> None:
-    path = checkpoint(tmp_path / "old.safetensors", "simple", ["a"])
-    with pytest.raises(UserError, match=r"old\.safetensors is of model simple, but `train\.model` is ssdlite"):
-        train.find_model(params(model="ssdlite", weights=path))
-
-
-def test_weights_that_are_not_there() -> None:
-    with pytest.raises(UserError, match=r"nowhere\.json: missing"):
-        train.find_model(params(weights="nowhere.safetensors"))
 
 
 def test_images_without_objects() -> None:

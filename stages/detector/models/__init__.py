@@ -16,6 +16,7 @@ from detector.models import (
     faster_rcnn_resnet50,
     fcos,
     retinanet,
+    rtdetr,
     simple,
     ssdlite,
 )
@@ -55,6 +56,7 @@ MODELS: dict[str, Model] = {
     "faster_rcnn": Model(faster_rcnn.build, faster_rcnn.RECIPE, ALL),
     "faster_rcnn_resnet50": Model(faster_rcnn_resnet50.build, faster_rcnn_resnet50.RECIPE, ALL),
     "detr": Model(detr.build, detr.RECIPE, ALL),
+    "rtdetr": Model(rtdetr.build, rtdetr.RECIPE, ("coco", "none"), coco_statistics=rtdetr.STATISTICS),
 }
 
 

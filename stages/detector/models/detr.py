@@ -47,6 +47,7 @@ RECIPE = Recipe(
     backbone_lr_factor=0.1,
 )
 HUB = "facebook/detr-resnet-50"
+LAYERS = 6  # of the encoder and of the decoder, as COCO's weights have them
 STRIDE = 32  # pixels per cell of the backbone's last map
 NOTHING_WEIGHT = 0.1  # of a query without an object in the class loss: there are so many
 
@@ -100,7 +101,7 @@ class Detr(nn.Module):
             attention_mask=mask.flatten(1),
             spatial_position_embeddings=positions,
         ).last_hidden_state
-        queries = self.body.query_position_embeddings.weight.expand(len(maps), -1, -1)  # [B, Q, D]
+        queries = self.body.query_position_embeddings.weight.expand(maps.shape[0], -1, -1)  # [B, Q, D]
         decoded = self.body.decoder(
             inputs_embeds=torch.zeros_like(queries),
             encoder_hidden_states=memory,
@@ -118,7 +119,7 @@ def make_network(weights: str) -> Any:
 
     if weights == "coco":
         return DetrForObjectDetection.from_pretrained(HUB, auxiliary_loss=True, use_safetensors=True)
-    network = DetrForObjectDetection(DetrConfig(auxiliary_loss=True))
+    network = DetrForObjectDetection(DetrConfig(auxiliary_loss=True, encoder_layers=LAYERS, decoder_layers=LAYERS))
     # As in the paper's code; transformers' own N(0, 0.02) is smaller by far.
     for part in (network.model.encoder, network.model.decoder):
         for parameter in part.parameters():

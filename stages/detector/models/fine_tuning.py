@@ -7,7 +7,7 @@ import difflib
 from torch import Tensor, nn
 
 from detector.errors import UserError
-from detector.models.normalization import FrozenBatchNorm
+from detector.models.normalization import freeze_batch_norms
 
 
 def start_from(model: nn.Module, weights: dict[str, Tensor], source: str) -> list[str]:
@@ -41,7 +41,7 @@ def freeze(model: nn.Module, names: tuple[str, ...]) -> None:
             parameters[name].requires_grad_(False)
         elif name in modules:
             modules[name].requires_grad_(False)
-            _fix_statistics(modules[name])
+            freeze_batch_norms(modules[name])
         else:
             near = difflib.get_close_matches(name, [*modules, *parameters], n=3, cutoff=0.0)
             raise UserError(
@@ -49,13 +49,3 @@ def freeze(model: nn.Module, names: tuple[str, ...]) -> None:
             )
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise UserError("params.yaml: `train.freeze` leaves nothing that learns")
-
-
-def _fix_statistics(module: nn.Module) -> None:
-    """Put a batch norm that never changes in place of each that does."""
-    for parent in list(module.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, nn.BatchNorm2d):
-                fixed = FrozenBatchNorm(child.num_features, child.eps)
-                fixed.load_state_dict(child.state_dict())
-                setattr(parent, name, fixed)

@@ -50,3 +50,13 @@ class FrozenBatchNorm(nn.BatchNorm2d):
         del mode
         super().train(False)
         return self
+
+
+def freeze_batch_norms(module: nn.Module) -> None:
+    """Put a frozen batch norm in place of each one below `module`."""
+    for parent in list(module.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.BatchNorm2d):
+                frozen = FrozenBatchNorm(child.num_features, child.eps)
+                frozen.load_state_dict(child.state_dict())
+                setattr(parent, name, frozen)

@@ -7,7 +7,6 @@ one last: N rows are layers * B.
 
 from __future__ import annotations
 
-from itertools import chain
 from typing import NamedTuple
 
 import torch
@@ -71,13 +70,12 @@ def match(boxes_cxcywh: Tensor, class_cost: Tensor, goals: Goals) -> Pairs:
     # What is not finite loses here and is reported by the training loop, which sees the loss.
     costs = costs.nan_to_num(nan=1e6, posinf=1e6, neginf=1e6).cpu()
     real = (goals.labels > 0).cpu()
-    found: list[tuple[list[int], list[int], list[int]]] = []
-    for row in range(len(costs)):
-        objects = real[row].nonzero()[:, 0]
-        queries, places = linear_sum_assignment(costs[row][:, objects].numpy())
-        found.append(([row] * len(queries), queries.tolist(), objects[torch.from_numpy(places)].tolist()))
-    joined = (torch.tensor(list(chain(*column)), dtype=torch.int64) for column in zip(*found, strict=True))
-    return Pairs(*(column.to(boxes_cxcywh.device) for column in joined))
+    found = []
+    for row, (table, known) in enumerate(zip(costs, real, strict=True)):
+        objects = known.nonzero()[:, 0]
+        query, place = (torch.from_numpy(index) for index in linear_sum_assignment(table[:, objects].numpy()))
+        found.append(torch.stack([torch.full_like(query, row), query, objects[place]]))
+    return Pairs(*torch.cat(found, dim=1).to(boxes_cxcywh.device))
 
 
 def box_losses(boxes_cxcywh: Tensor, goals: Goals, pairs: Pairs, states: StateHead | None) -> dict[str, Tensor]:

@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
-from detector.distributed import count
+from detector.distributed import count, equalize
 from detector.errors import UserError
 from detector.models.recipe import Recipe
 from detector.training.precision import use_precision
@@ -29,21 +28,13 @@ class Engine(NamedTuple):
 def training_forward(model: nn.Module, engine: Engine) -> Callable[..., Any]:
     """What to call in place of `model` while training; the model itself keeps its weights and their names.
 
-    With several processes, batch norms see the whole batch and gradients come out of `backward` averaged.
+    With several processes all models become the first one's, and their batch norms see the whole batch.
     """
-    forward: nn.Module = model
     if count() > 1:
+        equalize(model.state_dict().values())
         synchronize_norms(model)
     use_precision(model, engine.device, engine.precision)
-    if engine.compiled:
-        forward = torch.compile(forward)  # type: ignore[assignment]
-    if count() > 1:
-        # Looking for unused parameters also keeps the gradients in the order they are added up in at first, so
-        # that a training which goes on where another ended adds them up in the same one.
-        forward = DistributedDataParallel(
-            forward, find_unused_parameters=True, forward_sync_buffers=False, gradient_as_bucket_view=True
-        )
-    return forward
+    return torch.compile(model) if engine.compiled else model
 
 
 def machine() -> dict[str, Any]:

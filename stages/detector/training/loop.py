@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
 from itertools import islice
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.amp import GradScaler
-from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from detector import distributed
@@ -57,19 +55,18 @@ def train_one_epoch(
     The gradient is the mean of the batches'. Raises UserError naming the component, the iteration and the
     images when a loss is not finite.
     """
-    model, forward, optimizer, scaler, average, _ = learner
+    model, _, optimizer, scaler, average, _ = learner
     model.train()
     for iteration, group in enumerate(groups, first_iteration):
         lr = schedule.step(iteration)
         optimizer.zero_grad(set_to_none=True)
         sums: Counter[str] = Counter()
-        for place, batch in enumerate(group, 1):
-            alone = isinstance(forward, DistributedDataParallel) and place < len(group)
-            with forward.no_sync() if alone else nullcontext():  # type: ignore[attr-defined]
-                total, losses = losses_of(learner, batch)
-                check_finite(losses, iteration, map(image_name, batch.rows))
-                scaler.scale(total / len(group)).backward()
+        for batch in group:
+            total, losses = losses_of(learner, batch)
+            check_finite(losses, iteration, map(image_name, batch.rows))
+            scaler.scale(total / len(group)).backward()
             sums.update(losses)
+        distributed.average_gradients(model.parameters())
         if clip_norm > 0:
             scaler.unscale_(optimizer)
             nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
