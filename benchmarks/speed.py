@@ -3,7 +3,7 @@
 command  python -m benchmarks.speed        (or `make bench`)
 reads    stages/, tools/, dvc.yaml, params.yaml
 writes   a temporary folder of about 150 MB, which it removes
-time     about 3 minutes on 2 cores
+time     about 5 minutes on 2 cores
 
 Two things that are compared run in turn; the figures are medians, and a ratio is the median of the
 pairs' ratios. A missed target is a word in the table, not an error.
@@ -85,6 +85,7 @@ def measure(scratch: Path) -> Iterator[Row]:
     yield from measure_images(photographs, smaller, scratch / "memory.sqlite")
     yield from measure_processes(photographs, scratch)
     yield measure_evaluation()
+    yield from measure_training(photographs[:BATCH])
 
 
 def measure_images(photographs: list[Path], smaller: list[Path], memory: Path) -> Iterator[Row]:
@@ -125,6 +126,15 @@ def measure_evaluation() -> Row:
 
     say("COCO evaluation")
     return evaluation_row(images=2000, detections=52, pairs=3)
+
+
+def measure_training(photographs: list[Path]) -> Iterator[Row]:
+    """The rows about training steps."""
+    from benchmarks.training import CONTESTS, training_row
+
+    for contest in CONTESTS:
+        say(f"training {contest.name}")
+        yield training_row(contest, photographs, batch=8, pairs=5, steps=2)
 
 
 if __name__ == "__main__":

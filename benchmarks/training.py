@@ -1,13 +1,17 @@
 """Training steps on the CPU: ours beside torchvision's reference loop with its own detector of the same name.
 
-Ours is what stages/train.py runs: images decoded once and kept, augmented as uint8, batched targets. The
-reference (references/detection of torchvision) decodes each image anew, to float, and goes image by image.
+Ours is what stages/train.py runs: images decoded once and kept, augmented as uint8, batched targets, freed
+memory kept. The reference (references/detection of torchvision) decodes each image anew, to float, and goes
+image by image. Each side has a process of its own, because some settings are of the whole process.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import islice
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,20 +25,21 @@ from torchvision.models import detection
 from torchvision.transforms import v2
 
 from benchmarks.photographs import SIZE
-from benchmarks.table import Row, at_least, rate
+from benchmarks.table import Row, at_least
 from benchmarks.timing import compare, quiet
 from detector.data.augmentation import Augment
 from detector.data.cache import in_memory
 from detector.data.dataset import DetectionDataset, EpochSampler, collate, pack
+from detector.environment import keep_freed_memory
 from detector.models import MODELS
 from detector.models.normalization import IMAGENET
 from detector.models.postprocess import Postprocess
 from detector.models.state_head import States
+from detector.seeding import make_deterministic
 from detector.training.engine import Engine
-from detector.training.loop import train_one_epoch
+from detector.training.loop import grouped, train_one_epoch
 from detector.training.state import begin
 
-BATCH = 8
 BOXES, CLASSES = 10, 3  # of each photograph, and in all
 FILL = (124, 116, 104)
 
@@ -43,27 +48,25 @@ class Contest(NamedTuple):
     """A model of the table, its peer in torchvision, our input (H, W) for the same pixels, the ratio wanted."""
 
     name: str
-    peer: Callable[[], nn.Module]
+    peer: Callable[..., nn.Module]
+    peer_size: dict[str, int]
     size: tuple[int, int]
     target: float
 
 
+# The photographs become 320 x 427 for Faster R-CNN; torchvision pads them alike.
 CONTESTS = (
-    Contest(
-        "ssdlite",
-        lambda: detection.ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=CLASSES + 1),
-        (320, 320),
-        1.5,
-    ),
+    Contest("ssdlite", detection.ssdlite320_mobilenet_v3_large, {}, (320, 320), 1.5),
     Contest(
         "faster_rcnn",
-        lambda: detection.fasterrcnn_mobilenet_v3_large_fpn(
-            weights=None, weights_backbone=None, num_classes=CLASSES + 1, min_size=320, max_size=427
-        ),
-        (320, 448),  # the photographs become 320 x 427; torchvision pads them alike
+        detection.fasterrcnn_mobilenet_v3_large_fpn,
+        {"min_size": 320, "max_size": 427},
+        (320, 448),
         3.0,
     ),
 )
+
+Steps = Callable[[int], None]  # trains for so many
 
 
 def labelled(paths: list[Path]) -> dict[str, Any]:
@@ -84,21 +87,23 @@ def labelled(paths: list[Path]) -> dict[str, Any]:
     return {"images": images, "annotations": annotations}
 
 
-def our_steps(contest: Contest, coco: dict[str, Any]) -> Callable[[int], None]:
-    """A function that trains our model for so many steps."""
+def our_steps(contest: Contest, coco: dict[str, Any], batch: int) -> Steps:
+    """Our model, trained as stages/train.py does it."""
+    keep_freed_memory()
+    make_deterministic(0, 0)
     kind = MODELS[contest.name]
     recipe = kind.recipe
-    torch.manual_seed(0)
-    model = kind.build(CLASSES, States(), IMAGENET, Postprocess(), "none").to(memory_format=torch.channels_last)
+    model = kind.build(CLASSES, States(), IMAGENET, Postprocess(), "none")
+    model = model.to(memory_format=torch.channels_last)
     augment = Augment(recipe.flip, recipe.zoom, recipe.distortion, FILL)
     with quiet():
         data = DetectionDataset(pack(coco), Path(), contest.size, FILL, in_memory(coco, contest.size, FILL), augment)
-    sampler = EpochSampler(len(data), BATCH, 0)
+    sampler = EpochSampler(len(data), batch, 0)
     batches = endless(DataLoader(data, batch_sampler=sampler, collate_fn=collate))
     run = begin(model, recipe, 1000, None, Engine(torch.device("cpu")))
 
     def train(steps: int) -> None:
-        groups = ([batch] for batch in islice(batches, steps))
+        groups = grouped(islice(batches, steps), 1)
         train_one_epoch(run.learner, groups, run.schedule, recipe.clip_norm, 0, lambda step: None, str)
 
     return train
@@ -128,13 +133,15 @@ class ReferenceDataset(Dataset[Any]):
         return found
 
 
-def reference_steps(contest: Contest, coco: dict[str, Any]) -> Callable[[int], None]:
-    """A function that trains torchvision's model for so many steps, by its reference loop and optimizer."""
+def reference_steps(contest: Contest, coco: dict[str, Any], batch: int) -> Steps:
+    """torchvision's model, trained by its reference loop and optimizer."""
     torch.manual_seed(0)
-    model = contest.peer().train()
+    model = contest.peer(weights=None, weights_backbone=None, num_classes=CLASSES + 1, **contest.peer_size).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.001, momentum=0.9, weight_decay=1e-4)
     data = ReferenceDataset(coco)
-    batches = endless(DataLoader(data, BATCH, shuffle=True, collate_fn=lambda items: tuple(zip(*items, strict=True))))
+    batches = endless(
+        DataLoader(data, batch, shuffle=True, drop_last=True, collate_fn=lambda items: tuple(zip(*items, strict=True)))
+    )
 
     def train(steps: int) -> None:
         for images, targets in islice(batches, steps):
@@ -154,17 +161,51 @@ def endless(loader: DataLoader[Any]) -> Iterator[Any]:
         yield from loader
 
 
-def training_row(contest: Contest, paths: list[Path], pairs: int, steps: int) -> Row:
-    """Images/s of whole training steps with this many threads, both sides in turn."""
-    coco = labelled(paths)
-    ours, theirs = our_steps(contest, coco), reference_steps(contest, coco)
-    ours(1), theirs(1)  # warm up
-    times = compare(lambda: ours(steps), lambda: theirs(steps), pairs)
-    threads = torch.get_num_threads()
+SIDES = {"here": our_steps, "beside": reference_steps}
+
+
+def work(connection: Connection, side: str, name: str, coco: dict[str, Any], batch: int, threads: int) -> None:
+    """What a process does: warm up, then train for so many steps whenever it is asked; 0 ends it."""
+    torch.set_num_threads(threads)
+    train = SIDES[side](next(contest for contest in CONTESTS if contest.name == name), coco, batch)
+    train(2)
+    connection.send("ready")
+    while steps := connection.recv():
+        train(steps)
+        connection.send("done")
+
+
+@contextmanager
+def process(*arguments: Any) -> Iterator[Steps]:
+    """`work` in a process of its own, when it is warm: a function that waits for so many steps."""
+    context = multiprocessing.get_context("spawn")
+    connection, other_end = context.Pipe()
+    worker = context.Process(target=work, args=(other_end, *arguments), daemon=True)
+    worker.start()
+    other_end.close()  # so that the worker's death is the end of the connection
+
+    def ask(steps: int) -> None:
+        connection.send(steps)
+        connection.recv()
+
+    try:
+        connection.recv()
+        yield ask
+        connection.send(0)
+        worker.join()
+    finally:
+        worker.kill()
+
+
+def training_row(contest: Contest, paths: list[Path], batch: int, pairs: int, steps: int) -> Row:
+    """Images/s of whole training steps, both sides in turn with torch's number of threads."""
+    coco, threads = labelled(paths), torch.get_num_threads()
+    rest = (contest.name, coco, batch, threads)
+    with process("here", *rest) as ours, process("beside", *rest) as theirs:
+        times = compare(lambda: ours(steps), lambda: theirs(steps), pairs)
     return Row(
-        f"training `{contest.name}`, {SIZE[0]}×{SIZE[1]} → {contest.size[1]}×{contest.size[0]}, "
-        f"batches of {BATCH}, {threads} thread{'s' * (threads > 1)}",
-        rate(BATCH * steps, times.here),
-        f"{rate(BATCH * steps, times.beside)} torchvision's loop",
+        f"training `{contest.name}`, {contest.size[1]}×{contest.size[0]}, batches of {batch}, {threads} threads",
+        f"{batch * steps / times.here:.1f} images/s",
+        f"{batch * steps / times.beside:.1f} images/s torchvision's loop",
         *at_least(times.ratio, contest.target),
     )

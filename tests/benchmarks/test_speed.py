@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks import evaluating, inspecting, loading, photographs, running, speed, table, timing, workspace
+from benchmarks import evaluating, inspecting, loading, photographs, running, speed, table, timing, training, workspace
 from detector.data.formats.jsonl import read
 from detector.errors import UserError
 
@@ -162,6 +162,24 @@ def test_generated_detections_are_neither_perfect_nor_hopeless():
     assert len(numbers) == 12
     assert 0.1 < numbers[1] < 0.9
     assert np.isfinite(numbers).all()
+
+
+def test_both_trainings_see_the_same_boxes(paths):
+    coco = training.labelled(paths)
+    assert len(coco["annotations"]) == 3 * training.BOXES
+    image, target = training.ReferenceDataset(coco)[1]
+    assert image.shape == (3, 480, 640)
+    assert image.dtype == torch.float32
+    boxes = target["boxes"]
+    assert boxes.shape == (training.BOXES, 4)
+    assert ((boxes[:, 2:] - boxes[:, :2]) > 20).all()
+    assert ((boxes >= 0) & (boxes <= torch.tensor([640, 480, 640, 480]))).all()
+
+
+def test_training_row(paths):
+    row = training.training_row(training.CONTESTS[0], paths, batch=2, pairs=1, steps=1)
+    assert "training `ssdlite`, 320×320, batches of 2" in row.what
+    assert row.target == "≥ 1.5 ×"
 
 
 def test_stage_row_tells_whether_torch_was_imported(scripts):

@@ -114,12 +114,13 @@ def batched_nms_mask(boxes_xyxy: Tensor, groups: Tensor, iou_threshold: float) -
 
 def pairwise_iou_xyxy(first_xyxy: Tensor, second_xyxy: Tensor) -> Tensor:
     """Intersection over union of every pair: [B, N, 4] and [B, M, 4] -> [B, N, M]; 0 for empty boxes."""
-    first, second = first_xyxy[:, :, None, :], second_xyxy[:, None, :, :]
-    size = (torch.minimum(first[..., 2:], second[..., 2:]) - torch.maximum(first[..., :2], second[..., :2])).clamp(
-        min=0
-    )
-    intersection = size[..., 0] * size[..., 1]
-    union = area_xyxy(first) + area_xyxy(second) - intersection
+    # Coordinate by coordinate: a last axis of two would keep the processor from working on many pairs at once.
+    left, top, right, bottom = first_xyxy[:, :, None].unbind(-1)
+    other_left, other_top, other_right, other_bottom = second_xyxy[:, None].unbind(-1)
+    width = (torch.minimum(right, other_right) - torch.maximum(left, other_left)).clamp(min=0)
+    height = (torch.minimum(bottom, other_bottom) - torch.maximum(top, other_top)).clamp(min=0)
+    intersection = width * height
+    union = area_xyxy(first_xyxy)[:, :, None] + area_xyxy(second_xyxy)[:, None] - intersection
     return intersection / union.clamp(min=1e-9)
 
 

@@ -6,7 +6,6 @@ so the same code trains, validates and exports.
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -18,7 +17,6 @@ from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RPNHead
-from torchvision.ops import roi_align
 
 from detector.contract import Output, Targets
 from detector.distributed import loss_normalizer
@@ -26,6 +24,7 @@ from detector.models.anchors import decode, encode, match, sample
 from detector.models.normalization import Normalize, PixelStatistics
 from detector.models.postprocess import Postprocess, batched_nms_mask
 from detector.models.pretrained import detection_weights, load_all_but, with_epsilon
+from detector.models.roi_pooling import POOLED, pool
 from detector.models.state_head import StateHead, States, present_scores, state_head
 
 PROPOSAL_WEIGHTS = (1.0, 1.0, 1.0, 1.0)
@@ -33,7 +32,6 @@ BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 PROPOSAL_IOU = 0.7
 RPN_SAMPLES, RPN_POSITIVE = 256, 0.5  # anchors of an image in the proposal loss
 BOX_SAMPLES, BOX_POSITIVE = 128, 0.25  # proposals of an image that the box head learns from
-POOLED = 7
 
 
 class Layout(NamedTuple):
@@ -96,35 +94,6 @@ class BoxHead(nn.Module):
             offsets.unflatten(1, (-1, 4)).unflatten(0, (batch, count)),
             None if self.states is None else self.states(features).unflatten(0, (batch, count)),
         )
-
-
-def pool(maps: list[Tensor], strides: tuple[int, ...], proposals: Tensor) -> Tensor:
-    """RoIAlign of each proposal [B, R, 4] on the map that suits its size: [B * R, C, POOLED, POOLED].
-
-    For export every map is pooled and the right values are picked, because there no shape may depend on
-    the data; otherwise each map is pooled only for its own proposals. Both give the same.
-    """
-    batch, count, _ = proposals.shape
-    image = torch.arange(batch, device=proposals.device, dtype=proposals.dtype)
-    image = image[:, None, None].expand(-1, count, 1)
-    rois = torch.cat([image, proposals], dim=2).flatten(0, 1)  # [B * R, 5]
-    if len(maps) == 1:
-        only: Tensor = roi_align(maps[0], rois, POOLED, spatial_scale=1 / strides[0], sampling_ratio=2)
-        return only
-    side = (rois[:, 3:] - rois[:, 1:3]).clamp(min=0).prod(dim=1).sqrt()
-    # Lin et al. 2017, equation 1: a box of 224 pixels belongs on the map of stride 2^4.
-    finest, coarsest = (int(math.log2(stride)) for stride in (strides[0], strides[-1]))
-    level_of = torch.floor(4 + torch.log2(side / 224 + 1e-6)).clamp(min=finest, max=coarsest) - finest
-    result = maps[0].new_zeros(rois.shape[0], maps[0].shape[1], POOLED, POOLED)
-    for number, (level, stride) in enumerate(zip(maps, strides, strict=True)):
-        if torch.compiler.is_exporting():
-            values = roi_align(level, rois, POOLED, spatial_scale=1 / stride, sampling_ratio=2)
-            result = torch.where((level_of == number)[:, None, None, None], values, result)
-        else:
-            own = (level_of == number).nonzero()[:, 0]
-            values = roi_align(level, rois[own], POOLED, spatial_scale=1 / stride, sampling_ratio=2)
-            result = result.index_copy(0, own, values)
-    return result
 
 
 class TwoStage(nn.Module):
