@@ -18,7 +18,7 @@ from detector.contract import Output, Targets
 from detector.models.normalization import Normalize, PixelStatistics
 from detector.models.padding import content_mask, content_size
 from detector.models.postprocess import Postprocess
-from detector.models.pretrained import freeze_batch_norms, load_pretrained
+from detector.models.pretrained import freeze_batch_norms, load_frozen, load_pretrained
 from detector.models.recipe import Recipe
 from detector.models.set_prediction import (
     box_losses,
@@ -64,8 +64,7 @@ class Detr(nn.Module):
         self.backbone = make_backbone(weights)
         self.body = network.model
         if weights == "coco":
-            # Their frozen norms have no count of batches; everything else fits by name.
-            self.backbone.load_state_dict(self.body.backbone.model.state_dict(), strict=False)
+            load_frozen(self.backbone, self.body.backbone.model.state_dict())
         self.body.backbone = nn.Identity()
         self.box_head = network.bbox_predictor
         width = self.body.config.d_model

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from detector.errors import UserError
 
@@ -35,6 +35,14 @@ def _cache(hub: str) -> str:
     from huggingface_hub.constants import HF_HUB_CACHE
 
     return f"{HF_HUB_CACHE}: copy the folder models--{hub.replace('/', '--')}"
+
+
+def load_frozen(module: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Load weights from where batch norms are frozen for good: such do not count batches, all else must fit."""
+    missing, unexpected = module.load_state_dict(weights, strict=False)
+    wrong = [*unexpected, *(name for name in missing if not name.endswith("num_batches_tracked"))]
+    if wrong:
+        raise RuntimeError(f"weights of another model: {', '.join(wrong)}")
 
 
 def freeze_batch_norms(module: nn.Module) -> None:
