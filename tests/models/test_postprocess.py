@@ -78,3 +78,17 @@ def test_overlaps_are_torchvisions() -> None:
     first, second = random_boxes(generator, 5, 50), random_boxes(generator, 8, 50)
     assert torch.allclose(pairwise_iou_xyxy(first[None], second[None])[0], box_iou(first, second))
     assert area_xyxy(torch.tensor([[3.0, 3, 1, 1]])).item() == 0
+
+
+def test_without_nms_takes_the_best_pairs_and_pads() -> None:
+    boxes = torch.tensor([[[0, 0, 9, 9], [0, 0, 9, 8.0]]])
+    scores = torch.tensor([[[0.9, 0.02, 0.3], [0.8, 0.7, 0.005]]])
+    states = torch.tensor([[[1.0, 0], [0, 2]]])
+    found = Postprocess(0.01, 0.5, 7).without_nms(boxes, scores, states)
+    assert found.counts.tolist() == [5]
+    assert torch.allclose(found.scores, torch.tensor([[0.9, 0.8, 0.7, 0.3, 0.02, 0, 0]]))
+    assert found.labels.tolist() == [[1, 1, 2, 3, 2, 0, 0]]
+    assert found.states.tolist() == [[1, 2, 2, 1, 1, 0, 0]]
+    assert found.boxes_xyxy[0, :, 3].tolist() == [9, 8, 8, 9, 9, 0, 0]
+    best = Postprocess(0.01, 0.5, 2).without_nms(boxes, scores, states)
+    assert best.labels.tolist() == [[1, 1]]

@@ -18,7 +18,7 @@ from detector.contract import Output, Targets
 from detector.models.normalization import FrozenBatchNorm, Normalize, PixelStatistics
 from detector.models.padding import content_mask, content_size
 from detector.models.postprocess import Postprocess
-from detector.models.pretrained import load_pretrained
+from detector.models.pretrained import load_frozen, load_pretrained
 from detector.models.recipe import Recipe
 from detector.models.set_prediction import (
     box_losses,
@@ -64,8 +64,7 @@ class Detr(nn.Module):
         self.backbone = make_backbone(weights)
         self.body = network.model
         if weights == "coco":
-            # Their frozen norms have no count of batches; everything else fits by name.
-            self.backbone.load_state_dict(self.body.backbone.model.state_dict(), strict=False)
+            load_frozen(self.backbone, self.body.backbone.model.state_dict())
         self.body.backbone = nn.Identity()
         self.box_head = network.bbox_predictor
         width = self.body.config.d_model
@@ -93,24 +92,20 @@ class Detr(nn.Module):
 
     def _decode(self, maps: Tensor, size: Tensor) -> Tensor:
         """Features of the queries after each decoder layer [layers, B, Q, D], from the backbone's map."""
-        mask = content_mask(size, (maps.shape[2], maps.shape[3]), STRIDE)  # [B, h, w]
-        positions = self.body.position_embedding(maps.shape, maps.device, maps.dtype, mask=mask)  # [B, D, h, w]
+        seen = content_mask(size, (maps.shape[2], maps.shape[3]), STRIDE)  # [B, h, w]
+        positions = self.body.position_embedding(maps.shape, maps.device, maps.dtype, mask=seen)  # [B, D, h, w]
         positions = positions.flatten(2).transpose(1, 2)  # [B, h * w, D]
-        memory = self.body.encoder(
-            inputs_embeds=self.body.input_projection(maps).flatten(2).transpose(1, 2),
-            attention_mask=mask.flatten(1),
-            spatial_position_embeddings=positions,
-        ).last_hidden_state
+        seen = seen.flatten(1)[:, None, None]  # [B, 1, 1, h * w], for all heads and queries
+        memory = self.body.input_projection(maps).flatten(2).transpose(1, 2)  # [B, h * w, D]
+        for layer in self.body.encoder.layers:
+            memory = layer(memory, seen, spatial_position_embeddings=positions)
         queries = self.body.query_position_embeddings.weight.expand(maps.shape[0], -1, -1)  # [B, Q, D]
-        decoded = self.body.decoder(
-            inputs_embeds=torch.zeros_like(queries),
-            encoder_hidden_states=memory,
-            encoder_attention_mask=mask.flatten(1),
-            spatial_position_embeddings=positions,
-            object_queries_position_embeddings=queries,
-        )
-        features: Tensor = decoded.intermediate_hidden_states
-        return features
+        found, features = torch.zeros_like(queries), []
+        # Layer by layer: transformers' own decoder, when it returns what comes between, also changes what goes on.
+        for layer in self.body.decoder.layers:
+            found = layer(found, None, positions, queries, memory, encoder_attention_mask=seen)
+            features.append(self.body.decoder.layernorm(found))
+        return torch.stack(features)
 
 
 def make_network(weights: str) -> Any:
@@ -118,8 +113,8 @@ def make_network(weights: str) -> Any:
     from transformers import DetrConfig, DetrForObjectDetection  # here, because importing it takes seconds
 
     if weights == "coco":
-        return DetrForObjectDetection.from_pretrained(HUB, auxiliary_loss=True, use_safetensors=True)
-    network = DetrForObjectDetection(DetrConfig(auxiliary_loss=True, encoder_layers=LAYERS, decoder_layers=LAYERS))
+        return DetrForObjectDetection.from_pretrained(HUB, use_safetensors=True)
+    network = DetrForObjectDetection(DetrConfig(encoder_layers=LAYERS, decoder_layers=LAYERS))
     # As in the paper's code; transformers' own N(0, 0.02) is smaller by far.
     for part in (network.model.encoder, network.model.decoder):
         for parameter in part.parameters():

@@ -68,3 +68,11 @@ def with_epsilon(weights: dict[str, Tensor], trained: float, own: float) -> dict
             weight = name.replace(".running_var", ".weight")
             scaled[weight] = weights[weight] * ((variance + own) / (variance + trained)).sqrt()
     return scaled
+
+
+def load_frozen(module: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Load weights from where batch norms are frozen for good: such do not count batches, all else must fit."""
+    missing, unexpected = module.load_state_dict(weights, strict=False)
+    wrong = [*unexpected, *(name for name in missing if not name.endswith("num_batches_tracked"))]
+    if wrong:
+        raise RuntimeError(f"weights of another model: {', '.join(wrong)}")

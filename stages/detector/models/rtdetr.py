@@ -18,7 +18,7 @@ from detector.contract import Output, Targets
 from detector.models.denoising import Noisy, add_noise
 from detector.models.normalization import Normalize, PixelStatistics, freeze_batch_norms
 from detector.models.postprocess import Postprocess, pairwise_iou_xyxy
-from detector.models.pretrained import load_pretrained
+from detector.models.pretrained import load_frozen, load_pretrained
 from detector.models.recipe import Recipe
 from detector.models.set_prediction import (
     Goals,
@@ -169,11 +169,7 @@ def make_body(weights: str) -> Any:
     # Here, because importing them takes seconds.
     from transformers import RTDetrResNetConfig, RTDetrV2Config, RTDetrV2ForObjectDetection
 
-    if weights == "coco":
-        # With batch norms that could learn, so that all weights have the same names; `train` freezes them.
-        return RTDetrV2ForObjectDetection.from_pretrained(
-            HUB, freeze_backbone_batch_norms=False, use_safetensors=True
-        ).model
+    trained = RTDetrV2ForObjectDetection.from_pretrained(HUB, use_safetensors=True).model if weights == "coco" else None
     backbone = RTDetrResNetConfig(
         depths=[2, 2, 2, 2],
         hidden_sizes=[64, 128, 256, 512],
@@ -185,13 +181,17 @@ def make_body(weights: str) -> Any:
         encoder_in_channels=backbone.hidden_sizes[1:],
         hidden_expansion=0.5,
         decoder_layers=3,
-        freeze_backbone_batch_norms=False,
+        freeze_backbone_batch_norms=False,  # `train` does that, so that weights have the same names either way
         initializer_range=0.06,  # what Xavier's rule gives for 256 inputs and outputs; 0.01 hardly learns
     )
+    if trained is not None:
+        config.num_labels = trained.config.num_labels
     body = RTDetrV2ForObjectDetection(config).model
     for module in body.modules():
         if isinstance(module, nn.BatchNorm2d):  # which transformers begins with weights about 0
             module.reset_parameters()
+    if trained is not None:
+        load_frozen(body, trained.state_dict())
     return body
 
 

@@ -1,0 +1,220 @@
+"""DETR and RT-DETR: the same answers as transformers' models, whose weights they take over, and learning."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torchvision.ops import box_convert
+from transformers import (
+    DetrConfig,
+    DetrForObjectDetection,
+    RTDetrResNetConfig,
+    RTDetrV2Config,
+    RTDetrV2ForObjectDetection,
+)
+
+from detector.contract import Targets
+from detector.errors import UserError
+from detector.models import MODELS, denoising, detr, rtdetr
+from detector.models.denoising import add_noise
+from detector.models.postprocess import Postprocess
+from detector.models.recipe import Recipe
+from detector.models.set_prediction import Goals
+from detector.models.state_head import States
+from detector.training.optimization import make_optimizer
+
+POSTPROCESS = Postprocess(0.001, max_detections=20)
+BOTH = pytest.mark.parametrize("name", ["detr", "rtdetr"])
+
+
+def spread(network: nn.Module) -> Any:
+    """The network with other weights in every layer, and about as large as after training."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, value in network.state_dict().items():
+            if value.ndim > 1:
+                value.normal_(0, 0.8 * value[0].numel() ** -0.5, generator=generator)
+            elif value.is_floating_point() and not name.endswith("running_var"):
+                value += torch.randn(value.shape, generator=generator) * 0.1
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What stands in for COCO's weights: `name` is the network, `name folder` where it was saved."""
+    torch.manual_seed(0)
+    backbone = RTDetrResNetConfig(depths=[2, 2, 2, 2], hidden_sizes=[64, 128, 256, 512], layer_type="basic",
+                                  out_indices=[2, 3, 4])  # fmt: skip
+    config = RTDetrV2Config(backbone_config=backbone, encoder_in_channels=[128, 256, 512], hidden_expansion=0.5,
+                            decoder_layers=3, num_labels=3)  # fmt: skip
+    networks = {
+        "detr": DetrForObjectDetection(DetrConfig(encoder_layers=2, decoder_layers=2, num_labels=3)),
+        "rtdetr": RTDetrV2ForObjectDetection(config),
+    }
+    found: dict[str, Any] = {}
+    for name, network in networks.items():
+        folder = tmp_path_factory.mktemp(name)
+        found[name], found[f"{name} folder"] = spread(network), folder
+        network.save_pretrained(folder)
+    return found
+
+
+def from_published(name: str, published: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The model with the network's weights, loaded as COCO's are."""
+    monkeypatch.setattr({"detr": detr, "rtdetr": rtdetr}[name], "HUB", str(published[f"{name} folder"]))
+    return MODELS[name].build(3, States(), MODELS[name].statistics, POSTPROCESS, "coco").eval()
+
+
+def test_detr_answers_like_transformers(published: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    model, theirs = from_published("detr", published, monkeypatch), published["detr"]
+    model.class_head.load_state_dict(theirs.class_labels_classifier.state_dict())
+    images = torch.randint(0, 256, (2, 3, 96, 128), dtype=torch.uint8)
+    images[1, :, 70:] = model.normalize.mean[0].to(torch.uint8)
+    images[1, :, :, 90:] = model.normalize.mean[0].to(torch.uint8)
+    mask = torch.ones(2, 96, 128)
+    mask[1, 70:] = mask[1, :, 90:] = 0
+    with torch.no_grad():
+        found = model(images).detections
+        wanted = theirs(pixel_values=model.normalize(images), pixel_mask=mask)
+    sides = torch.tensor([[128.0, 96.0], [90.0, 70.0]]).repeat(1, 2)[:, None]
+    boxes = wanted.pred_boxes * sides
+    scores, order = wanted.logits.softmax(-1)[..., :3].flatten(1).topk(20)
+    assert torch.allclose(found.scores, scores, atol=1e-5)
+    centres = (found.boxes_xyxy[..., :2] + found.boxes_xyxy[..., 2:]) / 2
+    assert torch.allclose(centres, boxes[..., :2].gather(1, (order // 3)[..., None].expand(-1, -1, 2)), atol=1e-2)
+    assert float(scores.std()) > 1e-4
+
+
+def test_rtdetr_answers_like_transformers(published: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    model, theirs = from_published("rtdetr", published, monkeypatch), published["rtdetr"]
+    model.body.enc_score_head.load_state_dict(theirs.model.enc_score_head.state_dict())
+    model.body.decoder.class_embed.load_state_dict(theirs.model.decoder.class_embed.state_dict())
+    images = torch.randint(0, 256, (2, 3, 128, 128), dtype=torch.uint8)  # enough cells for all queries
+    with torch.no_grad():
+        found = model(images).detections
+        wanted = theirs(pixel_values=images / 255)
+    scores, order = wanted.logits.sigmoid().flatten(1).topk(40)
+    # Their frozen batch norms round differently, so that near-equal scores may change places.
+    assert torch.allclose(found.scores, scores[:, :20], atol=1e-3)
+    boxes = box_convert(wanted.pred_boxes * 128, "cxcywh", "xyxy")
+    boxes = boxes.gather(1, (order // 3)[..., None].expand(-1, -1, 4))
+    assert torch.cdist(found.boxes_xyxy, boxes, p=float("inf")).amin(-1).amax() < 0.2
+
+
+@BOTH
+def test_pretrained_body_and_new_class_head(
+    name: str, published: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = from_published(name, published, monkeypatch).train()
+    theirs = published[name].model.state_dict()
+    kept = [key for key in theirs if f"body.{key}" in model.state_dict()]
+    own = model.state_dict()
+    new = {key for key in kept if not torch.equal(own[f"body.{key}"], theirs[key])}
+    assert all("class" in key or "score" in key for key in new)
+    assert len(new) == (0 if name == "detr" else 9)
+    assert len(kept) + len([key for key in theirs if key.startswith("backbone.")]) == len(theirs)
+    for key, value in theirs.items():
+        if key.startswith("backbone.model."):
+            assert torch.equal(own[key.replace("backbone.model.", "backbone.")], value)
+    norms = [module for module in model.backbone.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert norms
+    assert not any(norm.training or norm.weight.requires_grad for norm in norms)
+    assert any(p.requires_grad for p in model.backbone.parameters())
+    # The backbone has a group of its own, and weights trained from these fit a model built without the internet.
+    recipe: Recipe = MODELS[name].recipe
+    rates = {group["lr"] for group in make_optimizer(model, recipe).param_groups}
+    assert rates == {recipe.lr, recipe.lr * recipe.backbone_lr_factor}
+    if name == "detr":
+        monkeypatch.setattr(detr, "LAYERS", 2)
+    MODELS[name].build(3, States(), MODELS[name].statistics, POSTPROCESS, "none").load_state_dict(own)
+
+
+@BOTH
+def test_coco_weights_without_internet(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("transformers.modeling_utils.PreTrainedModel.from_pretrained", refuse)
+    with pytest.raises(UserError, match=r"no route to host\n.*hub: copy the folder models--\w+--\w+.*train\.weights"):
+        MODELS[name].build(3, States(), MODELS[name].statistics, POSTPROCESS, "coco")
+
+
+def test_imagenet_weights_without_internet(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", refuse)
+    with pytest.raises(UserError, match=r"checkpoints: copy the file there.*train\.weights: none"):
+        MODELS["detr"].build(3, States(), MODELS["detr"].statistics, POSTPROCESS, "imagenet")
+
+
+def test_noise_belongs_to_the_objects_it_is_made_of() -> None:
+    torch.manual_seed(0)
+    labels = torch.tensor([[1, 0, 3], [0, 0, 0], [2, 2, 0]])  # padding need not come last
+    boxes = torch.rand(3, 3, 4) * 0.2 + 0.4
+    embedding = nn.Embedding(4, 8, padding_idx=3)
+    noisy = add_noise(Goals(boxes, labels, torch.zeros_like(labels)), embedding, 7)
+    assert noisy is not None
+    assert noisy.groups == denoising.OBJECTS // 2
+    queries = noisy.features.shape[1]
+    assert noisy.boxes.shape == (3, queries, 4)
+    assert noisy.mask.shape == (queries + 7, queries + 7)
+    assert noisy.mask[queries:, :queries].isneginf().all()
+    row, query, place = noisy.pairs
+    assert sorted(set(row.tolist())) == [0, 2]
+    assert len(row) == 4 * noisy.groups
+    wanted = boxes[row, place]
+    # Edges move by at most half a box, those of the queries that are to find nothing by more.
+    moved = (noisy.boxes[row, query].sigmoid()[:, :2] - wanted[:, :2]).abs() / wanted[:, 2:]
+    assert moved.max() <= 0.51
+    assert (labels[row, place] > 0).all()
+    assert add_noise(Goals(boxes[:, :0], labels[:, :0], labels[:, :0]), embedding, 7) is None
+
+
+@BOTH
+def test_a_step_repeats_to_the_bit(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With deterministic kernels only, as in training."""
+    monkeypatch.setattr(detr, "LAYERS", 1)
+    images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    targets = Targets(torch.tensor([[[5, 5, 40, 50.0]]] * 2), torch.ones(2, 1).long(), torch.zeros(2, 1).long())
+    monkeypatch.setattr(rtdetr, "QUERIES", 40)
+    torch.use_deterministic_algorithms(True)
+    gradients = []
+    try:
+        for _ in range(2):
+            torch.manual_seed(0)
+            model = MODELS[name].build(2, States(), MODELS[name].statistics, POSTPROCESS, "none").train()
+            torch.stack(list(model(images, targets).losses.values())).sum().backward()
+            gradients.append([p.grad for p in model.parameters() if p.grad is not None])
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))
+    # Everything learns; the norm that transformers puts after each decoder layer's own included.
+    assert len(gradients[0]) == len(list(model.parameters()))
+
+
+@pytest.mark.parametrize(("name", "steps", "share"), [("detr", 20, 0.45), ("rtdetr", 25, 0.6)])
+def test_learns_a_few_images(name: str, steps: int, share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small configuration, for both have many queries and DETR many layers."""
+    monkeypatch.setattr(detr, "LAYERS", 1)
+    monkeypatch.setattr(rtdetr, "QUERIES", 40)
+    monkeypatch.setattr(denoising, "OBJECTS", 4)
+    torch.manual_seed(0)
+    model = MODELS[name].build(2, States(), MODELS[name].statistics, POSTPROCESS, "none")
+    images = torch.randint(90, 120, (2, 3, 96, 128), dtype=torch.uint8)
+    images[0, 0, 10:60, 20:80] = images[1, 1, 30:90, 50:120] = 250
+    boxes = torch.tensor([[[20, 10, 80, 60.0]], [[50, 30, 120, 90]]])
+    targets = Targets(boxes, torch.tensor([[1], [2]]), torch.zeros(2, 1, dtype=torch.int64))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=4e-4)
+    totals = []
+    for _ in range(steps):
+        total = torch.stack(list(model.train()(images, targets).losses.values())).sum()
+        optimizer.zero_grad()
+        total.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 10)
+        optimizer.step()
+        totals.append(float(total.detach()))
+    assert sum(totals[-3:]) < share * sum(totals[:3])
