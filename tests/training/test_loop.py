@@ -40,7 +40,7 @@ def run(model: nn.Module, batches: list[Batch], lr: float = 0.1, accumulate: int
     optimizer = make_optimizer(model, recipe)
     steps: list[Step] = []
     scaler = GradScaler("cpu", enabled=False)
-    learner = Learner(model, model, optimizer, scaler, AveragedWeights(model, 0.9), torch.device("cpu"))
+    learner = Learner(model, optimizer, scaler, AveragedWeights(model, 0.9), torch.device("cpu"))
     train_one_epoch(
         learner, grouped(batches, accumulate), Schedule(optimizer, recipe, 10), recipe.clip_norm, 5,
         steps.append, lambda row: f"image_{row}.jpg",

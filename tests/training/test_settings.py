@@ -35,6 +35,12 @@ def test_learning_rate_of_the_recipe_follows_the_accumulated_images() -> None:
     assert resolve(params(accumulate=2), REFERENCE, True).lr == pytest.approx(2 * REFERENCE.lr)
 
 
+def test_learning_rate_of_the_recipe_follows_the_images_of_all_processes() -> None:
+    assert resolve(params(processes=4), REFERENCE, True).lr == pytest.approx(4 * REFERENCE.lr)
+    assert resolve(params(processes=4, batch_size=4), REFERENCE, True).lr == REFERENCE.lr
+    assert resolve(params(processes=4, lr=0.3), REFERENCE, True).lr == 0.3
+
+
 def test_a_backbone_from_scratch_learns_like_the_rest() -> None:
     assert resolve(params(), REFERENCE, True).backbone_lr_factor == 0.1
     assert resolve(params(), REFERENCE, False).backbone_lr_factor == 1.0
@@ -53,7 +59,11 @@ def test_two_numbers_for_the_size() -> None:
         ("lr", 0),
         ("lr", "nan"),
         ("lr", -1),
+        ("lr", ".inf"),
         ("size", 100),
+        ("size", 0),
+        ("precision", "fp8"),
+        ("processes", 0),
         ("batch_size", 0),
         ("epochs", 0),
         ("accumulate", 0),

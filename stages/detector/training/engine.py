@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any, NamedTuple
@@ -25,8 +25,8 @@ class Engine(NamedTuple):
     compiled: bool = False
 
 
-def training_forward(model: nn.Module, engine: Engine) -> Callable[..., Any]:
-    """What to call in place of `model` while training; the model itself keeps its weights and their names.
+def prepare(model: nn.Module, engine: Engine) -> None:
+    """Make `model` compute as the engine says; its weights keep their names.
 
     With several processes all models become the first one's, and their batch norms see the whole batch.
     """
@@ -34,7 +34,22 @@ def training_forward(model: nn.Module, engine: Engine) -> Callable[..., Any]:
         equalize(model.state_dict().values())
         synchronize_norms(model)
     use_precision(model, engine.device, engine.precision)
-    return torch.compile(model) if engine.compiled else model
+    if engine.compiled:
+        # Blocks of one kind count as recompilations of each other; a backbone has more than the usual 8.
+        torch._dynamo.config.recompile_limit = 64
+        compile_layers(model)
+
+
+def compile_layers(model: nn.Module) -> None:
+    """Compile what `model.forward` calls, but not itself: the shapes in its losses differ from batch to batch.
+
+    Containers count as their contents. A copy of the model, such as its average, is not compiled.
+    """
+    for layer in model.children():
+        if type(layer) in (nn.Sequential, nn.ModuleList, nn.ModuleDict):
+            compile_layers(layer)
+        else:
+            layer.compile()
 
 
 def machine() -> dict[str, Any]:

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -28,13 +28,9 @@ class Step(NamedTuple):
 
 
 class Learner(NamedTuple):
-    """What learns in a step: the model, by its averaged weights too.
-
-    forward: called in place of the model, see `engine.training_forward`. scaler: for fp16, else it does nothing.
-    """
+    """What learns in a step: the model and its averaged weights; scaler: for fp16, else it does nothing."""
 
     model: nn.Module
-    forward: Callable[..., Any]
     optimizer: Optimizer
     scaler: GradScaler
     average: AveragedWeights
@@ -55,7 +51,7 @@ def train_one_epoch(
     The gradient is the mean of the batches'. Raises UserError naming the component, the iteration and the
     images when a loss is not finite.
     """
-    model, _, optimizer, scaler, average, _ = learner
+    model, optimizer, scaler, average, _ = learner
     model.train()
     for iteration, group in enumerate(groups, first_iteration):
         lr = schedule.step(iteration)
@@ -79,7 +75,7 @@ def train_one_epoch(
 def losses_of(learner: Learner, batch: Batch) -> tuple[Tensor, dict[str, float]]:
     """The loss to learn from, and the numbers of it and its components for the batch of all processes."""
     images = batch.images.to(learner.device, non_blocking=True)
-    losses = learner.forward(images, batch.targets.to(learner.device)).losses
+    losses = learner.model(images, batch.targets.to(learner.device)).losses
     total = torch.stack(list(losses.values())).sum()
     values = distributed.mean(torch.stack([total, *losses.values()]).detach())
     return total, dict(zip(["batch_loss", *losses], values.tolist(), strict=True))

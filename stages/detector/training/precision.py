@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from detector.contract import Targets
-from detector.distributed import from_first
+from detector.distributed import from_first, is_first
 from detector.errors import UserError
 from detector.seeding import random_state, restore_random
 
@@ -75,8 +75,9 @@ def fastest(model: nn.Module, batch_size: int, size: tuple[int, int], device: to
     found = from_first(_remembered(file))
     if found is None:
         found = from_first(_measure(model, batch_size, size, device))
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(found) + "\n")
+        if is_first():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(json.dumps(found) + "\n")
     (_, usual), (lower, seconds) = found.items()
     chosen = lower if usual >= CLEARLY_FASTER * seconds else "fp32"
     print(

@@ -63,8 +63,8 @@ def resolve(params: TrainParams, recipe: Recipe, pretrained: bool) -> Recipe:
     """The recipe with everything that params set themselves.
 
     The slower learning rate of a backbone is for pretrained ones; from scratch it learns like the rest. A
-    learning rate from the recipe is scaled linearly with the images a step (Goyal et al. 2017); one that
-    params give is taken as it is. A size of two numbers keeps its longer side here.
+    learning rate from the recipe is scaled linearly with the images a step, of all processes (Goyal et al.
+    2017); one that params give is taken as it is. A size of two numbers keeps its longer side here.
     """
     given: dict[str, Any] = {
         field.name: getattr(params, field.name) for field in fields(Recipe) if getattr(params, field.name) != "auto"

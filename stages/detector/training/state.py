@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 
 from detector.models.recipe import Recipe
-from detector.training.engine import Engine, training_forward
+from detector.training.engine import Engine, prepare
 from detector.training.history import History
 from detector.training.loop import Learner
 from detector.training.optimization import AveragedWeights, Schedule, make_optimizer
@@ -39,11 +39,11 @@ class Run:
 
 def begin(model: nn.Module, recipe: Recipe, iterations: int, history: History | None, engine: Engine) -> Run:
     """A run of `iterations` optimizer steps that has done none of them."""
-    forward = training_forward(model, engine)
+    prepare(model, engine)
     optimizer = make_optimizer(model, recipe)
     scaler = GradScaler(engine.device.type, enabled=engine.precision == "fp16")
     average = AveragedWeights(model, recipe.ema_decay)
-    learner = Learner(model, forward, optimizer, scaler, average, engine.device)
+    learner = Learner(model, optimizer, scaler, average, engine.device)
     return Run(learner, Schedule(optimizer, recipe, iterations), history)
 
 

@@ -1,0 +1,137 @@
+"""Lower precision in the layers, full precision in losses and boxes, and what `auto` chooses."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from detector.contract import Output, Targets
+from detector.errors import UserError
+from detector.models import MODELS
+from detector.models.normalization import PixelStatistics
+from detector.models.postprocess import Postprocess
+from detector.models.state_head import States
+from detector.training import precision
+from detector.training.precision import check_precision, fastest, use_precision
+
+CPU = torch.device("cpu")
+STATES = States(present=(True, False), weights=(1.0, 2.0), loss_weight=0.5)
+
+
+def build(name: str) -> nn.Module:
+    torch.manual_seed(0)
+    statistics = PixelStatistics((120, 110, 100), (60, 60, 60))
+    return MODELS[name].build(3, STATES, statistics, Postprocess(0.001, max_detections=20), "none")
+
+
+def batch() -> tuple[torch.Tensor, Targets]:
+    """Two images: one object in the first, none in the second."""
+    images = torch.randint(0, 256, (2, 3, 96, 128), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    boxes = torch.tensor([[[10.0, 8.0, 90.0, 77.0]], [[0.0, 0.0, 0.0, 0.0]]])
+    return images, Targets(boxes, torch.tensor([[2], [0]]), torch.tensor([[1], [0]]))
+
+
+def losses_of(model: nn.Module) -> dict[str, torch.Tensor]:
+    torch.manual_seed(0)
+    losses: dict[str, torch.Tensor] = model.train()(*batch()).losses
+    return losses
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_learns_in_bf16_with_losses_and_boxes_in_float32(name: str) -> None:
+    model = build(name)
+    usual = {part: float(loss.detach()) for part, loss in losses_of(copy.deepcopy(model)).items()}
+    names = list(model.state_dict())
+    used: set[torch.dtype] = set()
+    use_precision(model, CPU, "bf16")
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(lambda _module, _inputs, answer: used.add(answer.dtype))
+    losses = losses_of(model)
+    assert torch.bfloat16 in used
+    assert all(loss.dtype == torch.float32 for loss in losses.values())
+    numbers = {part: float(loss.detach()) for part, loss in losses.items()}
+    assert numbers == pytest.approx(usual, rel=0.3, abs=0.05)
+    torch.stack(list(losses.values())).sum().backward()
+    for parameter in model.parameters():
+        assert parameter.dtype == torch.float32
+        assert parameter.grad is None or parameter.grad.isfinite().all()
+    with torch.no_grad():
+        found = copy.deepcopy(model).eval()(batch()[0]).detections
+    assert found.boxes_xyxy.dtype == found.scores.dtype == torch.float32
+    assert (found.boxes_xyxy != found.boxes_xyxy.bfloat16().float()).any()  # not merely converted at the end
+    assert list(model.state_dict()) == names
+
+
+def test_fp32_leaves_a_model_alone() -> None:
+    model, other = build("simple"), build("simple")
+    use_precision(model, CPU, "fp32")
+    for one, two in zip(losses_of(model).values(), losses_of(other).values(), strict=True):
+        assert torch.equal(one, two)
+
+
+def test_a_copy_computes_with_its_own_weights() -> None:
+    model = nn.Sequential(nn.Linear(2, 2))
+    use_precision(model, CPU, "bf16")
+    copied = copy.deepcopy(model)
+    nn.init.zeros_(model[0].weight), nn.init.zeros_(model[0].bias)
+    assert not model(torch.ones(1, 2)).any()
+    assert copied(torch.ones(1, 2)).any()
+
+
+def test_precisions_that_the_device_does_not_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("fp32", "bf16", "auto"):
+        check_precision(name, CPU)
+    with pytest.raises(UserError, match=r"`train.precision` is fp16, which needs a CUDA GPU.*use bf16, fp32 or auto"):
+        check_precision("fp16", CPU)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "an old GPU")
+    with pytest.raises(UserError, match=r"bf16, which an old GPU does not have; use fp16, fp32 or auto"):
+        check_precision("bf16", torch.device("cuda"))
+
+
+class Toy(nn.Module):
+    """Draws a random number, and has statistics that a training step changes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Dropout(0.5))
+
+    def forward(self, images: torch.Tensor, targets: Targets | None = None) -> Output:
+        assert targets is not None
+        assert targets.boxes_xyxy[0, 0].tolist() == [16, 8, 48, 24]
+        return Output({"a": self.layer(images.float()).sum()}, None)
+
+
+@pytest.mark.parametrize(("seconds", "chosen"), [(0.9, "bf16"), (0.95, "fp32"), (2.0, "fp32")])
+def test_auto_needs_a_clear_margin_and_is_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], seconds: float, chosen: str
+) -> None:
+    monkeypatch.setattr(precision, "_measure", lambda *_: {"fp32": 1.0, "bf16": seconds})
+    file = tmp_path / "precision" / "key.json"
+    assert fastest(Toy(), 2, (32, 64), CPU, file) == chosen
+    assert f"1 s in fp32 and {seconds:g} s in bf16: {chosen}" in capsys.readouterr().out
+    monkeypatch.setattr(precision, "_measure", lambda *_: pytest.fail("measured again"))
+    assert fastest(Toy(), 2, (32, 64), CPU, file) == chosen
+
+
+def test_measuring_disturbs_neither_the_model_nor_the_random_numbers(tmp_path: Path) -> None:
+    model = Toy()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    generator = torch.get_rng_state()
+    assert fastest(model, 2, (32, 64), CPU, tmp_path / "key.json") in ("fp32", "bf16")
+    assert torch.equal(torch.get_rng_state(), generator)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert set(json.loads((tmp_path / "key.json").read_text())) == {"fp32", "bf16"}
+
+
+def test_a_broken_memory_is_measured_again(tmp_path: Path) -> None:
+    (tmp_path / "key.json").write_text('{"fp32"')
+    fastest(Toy(), 2, (32, 64), CPU, tmp_path / "key.json")
+    assert set(json.loads((tmp_path / "key.json").read_text())) == {"fp32", "bf16"}
