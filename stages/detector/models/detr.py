@@ -79,9 +79,9 @@ class Detr(nn.Module):
         """images uint8 [B, 3, H, W], H and W multiples of 32. Boxes are shares of the picture without padding."""
         size = content_size(images, self.normalize.mean)  # [B, 2]
         features = self._decode(self.backbone(self.normalize(images)), size)  # [layers, B, Q, D]
-        logits: Tensor = self.class_head(features)  # [layers, B, Q, classes + 1]
-        boxes = self.box_head(features).sigmoid()  # [layers, B, Q, 4]
-        state_logits = None if self.states is None else self.states(features[-1])
+        logits = self.class_head(features).float()  # [layers, B, Q, classes + 1]
+        boxes = self.box_head(features).float().sigmoid()  # [layers, B, Q, 4]
+        state_logits = None if self.states is None else self.states(features[-1]).float()
         losses = {} if targets is None else detr_loss(logits, boxes, size, targets, state_logits, self.states)
         if self.training:
             return Output(losses, None)
@@ -148,7 +148,7 @@ def detr_loss(
     """
     layers, nothing = len(logits), logits.shape[-1] - 1
     goals = goals_of(targets, size, layers)
-    logits, boxes_cxcywh = logits.flatten(0, 1).float(), boxes_cxcywh.flatten(0, 1).float()  # [layers * B, Q, ...]
+    logits, boxes_cxcywh = logits.flatten(0, 1), boxes_cxcywh.flatten(0, 1)  # [layers * B, Q, ...]
     pairs = match(boxes_cxcywh, -logits.softmax(-1), goals)
     labels = torch.full(logits.shape[:2], nothing, device=logits.device)
     labels[pairs.row, pairs.query] = goals.labels[pairs.row, pairs.object] - 1
@@ -159,7 +159,7 @@ def detr_loss(
     sums = box_losses(boxes_cxcywh, goals, pairs, states)
     losses |= {name: value / object_count(targets) for name, value in sums.items()}
     if states is not None and state_logits is not None:
-        losses["state"] = state_loss(state_logits.float(), goals, pairs, states)
+        losses["state"] = state_loss(state_logits, goals, pairs, states)
     return losses
 
 

@@ -105,11 +105,13 @@ class RTDetr(nn.Module):
         if targets is not None and self.training:
             noisy = add_noise(goals_of(targets, size, 1), self.body.denoising_class_embed, proposals.features.shape[1])
         queries, denoised = self._decode(proposals, noisy, memory, sizes)
-        state_logits = None if self.states is None else self.states(queries.features)
+        state_logits = None if self.states is None else self.states(queries.features).float()
         losses = {} if targets is None else rtdetr_loss(queries, size, targets, state_logits, self.states)
         if targets is not None and noisy is not None:
             for name, loss in denoising_loss(denoised, noisy, size, targets, self.states).items():
                 losses[name] = losses[name] + loss
+        elif targets is not None:  # no parameter may be left out of a step, or processes that train together wait
+            losses["class"] = losses["class"] + self.body.denoising_class_embed.weight.sum() * 0
         if self.training:
             return Output(losses, None)
         boxes_xyxy = to_pixels(queries.boxes_cxcywh[-1], size)
@@ -154,11 +156,11 @@ class RTDetr(nn.Module):
             spatial_shapes_list=sizes,
         )
         extra = features.shape[1] - proposals.features.shape[1]
-        logits = decoded.intermediate_logits.transpose(0, 1)  # [layers, B, K + Q, C]
-        boxes = decoded.intermediate_reference_points.transpose(0, 1)
+        logits = decoded.intermediate_logits.transpose(0, 1).float()  # [layers, B, K + Q, C]
+        boxes = decoded.intermediate_reference_points.transpose(0, 1).float()
         queries = Queries(
-            torch.cat([proposals.logits[None], logits[:, :, extra:]]),
-            torch.cat([proposals.boxes.sigmoid()[None], boxes[:, :, extra:]]),
+            torch.cat([proposals.logits.float()[None], logits[:, :, extra:]]),
+            torch.cat([proposals.boxes.float().sigmoid()[None], boxes[:, :, extra:]]),
             decoded.last_hidden_state[:, extra:],
         )
         return queries, Queries(logits[:, :, :extra], boxes[:, :, :extra], decoded.last_hidden_state[:, :extra])
@@ -210,13 +212,13 @@ def rtdetr_loss(
     size: height and width of the input in pixels [1, 2]; state_logits [B, Q, S].
     """
     goals = goals_of(targets, size, len(queries.logits))
-    logits, boxes_cxcywh = queries.logits.flatten(0, 1).float(), queries.boxes_cxcywh.flatten(0, 1).float()
+    logits, boxes_cxcywh = queries.logits.flatten(0, 1), queries.boxes_cxcywh.flatten(0, 1)
     pairs = match(boxes_cxcywh, class_cost(logits), goals)
     sums = {"class": varifocal_loss(logits, boxes_cxcywh, goals, pairs)}
     sums |= box_losses(boxes_cxcywh, goals, pairs, states)
     losses = {name: value / object_count(targets) for name, value in sums.items()}
     if states is not None and state_logits is not None:
-        losses["state"] = state_loss(state_logits.float(), goals, pairs, states)
+        losses["state"] = state_loss(state_logits, goals, pairs, states)
     return losses
 
 
@@ -228,7 +230,7 @@ def denoising_loss(
     goals = goals_of(targets, size, layers)
     first = torch.arange(layers, device=goals.labels.device)[:, None] * batch
     pairs = Pairs((first + noisy.pairs.row).flatten(), *(part.repeat(layers) for part in noisy.pairs[1:]))
-    logits, boxes_cxcywh = denoised.logits.flatten(0, 1).float(), denoised.boxes_cxcywh.flatten(0, 1).float()
+    logits, boxes_cxcywh = denoised.logits.flatten(0, 1), denoised.boxes_cxcywh.flatten(0, 1)
     sums = {"class": varifocal_loss(logits, boxes_cxcywh, goals, pairs)}
     sums |= box_losses(boxes_cxcywh, goals, pairs, states)
     return {name: value / (object_count(targets) * noisy.groups) for name, value in sums.items()}
