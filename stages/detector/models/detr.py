@@ -157,7 +157,8 @@ def detr_loss(
     # The mean over one layer, times layers; flat, because only then is it deterministic on a GPU.
     losses = {"class": F.cross_entropy(logits.flatten(0, 1), labels.flatten(), weights) * layers}
     sums = box_losses(boxes_cxcywh, goals, pairs, states)
-    losses |= {name: value / object_count(targets) for name, value in sums.items()}
+    total = object_count(targets)
+    losses |= {name: value / total for name, value in sums.items()}
     if states is not None and state_logits is not None:
         losses["state"] = state_loss(state_logits, goals, pairs, states)
     return losses

@@ -106,11 +106,13 @@ class RTDetr(nn.Module):
             noisy = add_noise(goals_of(targets, size, 1), self.body.denoising_class_embed, proposals.features.shape[1])
         queries, denoised = self._decode(proposals, noisy, memory, sizes)
         state_logits = None if self.states is None else self.states(queries.features).float()
-        losses = {} if targets is None else rtdetr_loss(queries, size, targets, state_logits, self.states)
-        if targets is not None and noisy is not None:
-            for name, loss in denoising_loss(denoised, noisy, size, targets, self.states).items():
-                losses[name] = losses[name] + loss
-        elif targets is not None:  # no parameter may be left out of a step, or processes that train together wait
+        losses: dict[str, Tensor] = {}
+        if targets is not None:
+            total = object_count(targets)
+            losses = rtdetr_loss(queries, size, targets, total, state_logits, self.states)
+            denoising = {} if noisy is None else denoising_loss(denoised, noisy, size, targets, total, self.states)
+            losses |= {name: losses[name] + loss for name, loss in denoising.items()}
+            # No parameter may be left out of a step, or processes that train together wait.
             losses["class"] = losses["class"] + self.body.denoising_class_embed.weight.sum() * 0
         if self.training:
             return Output(losses, None)
@@ -205,25 +207,30 @@ def class_head(width: int, classes: int) -> nn.Linear:
 
 
 def rtdetr_loss(
-    queries: Queries, size: Tensor, targets: Targets, state_logits: Tensor | None, states: StateHead | None
+    queries: Queries,
+    size: Tensor,
+    targets: Targets,
+    total: Tensor,
+    state_logits: Tensor | None,
+    states: StateHead | None,
 ) -> dict[str, Tensor]:
     """`class`, `box` and `edge` of the proposals and all decoder layers, and `state` of the last.
 
-    size: height and width of the input in pixels [1, 2]; state_logits [B, Q, S].
+    size: height and width of the input in pixels [1, 2]; total: see `object_count`; state_logits [B, Q, S].
     """
     goals = goals_of(targets, size, len(queries.logits))
     logits, boxes_cxcywh = queries.logits.flatten(0, 1), queries.boxes_cxcywh.flatten(0, 1)
     pairs = match(boxes_cxcywh, class_cost(logits), goals)
     sums = {"class": varifocal_loss(logits, boxes_cxcywh, goals, pairs)}
     sums |= box_losses(boxes_cxcywh, goals, pairs, states)
-    losses = {name: value / object_count(targets) for name, value in sums.items()}
+    losses = {name: value / total for name, value in sums.items()}
     if states is not None and state_logits is not None:
         losses["state"] = state_loss(state_logits, goals, pairs, states)
     return losses
 
 
 def denoising_loss(
-    denoised: Queries, noisy: Noisy, size: Tensor, targets: Targets, states: StateHead | None
+    denoised: Queries, noisy: Noisy, size: Tensor, targets: Targets, total: Tensor, states: StateHead | None
 ) -> dict[str, Tensor]:
     """`class`, `box` and `edge` of the noisy queries, for which no matching is needed."""
     layers, batch = denoised.logits.shape[:2]
@@ -233,7 +240,7 @@ def denoising_loss(
     logits, boxes_cxcywh = denoised.logits.flatten(0, 1), denoised.boxes_cxcywh.flatten(0, 1)
     sums = {"class": varifocal_loss(logits, boxes_cxcywh, goals, pairs)}
     sums |= box_losses(boxes_cxcywh, goals, pairs, states)
-    return {name: value / (object_count(targets) * noisy.groups) for name, value in sums.items()}
+    return {name: value / (total * noisy.groups) for name, value in sums.items()}
 
 
 def class_cost(logits: Tensor) -> Tensor:

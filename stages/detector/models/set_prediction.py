@@ -50,7 +50,10 @@ def to_pixels(boxes_cxcywh: Tensor, size: Tensor) -> Tensor:
 
 
 def object_count(targets: Targets) -> Tensor:
-    """What losses are divided by: the number of objects in the batch; a float scalar."""
+    """What losses are divided by: the number of objects in the batch; a float scalar.
+
+    Every process that trains must ask once a batch, whether it has objects or not.
+    """
     return loss_normalizer((targets.labels > 0).sum()).float()
 
 
