@@ -65,7 +65,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def from_published(name: str, published: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Any:
     """The model with the network's weights, loaded as COCO's are."""
     monkeypatch.setattr({"detr": detr, "rtdetr": rtdetr}[name], "HUB", str(published[f"{name} folder"]))
-    return MODELS[name].build(3, States(), MODELS[name].statistics, POSTPROCESS, "coco").eval()
+    return MODELS[name].build(3, States(), MODELS[name].statistics_for("coco"), POSTPROCESS, "coco").eval()
 
 
 def test_detr_answers_like_transformers(published: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,7 +131,7 @@ def test_pretrained_body_and_new_class_head(
     assert rates == {recipe.lr, recipe.lr * recipe.backbone_lr_factor}
     if name == "detr":
         monkeypatch.setattr(detr, "LAYERS", 2)
-    MODELS[name].build(3, States(), MODELS[name].statistics, POSTPROCESS, "none").load_state_dict(own)
+    MODELS[name].build(3, States(), MODELS[name].statistics_for("coco"), POSTPROCESS, "none").load_state_dict(own)
 
 
 @BOTH
@@ -141,7 +141,7 @@ def test_coco_weights_without_internet(name: str, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr("transformers.modeling_utils.PreTrainedModel.from_pretrained", refuse)
     with pytest.raises(UserError, match=r"no route to host\n.*hub: copy the folder models--\w+--\w+.*train\.weights"):
-        MODELS[name].build(3, States(), MODELS[name].statistics, POSTPROCESS, "coco")
+        MODELS[name].build(3, States(), MODELS[name].statistics_for("coco"), POSTPROCESS, "coco")
 
 
 def test_imagenet_weights_without_internet(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,7 +188,7 @@ def test_a_step_repeats_to_the_bit(name: str, monkeypatch: pytest.MonkeyPatch) -
     try:
         for _ in range(2):
             torch.manual_seed(0)
-            model = MODELS[name].build(2, States(), MODELS[name].statistics, POSTPROCESS, "none").train()
+            model = MODELS[name].build(2, States(), MODELS[name].statistics_for("coco"), POSTPROCESS, "none").train()
             torch.stack(list(model(images, targets).losses.values())).sum().backward()
             gradients.append([p.grad for p in model.parameters() if p.grad is not None])
     finally:
@@ -203,7 +203,7 @@ def test_every_parameter_takes_part_in_every_step(name: str, objects: int, monke
     monkeypatch.setattr(detr, "LAYERS", 1)
     monkeypatch.setattr(rtdetr, "QUERIES", 40)
     states = States(present=(True, False), weights=(1.0, 1.0), loss_weight=0.5)
-    model = MODELS[name].build(2, states, MODELS[name].statistics, POSTPROCESS, "none").train()
+    model = MODELS[name].build(2, states, MODELS[name].statistics_for("coco"), POSTPROCESS, "none").train()
     images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
     ones = torch.ones(2, objects, dtype=torch.int64)
     targets = Targets(torch.tensor([[[5, 5, 40, 50.0]]] * 2)[:, :objects], ones, ones)
@@ -224,7 +224,7 @@ def test_learns_a_few_images(name: str, steps: int, share: float, monkeypatch: p
     monkeypatch.setattr(rtdetr, "QUERIES", 40)
     monkeypatch.setattr(denoising, "OBJECTS", 4)
     torch.manual_seed(0)
-    model = MODELS[name].build(2, States(), MODELS[name].statistics, POSTPROCESS, "none")
+    model = MODELS[name].build(2, States(), MODELS[name].statistics_for("coco"), POSTPROCESS, "none")
     images = torch.randint(90, 120, (2, 3, 96, 128), dtype=torch.uint8)
     images[0, 0, 10:60, 20:80] = images[1, 1, 30:90, 50:120] = 250
     boxes = torch.tensor([[[20, 10, 80, 60.0]], [[50, 30, 120, 90]]])
