@@ -3,7 +3,6 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
-MIRRORS = $(VENV)/.mirrors
 SAMPLE = data/raw/sample
 DATASET ?= data/raw/bccd_voc
 FORMAT ?= voc
@@ -16,7 +15,7 @@ repro: $(INSTALLED) $(SAMPLE)  ## from raw images to a verified ONNX file: insta
 	dvc repro
 	@python tools/summary.py
 
-test: $(INSTALLED) $(MIRRORS)  ## run all tests
+test: $(INSTALLED)  ## run all tests
 	python -m pytest
 
 check: $(INSTALLED)  ## ruff, mypy and the other pre-commit checks
@@ -30,6 +29,9 @@ bench-accuracy: $(INSTALLED)  ## measure accuracy for its time beside YOLO11n (D
 
 install: $(INSTALLED)  ## make the virtual environment (VENV=folder to use another)
 
+mirrors: $(INSTALLED)  ## install TensorBoard, Weights & Biases and MLflow, for train.mirrors
+	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip install -r requirements-mirrors.txt
+
 lock: $(INSTALLED)  ## compile requirements.in to requirements.txt
 	uv pip compile --upgrade --universal --python-version 3.10 --no-header --annotation-style line \
 	  --quiet requirements.in -o requirements.txt
@@ -42,12 +44,8 @@ $(INSTALLED): requirements.txt
 	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip install -r requirements.txt
 	@touch $@
 
-$(MIRRORS): requirements-mirrors.txt $(INSTALLED)
-	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip install -r requirements-mirrors.txt
-	@touch $@
-
 $(SAMPLE):
 	python tools/sample_data.py --out $(SAMPLE)
 	dvc add --quiet $(SAMPLE)
 
-.PHONY: help repro test check bench bench-accuracy install lock
+.PHONY: help repro test check bench bench-accuracy install mirrors lock
