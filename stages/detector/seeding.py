@@ -21,7 +21,7 @@ def draw_differently(seed: int, rank: int) -> None:
 
 
 def make_deterministic(seed: int, threads: int) -> None:
-    """Seed Python, NumPy and torch and allow deterministic kernels only.
+    """Seed Python, NumPy and torch and use deterministic kernels, where there are any.
 
     threads: CPU threads of torch; sums depend on how many share the work, so the bytes of a trained
     model do too. 0 leaves all cores, and the result then depends on their number.
@@ -30,7 +30,8 @@ def make_deterministic(seed: int, threads: int) -> None:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
-    torch.use_deterministic_algorithms(True)
+    # Of a few operations CUDA has no deterministic kernel (the backward of RoIAlign and of grid_sample): it says so.
+    torch.use_deterministic_algorithms(True, warn_only=torch.cuda.is_available())
     # Only of use to debug reads of uninitialized memory; it costs time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False

@@ -62,6 +62,8 @@ def _edge_loss(logits: Tensor, boxes_xyxy: Tensor, centres: Tensor, strides: Ten
     distances = (distances / strides[:, None]).clamp(0, BINS - 1 - 0.01)
     low = distances.long()
     share = distances - low
-    logits = logits.unflatten(-1, (4, BINS)).transpose(1, 2)  # [P, BINS, 4]
+    low, share = low.flatten(), share.flatten()  # [P * 4]: only then is it deterministic on a GPU
+    logits = logits.reshape(-1, BINS)  # [P * 4, BINS]
     loss = F.cross_entropy(logits, low, reduction="none") * (1 - share)
-    return (loss + F.cross_entropy(logits, low + 1, reduction="none") * share).mean(-1)
+    loss = loss + F.cross_entropy(logits, low + 1, reduction="none") * share
+    return loss.unflatten(0, (-1, 4)).mean(-1)

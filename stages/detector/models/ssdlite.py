@@ -115,7 +115,8 @@ def ssd_loss(
             image, anchor = image[there], anchor[there]
         wanted = encode(targets.boxes_xyxy[image, matched[image, anchor]], anchors[anchor], OFFSET_WEIGHTS)
         box_loss = F.smooth_l1_loss(offsets[image, anchor], wanted, reduction="sum")
-    class_losses = F.cross_entropy(logits.transpose(1, 2), labels, reduction="none")  # [B, A]
+    # Flat, because only then is it deterministic on a GPU.
+    class_losses = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(labels)  # [B, A]
     negatives = torch.where(positive, -1.0, class_losses.detach())
     rank = negatives.argsort(dim=1, descending=True).argsort(dim=1)
     hard = rank < NEGATIVES_PER_POSITIVE * positive.sum(dim=1, keepdim=True)
