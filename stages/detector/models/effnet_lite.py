@@ -24,7 +24,7 @@ from detector.models.two_way_pyramid import TwoWayPyramid
 
 RECIPE = replace(
     DENSE,
-    epochs=26,
+    epochs=36,
     backbone_lr_factor=0.2,
     zoom=(0.5, 1.8),
     distortion=0.3,
