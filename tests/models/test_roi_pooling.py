@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor, nn
 from torchvision.ops import MultiScaleRoIAlign, roi_align
 
 from detector.models.roi_pooling import POOLED, pool_by_levels, pool_by_products
@@ -50,3 +51,20 @@ def test_each_box_is_pooled_from_the_map_for_its_size() -> None:
     peer = MultiScaleRoIAlign(["0", "1", "2", "3"], POOLED, 2)
     expected = peer(dict(zip("0123", maps, strict=True)), list(boxes), [(512, 512)] * 2)
     assert torch.equal(pool_by_levels(maps, (4, 8, 16, 32), boxes), expected)
+
+
+class Pool(nn.Module):
+    """`pool_by_levels` as a module, for export."""
+
+    def forward(self, maps: list[Tensor], boxes: Tensor) -> Tensor:
+        """As there."""
+        return pool_by_levels(maps, (4, 8, 16, 32), boxes)
+
+
+def test_levels_are_told_apart_when_exported_too() -> None:
+    torch.manual_seed(0)
+    maps = [torch.randn(2, 3, 512 // stride, 512 // stride) for stride in (4, 8, 16, 32)]
+    sides = torch.tensor([40.0, 100, 150, 300, 460])
+    boxes = torch.cat([torch.zeros(5, 2), sides[:, None].expand(-1, 2)], dim=1).expand(2, -1, -1)
+    exported = torch.export.export(Pool(), (maps, boxes)).module()
+    assert torch.allclose(exported(maps, boxes), pool_by_levels(maps, (4, 8, 16, 32), boxes), atol=1e-5)

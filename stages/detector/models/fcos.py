@@ -12,7 +12,7 @@ from torchvision.models.detection import FCOS_ResNet50_FPN_Weights
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.fcos import FCOSHead
 from torchvision.models.detection.image_list import ImageList
-from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
+from torchvision.ops import clip_boxes_to_image, generalized_box_iou_loss, sigmoid_focal_loss
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from detector.contract import Output, Targets
@@ -70,7 +70,7 @@ class FCOS(nn.Module):
         losses = {} if targets is None else fcos_loss(logits, centres, strides, targets, self.states)
         if self.training:
             return Output(losses, None)
-        boxes = decode_boxes(logits.distances, centres, strides)
+        boxes = clip_boxes_to_image(decode_boxes(logits.distances, centres, strides), (height, width))
         scores = (logits.classes.sigmoid() * logits.centre.sigmoid()[..., None]).sqrt()
         scores = present_scores(scores, logits.states, self.states)
         target_states = None

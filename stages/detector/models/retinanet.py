@@ -11,7 +11,7 @@ from torchvision.models.detection import RetinaNet_ResNet50_FPN_Weights
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.retinanet import RetinaNetHead, _default_anchorgen
-from torchvision.ops import sigmoid_focal_loss
+from torchvision.ops import clip_boxes_to_image, sigmoid_focal_loss
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from detector.contract import Output, Targets
@@ -60,7 +60,7 @@ class RetinaNet(nn.Module):
         losses = {} if targets is None else retina_loss(offsets, logits, anchors, targets, state_logits, self.states)
         if self.training:
             return Output(losses, None)
-        boxes_xyxy = decode(offsets, anchors, OFFSET_WEIGHTS)
+        boxes_xyxy = clip_boxes_to_image(decode(offsets, anchors, OFFSET_WEIGHTS), (height, width))
         scores = present_scores(logits.sigmoid(), state_logits, self.states)
         target_states = None
         if targets is not None and state_logits is not None:

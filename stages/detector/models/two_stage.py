@@ -17,6 +17,7 @@ from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RPNHead
+from torchvision.ops import clip_boxes_to_image
 
 from detector.contract import Output, Targets
 from detector.distributed import loss_normalizer
@@ -131,8 +132,7 @@ class TwoStage(nn.Module):
             return Output(losses, None)
         found = self.box_head(maps, proposals)
         boxes = decode(found.offsets[:, :, 1:], proposals[:, :, None], BOX_WEIGHTS)  # [B, R, classes, 4]
-        limits = torch.tensor([width, height, width, height], dtype=boxes.dtype, device=boxes.device)
-        boxes = torch.minimum(boxes.clamp(min=0), limits)
+        boxes = clip_boxes_to_image(boxes, (height, width))
         real = (proposals[..., 2:] > proposals[..., :2]).all(-1, keepdim=True)  # padding finds nothing
         scores = found.classes.softmax(-1)[..., 1:] * real
         scores = present_scores(scores, found.states, self.box_head.states)
@@ -182,9 +182,7 @@ def propose(objectness: Tensor, offsets: Tensor, anchors: Tensor, size: tuple[in
     scores, index = objectness.sigmoid().topk(candidates, dim=1)
     wide = index[..., None].expand(-1, -1, 4)
     boxes = decode(offsets.gather(1, wide), anchors[index], PROPOSAL_WEIGHTS)
-    height, width = size
-    limits = torch.tensor([width, height, width, height], dtype=boxes.dtype, device=boxes.device)
-    boxes = torch.minimum(boxes.clamp(min=0), limits)
+    boxes = clip_boxes_to_image(boxes, size)
     keep = batched_nms_mask(boxes, torch.zeros_like(index), PROPOSAL_IOU)
     keep = keep & ((boxes[..., 2:] - boxes[..., :2]).amin(dim=2) > 1e-3)
     _, order = (scores * keep).topk(min(layout.proposals, candidates), dim=1)
