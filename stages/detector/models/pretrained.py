@@ -46,8 +46,8 @@ def detection_weights(source: WeightsEnum, names: dict[str, str]) -> dict[str, T
     stored = load_pretrained(lambda: source.get_state_dict(progress=True, check_hash=True))
     renamed = {}
     for name, value in stored.items():
-        there = next(beginning for beginning in names if name.startswith(beginning))
-        renamed[names[there] + name.removeprefix(there)] = value
+        there = next((beginning for beginning in names if name.startswith(beginning)), "")
+        renamed[names.get(there, "") + name.removeprefix(there)] = value
     return renamed
 
 
