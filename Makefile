@@ -16,7 +16,7 @@ repro: $(INSTALLED) $(SAMPLE)  ## from raw images to a verified ONNX file: insta
 	@python tools/summary.py
 
 test: $(INSTALLED)  ## run all tests
-	python -m pytest
+	OMP_NUM_THREADS=1 python -m pytest --numprocesses 2 --dist loadfile
 
 check: $(INSTALLED)  ## ruff, mypy and the other pre-commit checks
 	pre-commit run --all-files
