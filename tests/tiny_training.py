@@ -6,10 +6,12 @@ import hashlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -83,11 +85,17 @@ class Nursery:
         self._process.stdin.write(f"{root} {output}\n")
         self._process.stdin.flush()
         pid = int(self._process.stdout.readline())
-        if then is not None:
-            wait_for(output, when)
         began = time.monotonic()
         if then is not None:
-            then(pid)
+            try:
+                wait_for(output, when)
+                began = time.monotonic()
+                then(pid)
+            except BaseException:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                self._process.stdout.readline()  # or the next one would take this exit code for its process
+                raise
         code = int(self._process.stdout.readline())
         return Ended(code, output.read_text(), time.monotonic() - began)
 

@@ -18,7 +18,7 @@ import pytest
 
 from tiny_training import ROOT, Nursery, digests, make_folder, set_params
 
-STARTED = "iterations an epoch"
+STARTED = "steps an epoch"
 DVC = """
 import os, subprocess, sys
 subprocess.run(sys.argv[1:], env={**os.environ, "DVC_ROOT": os.getcwd(), "DVC_STAGE": "train"})

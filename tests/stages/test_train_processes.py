@@ -39,8 +39,8 @@ def test_finished_and_stopped_and_gone_on(nursery, tmp_path):
     whole, broken = (make_folder(tmp_path / name, processes="2") for name in ("whole", "broken"))
     ended = nursery.train(whole)
     assert ended.code == 0, ended.output
-    assert "2 iterations an epoch" in ended.output  # of 8 images, two by each process
-    for line in ("M parameters", "epoch   1/3", "epoch   3/3", "best epoch"):
+    assert "2 steps an epoch" in ended.output  # of 8 images, two by each process
+    for line in ("GFLOPs an image", "epoch   1/3", "epoch   3/3", "best epoch"):
         assert ended.output.count(line) == 1, ended.output
     found = digests(whole)
     assert {"models/detector.safetensors", "metrics/train/iterations.json"} <= set(found)

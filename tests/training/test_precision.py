@@ -56,7 +56,9 @@ def test_every_model_learns_in_bf16_with_losses_and_boxes_in_float32(name: str) 
     assert torch.bfloat16 in used
     assert all(loss.dtype == torch.float32 for loss in losses.values())
     numbers = {part: float(loss.detach()) for part, loss in losses.items()}
-    assert numbers == pytest.approx(usual, rel=0.3, abs=0.05)
+    assert sum(numbers.values()) == pytest.approx(sum(usual.values()), rel=0.1)
+    # Of queries that do not know anything yet, another one is matched, and its loss is another one.
+    assert numbers == pytest.approx(usual, rel=0.5, abs=0.05)
     torch.stack(list(losses.values())).sum().backward()
     for parameter in model.parameters():
         assert parameter.dtype == torch.float32

@@ -58,7 +58,7 @@ def use_precision(model: nn.Module, device: torch.device, precision: str) -> Non
             module.forward = partial(_compute, module.forward, device.type, LOWER[precision])
 
 
-def _compute(forward: Callable[..., Any], device_type: str, dtype: torch.dtype, *args: Any, **options: Any) -> Any:
+def _compute(forward: Callable[..., Any], device_type: str, dtype: torch.dtype, /, *args: Any, **options: Any) -> Any:
     if torch.is_autocast_enabled(device_type):  # within another layer, whose answer is made float32
         return forward(*args, **options)
     with torch.autocast(device_type, dtype):
