@@ -29,7 +29,8 @@ from detector.data.dataset import DetectionDataset, collate, pack, present_objec
 from detector.errors import UserError, run_command
 from detector.evaluation.coco_metrics import Prediction, class_numbers, coco_numbers, evaluate_boxes, precisions
 from detector.evaluation.figures import draw_confusion, draw_overlay, draw_precision_recall
-from detector.evaluation.operating_point import OperatingPoint, at_threshold, best_f1, confusions_at, matches_of
+from detector.evaluation.matching import matches_of
+from detector.evaluation.operating_point import OperatingPoint, at_threshold, best_f1, confusions_at
 from detector.evaluation.predictions import Predicted, predict
 from detector.evaluation.settings import EvaluateParams, postprocess_of
 from detector.evaluation.state_metrics import StateNumbers, confusion_of_states, state_numbers
@@ -99,7 +100,7 @@ def write_metrics(evaluation: COCOeval, point: OperatingPoint, card: Card, state
         "F1": reached.f1,
     }
     metrics["classes"] = {}
-    for number, (name, numbers) in enumerate(class_numbers(evaluation, card.classes).items(), 1):
+    for number, (name, numbers) in enumerate(class_numbers(evaluation, card.classes).items()):
         of_class = at_threshold(matches, point.threshold, number)
         metrics["classes"][name] = numbers | {
             "precision": of_class.precision, "recall": of_class.recall, "F1": of_class.f1
@@ -143,9 +144,10 @@ def draw(
         for recall, value in zip(np.linspace(0, 1, 101), mean, strict=True)
     ]
     write_plot(rows, PLOTS / "precision_recall.json")
-    reached = at_threshold(matches_of(evaluation), point.threshold)
+    matches = matches_of(evaluation)
+    reached = at_threshold(matches, point.threshold)
     draw_precision_recall(curves, reached, PLOTS / "precision_recall.png")
-    matrix = confusions_at(point.threshold, truth, found, evaluation)
+    matrix = confusions_at(point.threshold, truth, found, matches)
     names = [*card.classes, "background"]
     pairs = [
         {"was_there": names[row], "found": names[column]}

@@ -1,0 +1,85 @@
+"""Which detection found which object, by COCO's rules, as columns that can be counted, weighted and drawn."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from hotcoco import COCOeval
+from numpy.typing import NDArray
+
+IOUS = 10  # 0.50, 0.55, ... 0.95
+
+
+class Matches(NamedTuple):
+    """All detections that COCO judges, best score first, for objects of any size.
+
+    scores float [D]; images, categories int [D]: columns' places in image_ids [N] and category_ids [C].
+    hits bool [10, D]: it found an object at that IoU; ignored bool [10, D]: it lies on a crowd and is neither
+    right nor wrong. detections int [D]: its place in the list of predictions. partners int [D]: id of the
+    annotation that it found at IoU 0.5, or 0. truths int [N, C]: objects to find.
+    """
+
+    scores: NDArray[np.float64]
+    images: NDArray[np.int64]
+    categories: NDArray[np.int64]
+    hits: NDArray[np.bool_]
+    ignored: NDArray[np.bool_]
+    detections: NDArray[np.int64]
+    partners: NDArray[np.int64]
+    truths: NDArray[np.int64]
+    image_ids: NDArray[np.int64]
+    category_ids: NDArray[np.int64]
+
+    def at_half(self) -> Matches:
+        """Those that count at IoU 0.5: the others lie on a crowd."""
+        return self.chosen(~self.ignored[0])
+
+    def chosen(self, mask: NDArray[np.bool_]) -> Matches:
+        """A part of the detections; the objects to find stay."""
+        return self._replace(
+            scores=self.scores[mask], images=self.images[mask], categories=self.categories[mask],
+            hits=self.hits[:, mask], ignored=self.ignored[:, mask],
+            detections=self.detections[mask], partners=self.partners[mask],
+        )  # fmt: skip
+
+
+def matches_of(evaluation: COCOeval) -> Matches:
+    """The columns of an evaluation of boxes; equal scores stay in COCO's order."""
+    everything = list(evaluation.params.area_rng[0])
+    image_ids = np.array(sorted(evaluation.params.img_ids), np.int64)
+    category_ids = np.array(sorted(evaluation.params.cat_ids), np.int64)
+    truths = np.zeros((len(image_ids), len(category_ids)), np.int64)
+    row_of = {int(id_): row for row, id_ in enumerate(image_ids)}
+    column_of = {int(id_): column for column, id_ in enumerate(category_ids)}
+    scores: list[float] = []
+    detections: list[int] = []
+    partners: list[int] = []
+    places: list[tuple[int, int, int]] = []  # image, category, how many
+    hits, ignored = [np.zeros((IOUS, 0), bool)], [np.zeros((IOUS, 0), bool)]
+    for entry in evaluation.eval_imgs:
+        if entry is None or list(entry["aRng"]) != everything:
+            continue
+        row, column = row_of[entry["image_id"]], column_of[entry["category_id"]]
+        truths[row, column] = len(entry["gtIgnore"]) - sum(entry["gtIgnore"])
+        if entry["dtIds"]:
+            places.append((row, column, len(entry["dtIds"])))
+            scores += entry["dtScores"]
+            detections += entry["dtIds"]
+            partners += entry["dtMatches"][0]
+            hits.append(np.array(entry["dtMatched"], bool))
+            ignored.append(np.array(entry["dtIgnore"], bool))
+    rows, columns, counts = np.array(places, np.int64).reshape(-1, 3).T
+    order = np.argsort(-np.array(scores, float), kind="stable")
+    return Matches(
+        scores=np.array(scores, float)[order],
+        images=np.repeat(rows, counts)[order],
+        categories=np.repeat(columns, counts)[order],
+        hits=np.concatenate(hits, axis=1)[:, order],
+        ignored=np.concatenate(ignored, axis=1)[:, order],
+        detections=np.array(detections, np.int64)[order] - 1,
+        partners=np.array(partners, np.int64)[order],
+        truths=truths,
+        image_ids=image_ids,
+        category_ids=category_ids,
+    )

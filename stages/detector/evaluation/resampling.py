@@ -1,0 +1,90 @@
+"""What chance may have added to a number: the same number for other draws of the images (bootstrap).
+
+Detections are matched once; a draw only says how often each image counts. Images that belong together (frames
+of a sequence) are drawn together. Efron 1979, "Bootstrap methods: another look at the jackknife".
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.evaluation.matching import IOUS, Matches
+
+AT_ONCE = 4_000_000  # elements of a temporary array
+RECALLS = np.linspace(0, 1, 101)
+
+
+def draws(groups: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int32]:
+    """How often each image counts in each of `count` draws [count, N]; groups [N]: a number for each image."""
+    _, members = np.unique(groups, return_inverse=True)
+    many = int(members.max(initial=-1)) + 1
+    chosen = np.random.default_rng(seed).integers(0, max(1, many), (count, many))
+    times = np.zeros((count, many), np.int32)
+    np.add.at(times, (np.arange(count)[:, None], chosen), 1)
+    return times[:, members]
+
+
+def average_precisions(matches: Matches, times: NDArray[np.int32]) -> NDArray[np.float64]:
+    """COCO's average precision [B, 10, C] for each draw of images (times [B, N]), IoU and class.
+
+    NaN for a class without objects in a draw. With every image once it equals pycocotools' numbers.
+    """
+    truths = times.astype(np.int64) @ matches.truths  # [B, C]
+    precision = np.full((len(times), IOUS, truths.shape[1]), np.nan)
+    for category in range(truths.shape[1]):
+        of_class = matches.chosen(matches.categories == category)
+        step = max(1, AT_ONCE // max(1, len(of_class.scores)))
+        for start in range(0, len(times), step):
+            chunk = slice(start, start + step)
+            precision[chunk, :, category] = _of_class(of_class, times[chunk], truths[chunk, category])
+    return precision
+
+
+def _of_class(matches: Matches, times: NDArray[np.int32], truths: NDArray[np.int64]) -> NDArray[np.float64]:
+    """[B, 10] of one class."""
+    result = np.where(truths[:, None] > 0, 0.0, np.nan).repeat(IOUS, axis=1)
+    weights = times[:, matches.images]  # [B, D]
+    found = np.cumsum(weights, axis=1)
+    for iou in range(IOUS):
+        hits = np.flatnonzero(matches.hits[iou] & ~matches.ignored[iou])
+        if not len(hits):
+            continue
+        right = np.cumsum(weights[:, hits], axis=1)  # [B, H]
+        passed_over = np.flatnonzero(matches.ignored[iou])
+        counted = found[:, hits]
+        if len(passed_over):
+            skipped = np.cumsum(weights[:, passed_over], axis=1)
+            before = np.searchsorted(passed_over, hits)  # how many are passed over before each hit
+            counted = counted - np.where(before > 0, skipped[:, np.maximum(before - 1, 0)], 0)
+        # Precision is highest at hits, so nothing else needs to be looked at.
+        precision = right / np.maximum(counted, 1)
+        envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+        result[:, iou] = np.where(truths > 0, _mean_over_recalls(right, envelope, truths), np.nan)
+    return result
+
+
+def _mean_over_recalls(
+    right: NDArray[np.int32], envelope: NDArray[np.float64], truths: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Mean precision [B] at the 101 recalls; right, envelope [B, H]: hits so far, precision from there on."""
+    draws, hits = right.shape
+    # The first number of hits whose share reaches each recall, by the division that pycocotools does.
+    needed = np.stack([np.searchsorted(np.arange(many + 1) / max(1, many), RECALLS) for many in truths])  # [B, 101]
+    # One search for all draws: each has its own range of whole numbers.
+    far = int(right.max(initial=0)) + 1
+    rows = np.arange(draws, dtype=np.int64)[:, None] * (far + 1)
+    places = np.searchsorted((right + rows).ravel(), (np.minimum(needed, far) + rows).ravel())
+    places = places.reshape(needed.shape) - np.arange(draws)[:, None] * hits
+    reached = np.take_along_axis(np.append(envelope, np.zeros((draws, 1)), axis=1), np.minimum(places, hits), axis=1)
+    mean: NDArray[np.float64] = reached.mean(axis=1)
+    return mean
+
+
+def interval(samples: NDArray[np.float64], level: float = 0.95) -> tuple[float, float] | None:
+    """The range that holds the middle `level` of the samples [B]; None when fewer than half are numbers."""
+    valid = samples[~np.isnan(samples)]
+    if len(valid) * 2 < len(samples) or not len(valid):
+        return None
+    low, high = np.quantile(valid, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
