@@ -61,14 +61,15 @@ REFERENCE = Recipe(
     backbone_lr_factor=0.1,
 )
 
-# For the anchor-free dense head on little data: many small steps.
+# For the anchor-free dense head on little data: many small steps, and no two images alike.
 DENSE = Recipe(
     size=320,
-    epochs=30,
+    epochs=50,
     batch_size=8,
     optimizer="adamw",
     lr=2e-3,
     weight_decay=0.02,
     schedule="cosine",
     warmup_iterations=100,
+    mosaic=0.5,
 )
