@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detector.evaluation.coco_metrics import NUMBERS, Prediction, coco_numbers, evaluate_boxes
-from detector.evaluation.intervals import coco_samples, counts_at, mean_over, share, with_interval
+from detector.evaluation.intervals import coco_samples, counts_at, mean_over, resampled, share, with_interval
 from detector.evaluation.matching import matches_of
 from detector.evaluation.operating_point import at_threshold
 
@@ -48,7 +48,8 @@ def test_every_draw_is_what_hotcoco_says_of_the_images_drawn(seed: int, detectio
         prediction["score"] = (place * 7919 % 10007 + 1) / 10008
     times = np.random.default_rng(seed).integers(0, 3, (3, 5)).astype(np.int32)
     times[0], times[1] = 1, np.minimum(times[1], 1)
-    samples = coco_samples(evaluate_boxes(coco, predictions), times)
+    evaluation = evaluate_boxes(coco, predictions)
+    samples = coco_samples(resampled(evaluation, matches_of(evaluation), times))
     assert list(samples) == list(NUMBERS)
     for row, draw in enumerate(times.tolist()):
         if not any(draw):

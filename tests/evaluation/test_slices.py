@@ -9,14 +9,19 @@ import pytest
 from cases import coco_case
 
 from detector.evaluation.coco_metrics import coco_numbers, evaluate_boxes
+from detector.evaluation.intervals import resampled
 from detector.evaluation.judging import groups_of
+from detector.evaluation.matching import matches_of
+from detector.evaluation.resampling import draws
 from detector.evaluation.slices import MOST_SLICES, SMALL_GROUPS, slice_rows
 
 RESAMPLES = 100
 
 
 def rows_of(coco: dict[str, Any], predictions: list[Any]) -> tuple[dict[tuple[str, str], Any], dict[str, str]]:
-    rows, notes = slice_rows(coco, evaluate_boxes(coco, predictions), groups_of(coco), RESAMPLES)
+    evaluation, groups = evaluate_boxes(coco, predictions), groups_of(coco)
+    in_draws = resampled(evaluation, matches_of(evaluation), draws(groups, RESAMPLES, 0))
+    rows, notes = slice_rows(coco, evaluation, groups, in_draws)
     return {(row["by"], row["slice"]): row for row in rows}, notes
 
 

@@ -45,21 +45,35 @@ def counts_at(matches: Matches, threshold: float | NDArray[np.float64]) -> Count
     return Counts(count(above & counted.hits[0]), count(above), matches.truths)
 
 
-def coco_samples(evaluation: COCOeval, times: NDArray[np.int32]) -> dict[str, NDArray[np.float64]]:
-    """The 12 numbers by name for each draw [B] of images (times [B, N]); NaN where a draw has no such object."""
-    by_size = {size: matches_of(evaluation, size) for size in SIZES}
-    precisions = average_precisions(by_size["all"], times)
+class Resampled(NamedTuple):
+    """What the draws of the images give, worked out once: by size of the objects ("all" and COCO's three).
+
+    times int [B, N]: how often each image counts in each draw. precisions: average precision [B, 10, C].
+    """
+
+    times: NDArray[np.int32]
+    matches: dict[str, Matches]
+    precisions: dict[str, NDArray[np.float64]]
+
+
+def resampled(evaluation: COCOeval, matches: Matches, times: NDArray[np.int32]) -> Resampled:
+    """matches: of the evaluation, for objects of any size."""
+    by_size = {"all": matches} | {size: judged(matches_of(evaluation, size)) for size in SIZES[1:]}
+    return Resampled(times, by_size, {size: average_precisions(part, times) for size, part in by_size.items()})
+
+
+def coco_samples(draws: Resampled) -> dict[str, NDArray[np.float64]]:
+    """The 12 numbers by name for each draw [B]; NaN where a draw has no such object."""
     samples = {
-        "AP": mean_over(precisions, (1, 2)),
-        "AP50": mean_over(precisions[:, AP50], (1,)),
-        "AP75": mean_over(precisions[:, AP75], (1,)),
+        "AP": mean_over(draws.precisions["all"], (1, 2)),
+        "AP50": mean_over(draws.precisions["all"][:, AP50], (1,)),
+        "AP75": mean_over(draws.precisions["all"][:, AP75], (1,)),
     }
-    for size in SIZES[1:]:
-        samples[f"AP_{size}"] = mean_over(average_precisions(judged(by_size[size]), times), (1, 2))
+    samples |= {f"AP_{size}": mean_over(draws.precisions[size], (1, 2)) for size in SIZES[1:]}
     for most in (1, 10, 100):
-        samples[f"AR{most}"] = mean_over(_recalls(by_size["all"], times, most), (1, 2))
+        samples[f"AR{most}"] = mean_over(_recalls(draws.matches["all"], draws.times, most), (1, 2))
     for size in SIZES[1:]:
-        samples[f"AR_{size}"] = mean_over(_recalls(by_size[size], times, 100), (1, 2))
+        samples[f"AR_{size}"] = mean_over(_recalls(draws.matches[size], draws.times, 100), (1, 2))
     return samples
 
 

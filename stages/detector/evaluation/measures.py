@@ -16,11 +16,21 @@ from detector.evaluation.calibration import (
     with_temperature,
 )
 from detector.evaluation.coco_metrics import NUMBERS, class_numbers, coco_numbers, evaluate_boxes
-from detector.evaluation.intervals import AP50, Counts, coco_samples, counts_at, mean_over, number, share, with_interval
+from detector.evaluation.intervals import (
+    AP50,
+    Counts,
+    coco_samples,
+    counts_at,
+    mean_over,
+    number,
+    resampled,
+    share,
+    with_interval,
+)
 from detector.evaluation.judging import Judged, Thresholds
 from detector.evaluation.localization import localization_rows, mean_iou, mean_ious_of_draws, pairs_of
 from detector.evaluation.operating_point import of_class, recall_at_precision
-from detector.evaluation.resampling import average_precisions, draws
+from detector.evaluation.resampling import draws
 from detector.evaluation.slices import slice_rows
 from detector.evaluation.state_measures import state_measures
 
@@ -59,7 +69,8 @@ def measure(
         "mean_IoU": mean_iou(pairs),
         "calibration_error": calibration["error"],
     }
-    samples = coco_samples(test.evaluation, times) | counts.of_draws(times) | {
+    in_draws = resampled(test.evaluation, test.matches, times)
+    samples = coco_samples(in_draws) | counts.of_draws(times) | {
         "mean_IoU": mean_ious_of_draws(pairs, times),
         "calibration_error": errors_of_draws(test.matches, times),
     }  # fmt: skip
@@ -78,9 +89,9 @@ def measure(
     explain(flat, notes)
     if temperature.note:
         notes["temperature"] = temperature.note
-    slices, unsliced = slice_rows(test.truth, test.evaluation, test.groups, resamples)
+    slices, unsliced = slice_rows(test.truth, test.evaluation, test.groups, in_draws)
     details = {
-        "classes": class_rows(test, thresholds, counts, None if alone else times, notes),
+        "classes": class_rows(test, thresholds, counts, None if alone else in_draws.precisions["all"], notes),
         "slices": slices,
         "states": None if states is None else states.details,
         "calibration": calibration,
@@ -99,11 +110,13 @@ def overall_values(test: Judged, thresholds: Thresholds, counts: Counts) -> dict
 
 
 def class_rows(
-    test: Judged, thresholds: Thresholds, counts: Counts, times: NDArray[np.int32] | None, notes: dict[str, str]
+    test: Judged, thresholds: Thresholds, counts: Counts, samples: NDArray[np.float64] | None, notes: dict[str, str]
 ) -> list[dict[str, Any]]:
-    """A row a class; reasons for what cannot be said of it go into notes. times: None without intervals."""
+    """A row a class; reasons for what cannot be said of it go into notes.
+
+    samples [B, 10, C]: average precision in other draws of the images; None without intervals.
+    """
     names = [category["name"] for category in test.truth["categories"]]
-    samples = None if times is None else average_precisions(test.matches, times)  # [B, 10, C]
     hits, found, truths = (column.sum(axis=0) for column in counts)
     rows = []
     for place, (name, numbers) in enumerate(class_numbers(test.evaluation, names).items()):

@@ -9,7 +9,7 @@ import numpy as np
 from hotcoco import COCOeval
 from numpy.typing import NDArray
 
-from detector.evaluation.intervals import AP50, judged, mean_over, number, with_interval
+from detector.evaluation.intervals import AP50, Resampled, judged, mean_over, number, with_interval
 from detector.evaluation.matching import SIZES, Matches, matches_of
 from detector.evaluation.resampling import average_precisions, draws
 
@@ -21,19 +21,20 @@ SMALL_GROUPS = f"groups of fewer than {FEW_IMAGES} images"
 
 
 def slice_rows(
-    truth: dict[str, Any], evaluation: COCOeval, groups: NDArray[np.int64], resamples: int
+    truth: dict[str, Any], evaluation: COCOeval, groups: NDArray[np.int64], in_draws: Resampled
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """A row a slice, with objects, images and intervals; and notes on what was not sliced.
 
     groups [N]: a number for each image, in the order of the ids: images with the same are drawn together.
     """
-    times = draws(groups, resamples, 0)
-    rows = [_row("size", size, matches_of(evaluation, size), times, groups) for size in SIZES[1:]]
+    times, whole = in_draws.times, in_draws.matches
+    rows = [_row("size", size, whole[size], in_draws.precisions[size], groups) for size in SIZES[1:]]
     for state in truth["states"]:
         if state["present"]:
             kept = {a["id"] for a in truth["annotations"] if a["state"] == state["id"]}
-            rows.append(_row("state", state["name"], matches_of(evaluation, kept=kept), times, groups))
-    matches, notes = matches_of(evaluation), {}
+            matches = judged(matches_of(evaluation, kept=kept))
+            rows.append(_row("state", state["name"], matches, average_precisions(matches, times), groups))
+    notes: dict[str, str] = {}
     images = sorted(truth["images"], key=lambda image: int(image["id"]))
     for field in sorted({key for image in images for key in image} - set(NO_KINDS)):
         values = [_value(image, field) for image in images]
@@ -45,10 +46,11 @@ def slice_rows(
             continue
         for name in names:
             mask = np.array([value == name for value in values])
-            part, own = matches.of_images(mask), groups[mask]
+            part, own = judged(whole["all"].of_images(mask)), groups[mask]
             if len(set(own.tolist())) == 1:
                 own = np.arange(len(own))  # within one group, only its images can be drawn
-            rows.append(_row(field, name, part, draws(own, resamples, 0), own, int(mask.sum())))
+            samples = average_precisions(part, draws(own, len(times), 0))
+            rows.append(_row(field, name, part, samples, own, int(mask.sum())))
     return rows, notes
 
 
@@ -64,14 +66,13 @@ def _pooled(values: list[str | None]) -> list[str | None]:
 
 
 def _row(
-    by: str, name: str, matches: Matches, times: NDArray[np.int32], groups: NDArray[np.int64], images: int | None = None
-) -> dict[str, Any]:
-    """images: how many the slice has; None: those that hold one of its objects."""
-    matches = judged(matches)
+    by: str, name: str, matches: Matches, samples: NDArray[np.float64], groups: NDArray[np.int64],
+    images: int | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """samples [B, 10, C]: average precision in each draw. images: of the slice; None: those that hold its objects."""
     point = average_precisions(matches, np.ones((1, len(matches.image_ids)), np.int32))
     of_ap, of_ap50 = None, None
     if len(set(groups.tolist())) > 1:
-        samples = average_precisions(matches, times)
         of_ap, of_ap50 = mean_over(samples, (1, 2)), mean_over(samples[:, AP50], (1,))
     objects = int(matches.truths.sum())
     count = int((matches.truths.sum(axis=1) > 0).sum()) if images is None else images
