@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cases import coco_case
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from coco_cases import coco_case
 from detector.evaluation.calibration import (
     calibration_error,
     errors_of_draws,

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases import coco_case
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from coco_cases import coco_case
 from detector.evaluation.coco_metrics import Prediction, coco_numbers, evaluate_boxes
 from detector.evaluation.joint_states import joint_ap, pairs_as_classes
 from detector.evaluation.judging import judge, thresholds_on

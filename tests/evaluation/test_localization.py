@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cases import coco_case
 
+from coco_cases import coco_case
 from detector.evaluation.coco_metrics import Prediction, evaluate_boxes
 from detector.evaluation.localization import localization_rows, mean_iou, mean_ious_of_draws, pairs_of
 from detector.evaluation.matching import matches_of

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases import coco_case
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from coco_cases import coco_case
 from detector.evaluation.coco_metrics import NUMBERS, coco_numbers
 from detector.evaluation.files import write_numbers
 from detector.evaluation.judging import judge, thresholds_on

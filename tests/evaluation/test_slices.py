@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases import coco_case
 
+from coco_cases import coco_case
 from detector.evaluation.coco_metrics import coco_numbers, evaluate_boxes
 from detector.evaluation.intervals import resampled
 from detector.evaluation.judging import groups_of
