@@ -87,6 +87,9 @@ def absent_objects(coco: dict[str, Any], predictions: list[Prediction], matches:
     """
     absent = {state["id"] for state in coco["states"] if not state["present"]}
     objects = [a for a in coco["annotations"] if a["state"] in absent and not a["iscrowd"]]
+    if not objects:
+        nobody = np.zeros(0, np.int64)
+        return Absent(np.zeros(0), nobody, nobody, np.zeros(len(matches.image_ids), np.int64), {})
     right = set(matches.detections[matches.hits[0]].tolist())
     others = [prediction for place, prediction in enumerate(predictions) if place not in right]
     ghosts = matches_of(evaluate_boxes({**coco, "annotations": objects}, others))
