@@ -48,6 +48,13 @@ def score(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
+def with_interval(metrics: dict[str, Any], name: str) -> str:
+    """The number with its 95% interval, where it has one."""
+    low, high = metrics.get(f"{name}_low"), metrics.get(f"{name}_high")
+    span = "" if low is None or high is None else f" ({score(low)} to {score(high)})"
+    return score(metrics[name]) + span
+
+
 def data_line(preprocess: dict[str, Any], split: dict[str, Any]) -> str:
     """Images and boxes that were used, and what was dropped."""
     reasons = preprocess["findings"].items()
@@ -80,10 +87,14 @@ def summary() -> list[str]:
     preprocess, split, evaluate, export = map(read, ("preprocess", "split", "evaluate", "export"))
     try:
         rows = {
-            "test": f"AP {score(evaluate['AP'])}, AP50 {score(evaluate['AP50'])}{training_time()}",
+            "test": f"AP {with_interval(evaluate, 'AP')}, AP50 {with_interval(evaluate, 'AP50')}{training_time()}",
             "threshold": f"{score(evaluate['threshold'])}, with precision {score(evaluate['precision'])} "
             f"and recall {score(evaluate['recall'])}",
-            **({"states": f"macro F1 {score(evaluate['state_macro_F1'])}"} if "state_macro_F1" in evaluate else {}),
+            **(
+                {"states": f"macro F1 {with_interval(evaluate, 'state_macro_F1')}"}
+                if "state_macro_F1" in evaluate
+                else {}
+            ),
             "data": data_line(preprocess, split),
         }
         places = dict(PLACES, model=f"{PLACES['model']} ({export['bytes'] / 1e6:.1f} MB)")

@@ -77,12 +77,10 @@ def test_all_twelve_numbers_are_pycocotools(seed: int, images: int, classes: int
         assert found is None if value < 0 else found == pytest.approx(value, abs=1e-9), name
     per_class = class_numbers(evaluation, [c["name"] for c in truth["categories"]])
     for index, numbers in enumerate(per_class.values()):
-        precision = expected.eval["precision"][:, :, index, 0, -1]
-        valid = precision[precision > -1]
-        if valid.size:
-            assert numbers["AP"] == pytest.approx(valid.mean(), abs=1e-9)
-        else:
-            assert numbers["AP"] is None
+        for size, key in enumerate(("AP", "AP_small", "AP_medium", "AP_large")):
+            precision = expected.eval["precision"][:, :, index, size, -1]
+            valid = precision[precision > -1]
+            assert numbers[key] == (pytest.approx(valid.mean(), abs=1e-9) if valid.size else None)
 
 
 def test_no_predictions_is_zero_and_no_truth_is_none() -> None:

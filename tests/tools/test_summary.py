@@ -83,6 +83,12 @@ def test_a_number_that_does_not_exist_is_a_dash(repository):
     assert row("test") == "AP -, AP50 -"
 
 
+def test_an_interval_stands_beside_its_number(repository):
+    intervals = {"AP_low": 0.70, "AP_high": 0.79, "AP50_low": None, "AP50_high": None}
+    (repository / "metrics/evaluate.json").write_text(json.dumps(METRICS["evaluate"] | intervals))
+    assert row("test") == "AP 0.741 (0.700 to 0.790), AP50 0.946"
+
+
 @pytest.mark.parametrize("name", METRICS)
 def test_a_missing_file_is_told_with_advice(repository, name):
     (repository / f"metrics/{name}.json").unlink()
