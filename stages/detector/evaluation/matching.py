@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import contextlib
+import io
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 from hotcoco import COCOeval
 from numpy.typing import NDArray
 
 IOUS = 10  # 0.50, 0.55, ... 0.95
+AT_ONCE = 250  # images
 
 
 class Matches(NamedTuple):
@@ -46,40 +50,52 @@ class Matches(NamedTuple):
 
 def matches_of(evaluation: COCOeval) -> Matches:
     """The columns of an evaluation of boxes; equal scores stay in COCO's order."""
-    everything = list(evaluation.params.area_rng[0])
     image_ids = np.array(sorted(evaluation.params.img_ids), np.int64)
     category_ids = np.array(sorted(evaluation.params.cat_ids), np.int64)
     truths = np.zeros((len(image_ids), len(category_ids)), np.int64)
     row_of = {int(id_): row for row, id_ in enumerate(image_ids)}
     column_of = {int(id_): column for column, id_ in enumerate(category_ids)}
-    scores: list[float] = []
-    detections: list[int] = []
-    partners: list[int] = []
     places: list[tuple[int, int, int]] = []  # image, category, how many
+    scores, detections, partners = [np.zeros(0)], [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     hits, ignored = [np.zeros((IOUS, 0), bool)], [np.zeros((IOUS, 0), bool)]
-    for entry in evaluation.eval_imgs:
-        if entry is None or list(entry["aRng"]) != everything:
-            continue
+    for entry in _entries(evaluation, image_ids):
         row, column = row_of[entry["image_id"]], column_of[entry["category_id"]]
         truths[row, column] = len(entry["gtIgnore"]) - sum(entry["gtIgnore"])
         if entry["dtIds"]:
             places.append((row, column, len(entry["dtIds"])))
-            scores += entry["dtScores"]
-            detections += entry["dtIds"]
-            partners += entry["dtMatches"][0]
+            scores.append(np.array(entry["dtScores"], float))
+            detections.append(np.array(entry["dtIds"], np.int64))
+            partners.append(np.array(entry["dtMatches"][0], np.int64))
             hits.append(np.array(entry["dtMatched"], bool))
             ignored.append(np.array(entry["dtIgnore"], bool))
     rows, columns, counts = np.array(places, np.int64).reshape(-1, 3).T
-    order = np.argsort(-np.array(scores, float), kind="stable")
+    all_scores = np.concatenate(scores)
+    order = np.argsort(-all_scores, kind="stable")
     return Matches(
-        scores=np.array(scores, float)[order],
+        scores=all_scores[order],
         images=np.repeat(rows, counts)[order],
         categories=np.repeat(columns, counts)[order],
         hits=np.concatenate(hits, axis=1)[:, order],
         ignored=np.concatenate(ignored, axis=1)[:, order],
-        detections=np.array(detections, np.int64)[order] - 1,
-        partners=np.array(partners, np.int64)[order],
+        detections=np.concatenate(detections)[order] - 1,
+        partners=np.concatenate(partners)[order],
         truths=truths,
         image_ids=image_ids,
         category_ids=category_ids,
     )
+
+
+def _entries(evaluation: COCOeval, image_ids: NDArray[np.int64]) -> Iterator[dict[str, Any]]:
+    """What was matched in each image and class, for objects of any size.
+
+    hotcoco hands it out as Python lists, a hundred times the size of the columns: so some images at a time, and
+    not once more for each range of sizes.
+    """
+    for start in range(0, len(image_ids), AT_ONCE):
+        part = COCOeval(evaluation.coco_gt, evaluation.coco_dt, "bbox")
+        part.params = evaluation.params
+        part.params.area_rng, part.params.area_rng_lbl = [evaluation.params.area_rng[0]], ["all"]
+        part.params.img_ids = image_ids[start : start + AT_ONCE].tolist()
+        with contextlib.redirect_stdout(io.StringIO()):
+            part.evaluate()
+        yield from (entry for entry in part.eval_imgs if entry is not None)
