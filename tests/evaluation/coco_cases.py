@@ -31,9 +31,10 @@ def coco_case(
         for _ in range(int(random.integers(0, 7))):
             width, height = random.integers(4, 150, 2).tolist()
             left, top = random.integers(0, 200, 2).tolist()
+            category = int(random.integers(with_objects)) + 1
             annotations.append(
                 {
-                    "id": len(annotations) + 1, "image_id": image, "category_id": int(random.integers(with_objects)) + 1,
+                    "id": len(annotations) + 1, "image_id": image, "category_id": category,
                     "area": width * height, "bbox": [left, top, width, height],
                     "iscrowd": int(random.random() < 0.15), "state": 0,
                 }
@@ -44,9 +45,10 @@ def coco_case(
             right = random.random() < 0.7
             box = np.maximum(1, np.array(base["bbox"]) + random.integers(-8, 9, 4))
             score = random.random()
+            other = int(random.integers(classes)) + 1
             predictions.append(
                 {
-                    "image_id": image, "category_id": base["category_id"] if right else int(random.integers(classes)) + 1,
+                    "image_id": image, "category_id": base["category_id"] if right else other,
                     "bbox": box.astype(float).tolist(), "score": round(float(score), 1) if ties else float(score),
                     "state": 0, "state_score": 0.0,
                 }

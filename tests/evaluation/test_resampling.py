@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
 from coco_cases import coco_case, reference_precision, repeated
+
 from detector.evaluation import resampling
 from detector.evaluation.coco_metrics import evaluate_boxes
 from detector.evaluation.matching import matches_of
-from detector.evaluation.resampling import average_precisions, draws, interval
+from detector.evaluation.resampling import average_precisions, draws
 
 
 @pytest.mark.parametrize("block", range(8))

@@ -50,51 +50,53 @@ class Matches(NamedTuple):
 
 def matches_of(evaluation: COCOeval) -> Matches:
     """The columns of an evaluation of boxes; equal scores stay in COCO's order."""
+    everything = list(evaluation.params.area_rng[0])
     image_ids = np.array(sorted(evaluation.params.img_ids), np.int64)
     category_ids = np.array(sorted(evaluation.params.cat_ids), np.int64)
     truths = np.zeros((len(image_ids), len(category_ids)), np.int64)
     row_of = {int(id_): row for row, id_ in enumerate(image_ids)}
     column_of = {int(id_): column for column, id_ in enumerate(category_ids)}
+    scores: list[float] = []
+    detections: list[int] = []
+    partners: list[int] = []
     places: list[tuple[int, int, int]] = []  # image, category, how many
-    scores, detections, partners = [np.zeros(0)], [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     hits, ignored = [np.zeros((IOUS, 0), bool)], [np.zeros((IOUS, 0), bool)]
-    for entry in _entries(evaluation, image_ids):
+    for entry in _entries(evaluation, image_ids, everything):
         row, column = row_of[entry["image_id"]], column_of[entry["category_id"]]
         truths[row, column] = len(entry["gtIgnore"]) - sum(entry["gtIgnore"])
         if entry["dtIds"]:
             places.append((row, column, len(entry["dtIds"])))
-            scores.append(np.array(entry["dtScores"], float))
-            detections.append(np.array(entry["dtIds"], np.int64))
-            partners.append(np.array(entry["dtMatches"][0], np.int64))
+            scores += entry["dtScores"]
+            detections += entry["dtIds"]
+            partners += entry["dtMatches"][0]
             hits.append(np.array(entry["dtMatched"], bool))
             ignored.append(np.array(entry["dtIgnore"], bool))
     rows, columns, counts = np.array(places, np.int64).reshape(-1, 3).T
-    all_scores = np.concatenate(scores)
-    order = np.argsort(-all_scores, kind="stable")
+    order = np.argsort(-np.array(scores, float), kind="stable")
     return Matches(
-        scores=all_scores[order],
+        scores=np.array(scores, float)[order],
         images=np.repeat(rows, counts)[order],
         categories=np.repeat(columns, counts)[order],
         hits=np.concatenate(hits, axis=1)[:, order],
         ignored=np.concatenate(ignored, axis=1)[:, order],
-        detections=np.concatenate(detections)[order] - 1,
-        partners=np.concatenate(partners)[order],
+        detections=np.array(detections, np.int64)[order] - 1,
+        partners=np.array(partners, np.int64)[order],
         truths=truths,
         image_ids=image_ids,
         category_ids=category_ids,
     )
 
 
-def _entries(evaluation: COCOeval, image_ids: NDArray[np.int64]) -> Iterator[dict[str, Any]]:
-    """What was matched in each image and class, for objects of any size.
+def _entries(evaluation: COCOeval, image_ids: NDArray[np.int64], area: list[float]) -> Iterator[dict[str, Any]]:
+    """What was matched in each image and class, for objects of a range of areas in square pixels.
 
     hotcoco hands it out as Python lists, a hundred times the size of the columns: so some images at a time, and
-    not once more for each range of sizes.
+    not for the other ranges too.
     """
     for start in range(0, len(image_ids), AT_ONCE):
         part = COCOeval(evaluation.coco_gt, evaluation.coco_dt, "bbox")
         part.params = evaluation.params
-        part.params.area_rng, part.params.area_rng_lbl = [evaluation.params.area_rng[0]], ["all"]
+        part.params.area_rng, part.params.area_rng_lbl = [area], ["all"]
         part.params.img_ids = image_ids[start : start + AT_ONCE].tolist()
         with contextlib.redirect_stdout(io.StringIO()):
             part.evaluate()
