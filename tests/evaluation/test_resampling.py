@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from coco_cases import coco_case, reference_precision, repeated
 
+from benchmarks.generated_detectors import detect, draw_scene
 from detector.evaluation import resampling
 from detector.evaluation.coco_metrics import evaluate_boxes
 from detector.evaluation.matching import matches_of
-from detector.evaluation.resampling import average_precisions, draws
+from detector.evaluation.resampling import average_precisions, draws, interval, score_interval
 
 
 @pytest.mark.parametrize("block", range(8))
@@ -69,3 +70,51 @@ def test_draws_repeat_with_their_seed():
     assert draws(np.arange(0), 5, 1).shape == (5, 0)
     assert draws(np.arange(9), 0, 1).shape == (0, 9)
     assert (draws(np.zeros(4, np.int64), 5, 1) == 1).all()
+
+
+def test_interval_by_hand():
+    assert interval(np.arange(101.0)) == pytest.approx((2.5, 97.5))
+    assert interval(np.arange(101.0), level=0.5) == pytest.approx((25, 75))
+    assert interval(np.append(np.arange(101.0), [np.nan] * 101)) == pytest.approx((2.5, 97.5))
+    assert interval(np.append(np.arange(101.0), [np.nan] * 102)) is None
+    assert interval(np.zeros(0)) is None
+    assert interval(np.full(3, np.nan)) is None
+
+
+def test_score_interval_keeps_to_its_bounds():
+    samples = np.clip(np.random.default_rng(0).normal(0.97, 0.02, 1000), 0, 1)
+    low, high = score_interval(samples, 0.97, 60)
+    assert 0 < low < 0.97 < high < 1
+    assert 0.97 - low > high - 0.97, "there is more room below"
+    few_low, few_high = score_interval(samples, 0.97, 5)
+    assert few_low < low < high < few_high
+
+
+def test_score_interval_in_the_middle_is_the_normal_one():
+    samples = np.random.default_rng(0).normal(0.5, 0.01, 1000)
+    step = 1.96 * samples.std()
+    assert score_interval(samples, 0.5, 100_000) == pytest.approx((0.5 - step, 0.5 + step), abs=1e-4)
+
+
+def test_score_interval_of_nothing():
+    assert score_interval(np.ones(100), 1.0, 60) == (1, 1)
+    assert score_interval(np.zeros(100), 0.0, 60) == (0, 0)
+    assert score_interval(np.full(100, 0.5), 0.5, 60) == pytest.approx((0.5, 0.5))
+    assert score_interval(np.full(100, 0.5), 0.5, 1) is None
+    assert score_interval(np.full(100, np.nan), 0.5, 60) is None
+    assert score_interval(np.full(100, 0.5), float("nan"), 60) is None
+
+
+def test_intervals_of_generated_detectors_hold_the_truth():
+    """The full check is benchmarks/uncertainty.py; this one would notice half the width, or AP of another draw."""
+    random = np.random.default_rng(4)
+    everybody = average_precisions(detect(draw_scene(20_000, random), 2.5, random), np.ones((1, 20_000), np.int32))
+    true = np.nanmean(everybody)
+    held = 0
+    for seed in range(60):
+        matches = detect(draw_scene(60, random), 2.5, random)
+        times = np.append(np.ones((1, 60), np.int32), draws(np.arange(60), 100, seed), axis=0)
+        value, *samples = np.nanmean(average_precisions(matches, times), axis=(1, 2))
+        low, high = score_interval(np.array(samples), value, 60)
+        held += low <= true <= high
+    assert held >= 52
