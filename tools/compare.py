@@ -115,22 +115,24 @@ def read_revision(revision: str) -> Experiment:
     """Test set, predictions and thresholds of a revision or experiment, from git, DVC's cache or its remote."""
     from dvc.api import DVCFileSystem  # half a second, which prediction files need not wait for
     from dvc.exceptions import DvcException
-    from scmrepo.exceptions import SCMError
+    from dvc.scm import RevError
+    from dvc_data.index import DataIndexError
 
+    files = DVCFileSystem(rev=None if revision == WORKSPACE else revision)
     try:
-        files = DVCFileSystem(rev=None if revision == WORKSPACE else revision)
-    except SCMError:
+        _ = files.repo  # looks the revision up
+    except RevError:
         raise UserError(
             f"`{revision}` is neither a file nor a git revision or experiment of this repository: "
             "`dvc exp show` and `git log` list them"
         ) from None
     except DvcException as error:
-        raise UserError(f"revisions are compared in a DVC repository: {error}") from None
+        raise UserError(f"`{revision}` is no file, and revisions need a git and DVC repository: {error}") from None
 
     def read(path: str) -> Any:
         try:
             return json.loads(files.read_text(path, encoding="utf-8"))
-        except (OSError, DvcException):
+        except (OSError, DvcException, DataIndexError):
             raise UserError(
                 f"{path} of `{revision}` is not here: `dvc fetch --all-commits` (or `dvc exp pull`) brings it from "
                 "the remote, `dvc repro` in that revision makes it"
