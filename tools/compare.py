@@ -198,19 +198,19 @@ def compare(a: Experiment, b: Experiment) -> Comparison:
     if not any(not annotation["iscrowd"] for annotation in shared.truth["annotations"]):
         raise UserError(f"there is no object on the {len(images):,} test images that {a.name} and {b.name} share")
     classes = [category["name"] for category in shared.truth["categories"]]
-    sides = [
+    side_a, side_b = (
         Side(matches, thresholds_of(experiment, matches, classes))
         for experiment, predictions in ((a, shared.a), (b, shared.b))
         for matches in [matches_of(evaluate_boxes(shared.truth, predictions))]
-    ]
+    )
     # An image without a group is a group of its own.
     keys = [f"group {image['group']}" if image.get("group") else str(id_) for id_, image in images.items()]
     groups = np.unique(keys, return_inverse=True)[1]
     times = draws(groups, max(DRAWS, 100 * len(classes)), seed=0)
-    metrics, of_classes = differences(*sides, classes, times)
+    metrics, of_classes = differences(side_a, side_b, classes, times)
     return Comparison(
         a.name, b.name, shared, len(set(keys)), len(times), a.thresholds is None,
-        metrics, of_classes, image_changes(*sides), {id_: image["file_name"] for id_, image in images.items()},
+        metrics, of_classes, image_changes(side_a, side_b), {id_: image["file_name"] for id_, image in images.items()},
     )  # fmt: skip
 
 

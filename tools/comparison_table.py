@@ -92,14 +92,16 @@ def images(comparison: Comparison) -> str:
     worse = [change for change in reversed(comparison.changes) if change.errors > 0]
     same = len(comparison.changes) - len(better) - len(worse)
     lines = [
-        f"{len(better):,} images have fewer errors (objects missed and detections wrong, at IoU 0.5), {len(worse):,} "
-        f"have more, {same:,} as many."
+        f"Images with fewer errors (objects missed and detections wrong, at IoU 0.5): {len(better):,}; with more: "
+        f"{len(worse):,}; with as many: {same:,}."
     ]
     if better or worse:
         lines += ["", "| image | errors | missed | wrong |", "| --- | ---: | ---: | ---: |"]
         for change in [*better[:SHOWN], *worse[:SHOWN]]:
             missed, false = (f"{before} → {after}" for before, after in (change.missed, change.false))
-            lines.append(f"| {name(comparison.files[change.image_id])} | {change.errors:+} | {missed} | {false} |")
+            lines.append(
+                f"| {name(comparison.files[change.image_id])} | {signed_count(change.errors)} | {missed} | {false} |"
+            )
     return "\n".join(lines)
 
 
@@ -118,6 +120,11 @@ def signed(value: float | None) -> str:
     if value is None:
         return "–"
     return "0.000" if abs(value) < 0.0005 else f"{value:+.3f}".replace("-", "−")
+
+
+def signed_count(value: int) -> str:
+    """With the sign, as `signed`."""
+    return f"{value:+,}".replace("-", "−")
 
 
 def share(value: float | None) -> str:

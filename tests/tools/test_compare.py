@@ -105,7 +105,7 @@ def test_a_gain_passes(files, monkeypatch, capsys):
     out, err = capsys.readouterr()
     assert (code, err) == (0, "")
     assert cells(out, "AP")[-1] == cells(out, "bolt")[-1] == "**better**"
-    better = [line for line in out.splitlines() if ".jpg | -" in line]
+    better = [line for line in out.splitlines() if ".jpg | −" in line]
     assert len(better) == 5
 
 
@@ -117,7 +117,7 @@ def test_chance_passes(files, monkeypatch, capsys, other):
     assert "no difference that could not be chance" in out.splitlines()[0]
     assert cells(out, "AP")[-1] == "cannot tell"
     if other == "good.json":
-        assert "0 images have fewer errors" in out
+        assert "IoU 0.5): 0; with more: 0; with as many: 60." in out
         assert cells(out, "F1")[3:6] == ["0.000", "0.000 to 0.000", "1.000"]
 
 
