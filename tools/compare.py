@@ -165,7 +165,20 @@ def checked_truth(coco: Any, where: str) -> dict[str, Any]:
         rows = coco.get(name)
         if not isinstance(rows, list) or any(not isinstance(row, dict) or keys - set(row) for row in rows):
             raise UserError(f"{where} is no COCO file: `{name}` must be a list of objects with {sorted(keys)}")
+    check_ids(coco["annotations"], coco, f"{where}, annotation")
     return coco
+
+
+def check_ids(rows: list[dict[str, Any]], truth: dict[str, Any], where: str) -> None:
+    """Raise UserError naming the first row of an image or class that the truth does not have."""
+    known = {
+        "image_id": {image["id"] for image in truth["images"]},
+        "category_id": {category["id"] for category in truth["categories"]},
+    }
+    for number, row in enumerate(rows, 1):
+        for key, ids in known.items():
+            if row[key] not in ids:
+                raise UserError(f"{where} {number}: {key} {row[key]} is not in the truth")
 
 
 def checked_predictions(rows: Any, truth: dict[str, Any], where: str) -> list[Any]:
@@ -173,16 +186,10 @@ def checked_predictions(rows: Any, truth: dict[str, Any], where: str) -> list[An
     keys = {"image_id", "category_id", "bbox", "score"}
     if not isinstance(rows, list):
         raise UserError(f"{where} holds no COCO results: expected a list of objects with {sorted(keys)}")
-    known = {
-        "image_id": {image["id"] for image in truth["images"]},
-        "category_id": {category["id"] for category in truth["categories"]},
-    }
     for number, row in enumerate(rows, 1):
         if not isinstance(row, dict) or keys - set(row):
             raise UserError(f"{where}, detection {number}: expected an object with {sorted(keys)}")
-        for key, ids in known.items():
-            if row[key] not in ids:
-                raise UserError(f"{where}, detection {number}: {key} {row[key]} is not in the truth")
+    check_ids(rows, truth, f"{where}, detection")
     return rows
 
 

@@ -171,7 +171,8 @@ def test_mistakes_in_files(files, monkeypatch, name):
         ([], "truth.json is no COCO file: expected an object with images, annotations, categories"),
         ({"images": [{"id": 1}], "annotations": [], "categories": []}, "`images` must be a list of objects with"),
         ({**dataset(60), "annotations": []}, "no object on the 60 test images"),
-        ({**dataset(0)}, "detection 1: image_id 1 is not in the truth"),
+        ({**dataset(60), "categories": []}, "truth.json, annotation 1: category_id 1 is not in the truth"),
+        (dataset(0), "good.json, detection 1: image_id 1 is not in the truth"),
     ],
 )
 def test_mistakes_in_the_truth(files, monkeypatch, truth, message):
