@@ -27,6 +27,9 @@ bench: $(INSTALLED)  ## measure this machine: the table in the README
 bench-accuracy: $(INSTALLED)  ## measure accuracy for its time beside YOLO11n (DATASET=folder, FORMAT=voc)
 	python -m benchmarks.accuracy $(DATASET) --format $(FORMAT)
 
+bench-evaluation: $(INSTALLED)  ## measure whether the intervals and the comparison can be trusted, and their speed
+	python -m benchmarks.uncertainty
+
 install: $(INSTALLED)  ## make the virtual environment (VENV=folder to use another)
 
 mirrors: $(INSTALLED)  ## install TensorBoard, Weights & Biases and MLflow, for train.mirrors
@@ -48,4 +51,4 @@ $(SAMPLE):
 	python tools/sample_data.py --out $(SAMPLE)
 	dvc add --quiet $(SAMPLE)
 
-.PHONY: help repro test check bench bench-accuracy install mirrors lock
+.PHONY: help repro test check bench bench-accuracy bench-evaluation install mirrors lock

