@@ -1,9 +1,11 @@
 """Judge the trained detector on test, at the score threshold that is best on val.
 
 command  python stages/evaluate.py
-reads    params.yaml (evaluate), models/detector.{safetensors,json}, data/coco/{val,test}.json and images
+reads    params.yaml (evaluate), models/detector.{safetensors,json}, data/coco/{train,val,test}.json and images,
+         data/decisions.csv
 writes   metrics/evaluate.json, data/predictions/{val,test}.json (COCO results), in plots/evaluate/
-         precision_recall.{json,png} and confusion.{json,png}, and plots/overlays/overlay_NN.jpg
+         precision_recall.{json,png} and confusion.{json,png}, and plots/overlays/overlay_NN.jpg;
+         metrics/evaluate/suspects.csv (labels that look wrong, of all splits) and plots/galleries/suspects.jpg
 time     about 6 s for the sample on 2 cores
 """
 
@@ -26,6 +28,8 @@ from tqdm import tqdm
 
 from detector.checkpoint import Card, load_checkpoint
 from detector.data.dataset import DetectionDataset, collate, pack, present_objects, read_coco
+from detector.data.decisions import read_decisions
+from detector.data.manifest import SPLITS
 from detector.errors import UserError, run_command
 from detector.evaluation.coco_metrics import Prediction, class_numbers, coco_numbers, evaluate_boxes, precisions
 from detector.evaluation.figures import draw_confusion, draw_overlay, draw_precision_recall
@@ -34,6 +38,8 @@ from detector.evaluation.operating_point import OperatingPoint, at_threshold, be
 from detector.evaluation.predictions import Predicted, predict
 from detector.evaluation.settings import EvaluateParams, postprocess_of
 from detector.evaluation.state_metrics import StateNumbers, confusion_of_states, state_numbers
+from detector.evaluation.suspect_gallery import draw_suspects
+from detector.evaluation.suspects import suspects_of, without_decided, worst_first, write_suspects
 from detector.models import load_model
 from detector.params import load_section
 from detector.seeding import make_deterministic
@@ -44,6 +50,10 @@ PREDICTIONS = Path("data/predictions")
 METRICS = Path("metrics/evaluate.json")
 PLOTS = Path("plots/evaluate")
 OVERLAYS = Path("plots/overlays")
+DECISIONS = Path("data/decisions.csv")
+SUSPECTS = Path("metrics/evaluate/suspects.csv")
+GALLERY = Path("plots/galleries/suspects.jpg")
+SHOWN = 24  # of the suspects, in the gallery
 
 
 def main() -> None:
@@ -64,11 +74,16 @@ def main() -> None:
     evaluation = evaluate_boxes(truth["test"], found["test"])
     states = None
     if card.states:
-        matrix = confusion_of_states(pack(coco["test"]).states, predicted["test"].states, len(card.states))
+        matrix = confusion_of_states(
+            pack(coco["test"]).states, predicted["test"].state_scores.argmax(-1) + 1, len(card.states)
+        )
         states = state_numbers(matrix, card.states)
     write_metrics(evaluation, point, card, states)
     write_predictions(found)
     draw(evaluation, truth["test"], found["test"], point, card, params)
+    coco["train"] = read_coco(COCO / "train.json")
+    predicted["train"] = predict_split(model, coco["train"], card, params, device, "train")
+    list_suspects(coco, predicted, card)
 
 
 def predict_split(
@@ -164,6 +179,22 @@ def draw(
         objects = [annotation for annotation in truth["annotations"] if annotation["image_id"] == image["id"]]
         hits = [p for p in found if p["image_id"] == image["id"] and p["score"] >= point.threshold]
         draw_overlay(image, objects, hits, card.classes, card.states, Path(), OVERLAYS / f"overlay_{number + 1:02}.jpg")
+
+
+def list_suspects(coco: dict[str, dict[str, Any]], predicted: dict[str, Predicted], card: Card) -> None:
+    """Labels of all splits that look wrong and that nobody has decided about, worst first; the worst as pictures."""
+    found = worst_first(
+        suspect
+        for split in SPLITS
+        for suspect in suspects_of(
+            split, coco[split], predicted[split].predictions, predicted[split].state_scores if card.states else None
+        )
+    )
+    suspects = without_decided(found, read_decisions(DECISIONS))
+    write_suspects(SUSPECTS, suspects)
+    draw_suspects(suspects[:SHOWN], coco.values(), Path(), GALLERY)
+    decided = f" ({len(found) - len(suspects)} more are decided about)" if len(found) > len(suspects) else ""
+    print(f"{len(suspects)} labels look wrong{decided}: see {SUSPECTS} and {GALLERY}")
 
 
 def write_plot(rows: list[dict[str, Any]], path: Path) -> None:
