@@ -10,10 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detector.data.decisions import (
-    DECISIONS, KINDS, NEAR_IOU, SAME_IOU, Decision, follow_decisions, new_xyxy, read_decisions,
-)  # fmt: skip
 from detector.boxes import pairwise_iou_xyxy
+from detector.data.decisions import (
+    DECISIONS,
+    KINDS,
+    NEAR_IOU,
+    SAME_IOU,
+    Decision,
+    follow_decisions,
+    new_xyxy,
+    read_decisions,
+)  # fmt: skip
 from detector.data.manifest import CleanBox, CleanImage, Labels
 from detector.errors import UserError
 
@@ -93,10 +100,14 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 def test_no_file_makes_a_traceback(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "any.csv"
     path.write_bytes(data)
+    message: str = ""
+    found: list[Decision] = []
     try:
-        assert all(decision.kind in KINDS for decision in read_decisions(path))
+        found = read_decisions(path)
     except UserError as error:
-        assert str(path) in str(error)
+        message = str(error)
+    assert not message or str(path) in message
+    assert all(decision.kind in KINDS for decision in found)
 
 
 @pytest.mark.parametrize(
@@ -207,9 +218,8 @@ def test_every_decision_is_followed_or_handed_back_and_boxes_stay_boxes(decision
     numbered = [decision._replace(where=f"d.csv:{line}") for line, decision in enumerate(decisions, 2)]
     try:
         boxes, unmatched = follow(*numbered)
-    except UserError as error:
-        assert str(error).startswith("d.csv:")
-        return
+    except UserError:
+        return  # they contradict each other, or a box covers nothing
     for box in boxes:
         left, top, right, bottom = box.xyxy
         assert 0 <= left < right <= IMAGE.width

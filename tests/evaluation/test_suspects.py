@@ -13,7 +13,13 @@ from hypothesis import strategies as st
 
 from detector.data.decisions import KINDS, REQUIRED, Decision, read_decisions
 from detector.evaluation.suspects import (
-    COLUMNS, LEAST_SCORE, Suspect, suspects_of, without_decided, worst_first, write_suspects,
+    COLUMNS,
+    LEAST_SCORE,
+    Suspect,
+    suspects_of,
+    without_decided,
+    worst_first,
+    write_suspects,
 )  # fmt: skip
 
 BOLT, RING = 1, 2
