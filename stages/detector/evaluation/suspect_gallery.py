@@ -23,14 +23,14 @@ COLUMNS = 4
 CONTEXT = 0.6  # shown on each side of the boxes, as a share of their longer side
 LEAST_CONTEXT = 16  # pixels
 LARGEST_CROP = 400  # pixels that are kept of the longer side of a crop
-OTHERS = "0.75"  # grey of the labels nearby
+OTHERS = "0.3"  # grey of the labels nearby
 
 
 def draw_suspects(suspects: Sequence[Suspect], truths: Iterable[dict[str, Any]], root: Path, path: Path) -> None:
     """Crops of the images around `suspects`, numbered in the order given, with the reason as title.
 
     truths: COCO dictionaries with the labels of their images, which lie below `root`. Truth is dashed, what was
-    found is solid; other labels nearby are dashed and thin.
+    found is solid; other labels nearby are dotted.
     """
     labels = _labels_by_file(truths)
     rows = max(1, -(-len(suspects) // COLUMNS))
@@ -47,7 +47,7 @@ def draw_suspects(suspects: Sequence[Suspect], truths: Iterable[dict[str, Any]],
     handles = [
         Line2D([], [], color=TRUTH, ls="--", lw=1.8, label="the label"),
         Line2D([], [], color=FOUND, lw=1.8, label="what is found"),
-        Line2D([], [], color=OTHERS, ls="--", lw=0.9, label="other labels"),
+        Line2D([], [], color=OTHERS, ls=":", lw=1.2, label="other labels"),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=3)
     save_figure(figure, path)
@@ -71,7 +71,7 @@ def _draw(axes: Axes, suspect: Suspect, labels: Sequence[tuple[float, ...]], roo
     axes.imshow(np.asarray(crop), extent=(left, right, bottom, top))
     for bbox in labels:
         if bbox != suspect.bbox:
-            _box(axes, bbox, OTHERS, "--", 0.9)
+            _box(axes, bbox, OTHERS, ":", 1.2)
     if suspect.annotation:
         _box(axes, suspect.bbox, TRUTH, "--", 1.8)
     if suspect.found is not None:

@@ -155,24 +155,27 @@ def _readings(view: View, known: Knowledge, row: int) -> Iterator[Claim]:
     name = known.names[label]
     column = view.pairs.get(row)
     usual = known.support.get(label, 0.0)
+    # What is found of the class but belongs to a neighbour's label may still be this object, seen as one with it.
+    shared = float((view.sure * view.iou[row])[view.found == label].max(initial=0.0))
     sure = 0.0 if column is None else float(view.sure[column])
-    seen = (
-        "nothing is found here" if column is None else f"hardly anything is found here (score {_score(view, column)})"
-    )
-    yield Claim("spurious_box", usual - sure, row, None, REMOVE, f"{seen}; of {name} {usual:.0%} is usual")
+    seen = "nothing is found here" if column is None else f"hardly anything is found here ({_score(view, column)})"
+    where = seen if shared < LEAST_SCORE else f"only what another {name} is labelled for is found here"
+    reason = f"{where}; of {name} {usual:.0%} is usual"
+    yield Claim("spurious_box", usual - max(sure, shared), row, None, REMOVE, reason)
     if column is None:
         return
+    score = _score(view, column)
     iou, found = float(view.iou[row, column]), int(view.found[column])
     if found == label:
         typical = known.iou.get(label, 0.0)
         short = max(0.0, typical - iou) / typical if typical else 0.0
-        reason = f"the {name} found here (score {_score(view, column)}) fits by IoU {iou:.2f}; {typical:.2f} is usual"
+        reason = f"the {name} found here (score {score}) fits by IoU {iou:.2f}; {typical:.2f} is usual"
         box = " ".join(f"{value:g}" for value in view.predictions[column]["bbox"])
         yield Claim("bad_location", sure * short, row, column, box, reason)
     else:
         own = (view.found == label) & (view.iou[row] >= FOUND)
         doubt = 1 - float(view.sure[own].max(initial=0.0))
-        reason = f"labelled {name}, found as {known.names[found]} (score {_score(view, column)})"
+        reason = f"labelled {name}, found as {known.names[found]} (score {score})"
         yield Claim("wrong_class", sure * doubt, row, column, known.names[found], reason)
 
 
