@@ -19,7 +19,7 @@ def decide(folder: Path, *rows: str) -> None:
 
 def test_decisions_are_followed_counted_and_those_that_match_nothing_named(tmp_path: Path) -> None:
     write_lines(tmp_path, line("1.jpg", box(*BOX, state="intact"), box(0.6, 0.1, 0.9, 0.9, label="ring")))
-    picture(0, 100, 100).save(tmp_path / "data/raw/set/1.jpg")
+    picture(0).resize((100, 100)).save(tmp_path / "data/raw/set/1.jpg")
     image = "data/raw/set/1.jpg"
     decide(
         tmp_path,
@@ -51,7 +51,7 @@ def test_decisions_are_followed_counted_and_those_that_match_nothing_named(tmp_p
 
 def test_a_label_that_is_accepted_changes_nothing_that_is_trained_on(tmp_path: Path) -> None:
     write_lines(tmp_path, line("1.jpg", box(*BOX)))
-    picture(0, 100, 100).save(tmp_path / "data/raw/set/1.jpg")
+    picture(0).resize((100, 100)).save(tmp_path / "data/raw/set/1.jpg")
     assert run(tmp_path).returncode == 0
     before = {path.name: path.read_bytes() for path in (tmp_path / "data/clean").iterdir()}
     decide(tmp_path, "val,data/raw/set/1.jpg,spurious_box,0.9,bolt,,10,10,40,40,1,remove,why,,accept")
