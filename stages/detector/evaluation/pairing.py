@@ -56,7 +56,7 @@ def views_of(coco: dict[str, Any], predictions: Sequence[Prediction]) -> list[Vi
 def _view(image: dict[str, Any], labelled: list[dict[str, Any]], detected: list[Prediction]) -> View:
     annotations = [annotation for annotation in labelled if not annotation["iscrowd"]]
     crowds = _boxes_xyxy([annotation for annotation in labelled if annotation["iscrowd"]])
-    covered = (_share_covered(_boxes_xyxy(detected), crowds) >= FOUND).any(axis=1).tolist()
+    covered = [bool((shares >= FOUND).any()) for shares in _share_covered(_boxes_xyxy(detected), crowds)]
     predictions = [prediction for prediction, out in zip(detected, covered, strict=True) if not out]
     boxes_xyxy = _boxes_xyxy(annotations)
     return View(
