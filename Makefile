@@ -24,6 +24,9 @@ check: $(INSTALLED)  ## ruff, mypy and the other pre-commit checks
 bench: $(INSTALLED)  ## measure this machine: the table in the README
 	python -m benchmarks.speed
 
+bench-labels: $(INSTALLED)  ## measure how many planted label errors are found
+	python -m benchmarks.label_errors
+
 bench-accuracy: $(INSTALLED)  ## measure accuracy for its time beside YOLO11n (DATASET=folder, FORMAT=voc)
 	python -m benchmarks.accuracy $(DATASET) --format $(FORMAT)
 
@@ -51,4 +54,4 @@ $(SAMPLE):
 	python tools/sample_data.py --out $(SAMPLE)
 	dvc add --quiet $(SAMPLE)
 
-.PHONY: help repro test check bench bench-accuracy bench-evaluation install mirrors lock
+.PHONY: help repro test check bench bench-accuracy bench-evaluation bench-labels install mirrors lock

@@ -1,8 +1,10 @@
 """Judge the trained detector on test, at the score threshold that val gives.
 
 command  python stages/evaluate.py
-reads    params.yaml (evaluate), models/detector.{safetensors,json}, data/coco/{val,test}.json and images
+reads    params.yaml (evaluate), models/detector.{safetensors,json}, data/coco/{train,val,test}.json and images,
+         data/decisions.csv
 writes   metrics/evaluate.json (the numbers, docs/evaluation.md says what each is), metrics/evaluate/details.json,
+         metrics/evaluate/suspects.csv (labels that look wrong, of all splits) and plots/galleries/suspects.jpg,
          data/predictions/{val,test}.json (COCO results), plots/evaluate/*.{json,png}, plots/overlays/overlay_NN.jpg,
          logs/evaluate.json (times; ignored by git)
 time     about 10 s for the sample on 2 cores
@@ -28,6 +30,7 @@ from tqdm import tqdm
 
 from detector.checkpoint import Card, load_checkpoint
 from detector.data.dataset import DetectionDataset, collate, pack, present_objects, read_coco
+from detector.data.decisions import read_decisions
 from detector.errors import UserError, run_command
 from detector.evaluation.coco_metrics import precisions
 from detector.evaluation.figures import (
@@ -44,6 +47,8 @@ from detector.evaluation.operating_point import confusions_at
 from detector.evaluation.predictions import Predicted, predict
 from detector.evaluation.settings import EvaluateParams, postprocess_of
 from detector.evaluation.speed import Clock, TimedPostprocess, speed
+from detector.evaluation.suspect_gallery import draw_suspects
+from detector.evaluation.suspects import suspects_of, without_decided, worst_first, write_suspects
 from detector.models import load_model
 from detector.params import load_section
 from detector.seeding import make_deterministic
@@ -56,6 +61,10 @@ DETAILS = Path("metrics/evaluate/details.json")
 PLOTS = Path("plots/evaluate")
 OVERLAYS = Path("plots/overlays")
 TIMES = Path("logs/evaluate.json")
+DECISIONS = Path("data/decisions.csv")
+SUSPECTS = Path("metrics/evaluate/suspects.csv")
+GALLERY = Path("plots/galleries/suspects.jpg")
+SHOWN = 24  # of the suspects, in the gallery
 
 
 def main() -> None:
@@ -85,6 +94,9 @@ def main() -> None:
     say(measured)
     draw(test, thresholds, measured)
     draw_overlays(test, thresholds, card, params.overlays)
+    coco["train"] = read_coco(COCO / "train.json")
+    predicted["train"] = predict_split(model, coco["train"], card, params, device, "train", clock)
+    list_suspects(coco, predicted, card)
 
 
 def predict_split(
@@ -177,6 +189,22 @@ def draw_overlays(test: Judged, thresholds: Thresholds, card: Card, most: int) -
         objects = [annotation for annotation in test.truth["annotations"] if annotation["image_id"] == image["id"]]
         hits = [prediction for prediction in above if prediction["image_id"] == image["id"]]
         draw_overlay(image, objects, hits, card.classes, card.states, Path(), OVERLAYS / f"overlay_{number + 1:02}.jpg")
+
+
+def list_suspects(coco: dict[str, dict[str, Any]], predicted: dict[str, Predicted], card: Card) -> None:
+    """Labels of all splits that look wrong and that nobody has decided about, worst first; the worst as pictures."""
+    found = worst_first(
+        suspect
+        for split in ("train", "val", "test")
+        for suspect in suspects_of(
+            split, coco[split], predicted[split].predictions, predicted[split].state_scores if card.states else None
+        )
+    )
+    suspects = without_decided(found, read_decisions(DECISIONS))
+    write_suspects(SUSPECTS, suspects)
+    draw_suspects(suspects[:SHOWN], coco.values(), Path(), GALLERY)
+    decided = f" ({len(found) - len(suspects)} more are decided about)" if len(found) > len(suspects) else ""
+    print(f"{len(suspects)} labels look wrong{decided}: see {SUSPECTS} and {GALLERY}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Check the raw dataset and write a manifest of what can be used.
 
 command  python stages/preprocess.py
-reads    params.yaml (preprocess), the raw dataset
+reads    params.yaml (preprocess), the raw dataset, data/decisions.csv (what reviewers decided about labels)
 writes   data/clean/       manifest.jsonl, labels.json, findings.csv (everything dropped or repaired, with
                            file and reason), images/ (only those that had to be changed)
          metrics/preprocess.json, plots/data/
@@ -23,6 +23,7 @@ from tqdm import tqdm
 from tqdm.contrib.concurrent import thread_map
 
 from detector.data.cleaning import Finding, PreprocessParams, clean_boxes, labels_of
+from detector.data.decisions import DECISIONS, Decision, follow_decisions, read_decisions
 from detector.data.duplicates import duplicate_groups
 from detector.data.formats import READERS
 from detector.data.inspection import ImageFacts
@@ -32,6 +33,7 @@ from detector.data.records import RawImage
 from detector.errors import UserError, run_command
 from detector.params import load_section
 
+REVIEWED = Path("data/decisions.csv")
 CLEAN = Path("data/clean")
 METRICS = Path("metrics/preprocess.json")
 PLOTS = Path("plots/data")
@@ -50,18 +52,22 @@ class Cleaned(NamedTuple):
 
 def main() -> None:
     params = load_section(Path("params.yaml"), "preprocess", PreprocessParams)
+    decisions = read_decisions(REVIEWED)
     notes: Counter[str] = Counter()
     images, findings = read_dataset(params, notes)
     facts, opened = inspect_all([Path(params.dataset) / image.path for image in images], FACTS)
     labels = labels_of(images, params)
     cleaned = clean(images, facts, labels, params)
     findings += cleaned.findings
-    stop_on_findings(findings, cleaned.images, labels, params)
-    write_outputs(cleaned.images, labels, findings)
-    metrics = summarize(len(images), cleaned.images, labels, findings, notes)
+    decided, unmatched = follow_decisions(cleaned.images, decisions, labels)
+    findings += [unmatched_finding(decision) for decision in unmatched]
+    stop_on_findings(findings, decided, labels, params)
+    write_outputs(decided, labels, findings)
+    metrics = summarize(len(images), decided, labels, findings, notes)
+    metrics["decisions"] = count_decisions(decisions, unmatched)
     METRICS.parent.mkdir(parents=True, exist_ok=True)
     METRICS.write_text(json.dumps(metrics, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    draw(cleaned.images, labels)
+    draw(decided, labels)
     print_summary(metrics, opened, len(images))
 
 
@@ -152,6 +158,20 @@ def convert_images(usable: list[tuple[RawImage, ImageFacts]], params: Preprocess
     return dict(zip(names, written, strict=True))
 
 
+def unmatched_finding(decision: Decision) -> Finding:
+    """For a decision about a label that is not, or no longer, in the dataset."""
+    box = ", ".join(f"{value:.6g}" for value in decision.xyxy)
+    detail = f"{decision.decision} {decision.kind}: {decision.label} [{box}]"
+    return Finding("decision matches no label", decision.where, decision.file or decision.content, detail)
+
+
+def count_decisions(decisions: list[Decision], unmatched: list[Decision]) -> dict[str, int]:
+    """How many decisions of each sort were followed, and how many match nothing."""
+    followed = Counter(decision.decision for decision in decisions)
+    followed.subtract(decision.decision for decision in unmatched)
+    return {name: followed[name] for name in DECISIONS} | {"unmatched": len(unmatched)}
+
+
 def stop_on_findings(
     findings: list[Finding], images: list[CleanImage], labels: Labels, params: PreprocessParams
 ) -> None:
@@ -227,6 +247,9 @@ def print_summary(metrics: dict[str, object], opened: int, listed: int) -> None:
     print(f"opened {opened} of {listed} files")
     for reason, count in metrics["findings"].items():  # type: ignore[attr-defined]
         print(f"  {count:6,}  {reason}")
+    decisions: dict[str, int] = metrics["decisions"]  # type: ignore[assignment]
+    if any(decisions.values()):
+        print(f"  {REVIEWED}: " + ", ".join(f"{count} {name}" for name, count in decisions.items()))
     print(f"  see {CLEAN / 'findings.csv'} and {PLOTS}")
 
 

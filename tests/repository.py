@@ -12,6 +12,7 @@ from pathlib import Path
 SOURCE = Path(__file__).resolve().parents[1]
 STAGES = ("preprocess", "split", "coco-convert", "train", "evaluate", "export")
 WRITTEN = ("data", "metrics", "models", "plots")  # folders with nothing but what stages write
+KEPT = (".gitignore", "decisions.csv")  # what else is in them
 DATASET = "data/raw/sample"
 SHORT = {
     "train.model": "simple",
@@ -118,7 +119,7 @@ def new_repository(root: Path, environment: dict[str, str]) -> Repository:
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     names = subprocess.run(command, cwd=SOURCE, check=True, capture_output=True, text=True).stdout.split("\0")
     for path in map(Path, filter(None, names)):
-        if (SOURCE / path).exists() and (path.parts[0] not in WRITTEN or path.name == ".gitignore"):
+        if (SOURCE / path).exists() and (path.parts[0] not in WRITTEN or path.name in KEPT):
             (root / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(SOURCE / path, root / path)
     (root / "dvc.lock").unlink(missing_ok=True)

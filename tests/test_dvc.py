@@ -143,6 +143,7 @@ def test_a_parameter_makes_only_its_stages_stale(edited, key, value, expected):
         ("stages/detector/training/loop.py", {"train"}),
         ("stages/detector/models/simple.py", {"train", "evaluate", "export"}),
         ("stages/evaluate.py", {"evaluate"}),
+        ("data/decisions.csv", {"preprocess", "evaluate"}),
     ],
 )
 def test_a_comment_makes_only_its_stages_stale(edited, path, expected):

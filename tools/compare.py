@@ -33,8 +33,8 @@ from detector.evaluation.coco_metrics import evaluate_boxes
 from detector.evaluation.comparison import METRICS, Side, differences, image_changes
 from detector.evaluation.matching import Matches, matches_of
 from detector.evaluation.operating_point import best_f1
-from detector.evaluation.pairing import Results, shared_images
 from detector.evaluation.resampling import draws
+from detector.evaluation.shared_images import Results, shared_images
 
 TRUTH = "data/coco/test.json"
 PREDICTIONS = "data/predictions/test.json"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from detector.evaluation.comparison import Difference, ImageChange
-from detector.evaluation.pairing import Shared
+from detector.evaluation.shared_images import Shared
 
 SHOWN = 5  # images each way
 FEW = 50  # groups, below which the interval is known to be too narrow

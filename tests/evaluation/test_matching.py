@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from coco_cases import coco_case, reference_precision
 
+from coco_cases import coco_case, reference_precision
 from detector.evaluation.coco_metrics import evaluate_boxes
 from detector.evaluation.matching import AT_ONCE, IOUS, matches_of
 from detector.evaluation.resampling import average_precisions

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from coco_cases import coco_case, reference_precision, repeated
 
 from benchmarks.generated_detectors import detect, draw_scene
+from coco_cases import coco_case, reference_precision, repeated
 from detector.evaluation import resampling
 from detector.evaluation.coco_metrics import evaluate_boxes
 from detector.evaluation.matching import matches_of

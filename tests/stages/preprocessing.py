@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import yaml
 from PIL import Image
 
 SCRIPT = Path(__file__).parents[2] / "stages" / "preprocess.py"
+DECISIONS = Path(__file__).parents[2] / "data" / "decisions.csv"
 PARAMS: dict[str, Any] = {
     "dataset": "data/raw/set",
     "format": "jsonl",
@@ -30,6 +32,10 @@ BOX = (0.1, 0.1, 0.5, 0.5)
 
 def run(folder: Path, *options: str, **changes: Any) -> subprocess.CompletedProcess[str]:
     (folder / "params.yaml").write_text(yaml.safe_dump({"preprocess": {**PARAMS, **changes}}), encoding="utf-8")
+    decisions = folder / "data/decisions.csv"
+    if not decisions.exists():
+        decisions.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(DECISIONS, decisions)
     environment = {name: value for name, value in os.environ.items() if name != "DVC_ROOT"}
     return subprocess.run(
         [sys.executable, "-W", "error", *options, str(SCRIPT)],

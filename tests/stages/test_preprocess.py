@@ -136,6 +136,7 @@ def test_the_metrics(done: Done) -> None:
         "boxes_per_class": {"bolt": 11, "ring": 1},
         "boxes_per_state": {"intact": 9, "absent": 1, "unknown": 2},
         "findings": dict(sorted(FINDINGS.items())),
+        "decisions": {"accept": 0, "fix": 0, "ignore": 0, "unmatched": 0},
     }
 
 

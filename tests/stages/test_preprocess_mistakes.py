@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from preprocessing import BOX, PARAMS, SCRIPT, box, line, picture, run, write_lines
+from preprocessing import BOX, DECISIONS, PARAMS, SCRIPT, box, line, picture, run, write_lines
 
 import preprocess
 
@@ -101,6 +102,7 @@ def test_on_error_stop_goes_on_with_repairs_and_with_what_params_leave_out(
     (small / "params.yaml").write_text(
         yaml.safe_dump({"preprocess": {**PARAMS, "on_error": "stop", "classes": ["bolt"]}})
     )
+    shutil.copy(DECISIONS, small / "data")
     monkeypatch.chdir(small)
     monkeypatch.setattr(preprocess, "draw", lambda *_: None)
     preprocess.main()

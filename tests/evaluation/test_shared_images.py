@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from detector.evaluation.pairing import Results, shared_images
+from detector.evaluation.shared_images import Results, shared_images
 
 
 def truth(names: list[str], classes: tuple[str, ...] = ("cat", "dog"), content: bool = True) -> dict[str, Any]:
