@@ -43,7 +43,7 @@ from detector.evaluation.settings import EvaluateParams
 from detector.evaluation.tiling import SMALLEST_TILE, Tiling
 from detector.params import load_section
 from detector.seeding import make_deterministic
-from judging import Judged, Model, judge, open_model
+from any_model import Model, Outcome, open_model, try_on
 
 PARAMS = Path("params.yaml")
 COCO = Path("data/coco")
@@ -83,16 +83,16 @@ def main(arguments: list[str] | None = None) -> None:
     keep_freed_memory()
     model = open_model(given.model, params)
     folder = given.out or EVALUATIONS / name_of(given, model)
-    make_writable(folder)
     dataset = open_dataset(given, folder)
     if tiling is not None:
         check_tile(tiling, dataset.coco)
+    make_writable(folder)
     training = own_data(model)
-    judged = judge(model, dataset.coco, None if training is None else training["val"], params, tiling)
-    about = about_of(given, dataset, model, judged, training)
-    write(folder, judged, about, dataset.findings)
-    judged.draw(folder / "pictures", params.overlays)
-    tell(judged, about, folder)
+    outcome = try_on(model, dataset.coco, None if training is None else training["val"], params, tiling)
+    about = about_of(given, dataset, model, outcome, training)
+    write(folder, outcome, about, dataset.findings)
+    outcome.draw(folder / "pictures", params.overlays)
+    tell(outcome, about, folder)
 
 
 def tiling_of(side: int, overlap: float) -> Tiling:
@@ -174,7 +174,11 @@ def open_folder(given: argparse.Namespace, out: Path) -> Dataset:
         raise UserError(f"{given.dataset}: say with --format what the folder holds: {', '.join(READERS)}")
     rules = load_section(PARAMS, "preprocess", PreprocessParams)
     every = {"dataset": given.dataset, "format": given.format, "classes": None, "states": None}
+    make_writable(out)
     cleaned = read_folder(rules.model_copy(update=every), given.split, out / "images", MEMORY)
+    if not cleaned.images:
+        reasons = ", ".join(f"{count} x {reason}" for reason, count in count_reasons(cleaned.findings).items())
+        raise UserError(f"{given.dataset}: not one of its images can be used: {reasons}")
     present = load_section(PARAMS, "coco_convert", CocoConvertParams).present_states
     known = None if present is None else [state for state in present if state in cleaned.labels.states]
     coco = coco_dataset(cleaned.images, cleaned.labels, CocoConvertParams(present_states=known))
@@ -194,7 +198,7 @@ def about_of(
     given: argparse.Namespace,
     dataset: Dataset,
     model: Model,
-    judged: Judged,
+    outcome: Outcome,
     training: dict[str, dict[str, Any]] | None,
 ) -> dict[str, Any]:
     """What was judged, and all that was left out."""
@@ -211,12 +215,12 @@ def about_of(
         "overlap": None if given.tile is None else given.overlap,
         "images": len(contents),
         "images_seen_in_training": None if seen is None else sum(content in seen for content in contents),
-        "objects": judged.objects,
-        "classes": judged.matched.classes,
-        "threshold_chosen_on": judged.chosen_on,
-        **judged.left_out,
+        "objects": outcome.objects,
+        "classes": outcome.matched.classes,
+        "threshold_chosen_on": outcome.chosen_on,
+        **outcome.left_out,
         "findings": dataset.notes | count_reasons(dataset.findings or []),
-        "notes": judged.notes,
+        "notes": outcome.notes,
     }
 
 
@@ -226,18 +230,18 @@ def count_reasons(findings: list[Finding]) -> dict[str, int]:
     return {reason: reasons.count(reason) for reason in dict.fromkeys(reasons)}
 
 
-def write(folder: Path, judged: Judged, about: dict[str, Any], findings: list[Finding] | None) -> None:
+def write(folder: Path, outcome: Outcome, about: dict[str, Any], findings: list[Finding] | None) -> None:
     """All files but the pictures; metrics.json last."""
-    lines = ",\n".join(json.dumps(prediction, separators=(",", ":")) for prediction in judged.predictions)
+    lines = ",\n".join(json.dumps(prediction, separators=(",", ":")) for prediction in outcome.predictions)
     (folder / "predictions.json").write_text(f"[{lines}]\n", encoding="utf-8")
-    truth = json.dumps(judged.matched.truth, ensure_ascii=False, separators=(",", ":"))
+    truth = json.dumps(outcome.matched.truth, ensure_ascii=False, separators=(",", ":"))
     (folder / "ground_truth.json").write_text(truth + "\n", encoding="utf-8")
     if findings is not None:
         with (folder / "findings.csv").open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(Finding._fields)
             writer.writerows(findings)
-    text = json.dumps(rounded(judged.metrics) | {"about": about}, indent=2, ensure_ascii=False)
+    text = json.dumps(rounded(outcome.metrics) | {"about": about}, indent=2, ensure_ascii=False)
     (folder / "metrics.json").write_text(text + "\n", encoding="utf-8")
 
 
@@ -248,14 +252,14 @@ def rounded(value: Any) -> Any:
     return round(value, 12) if isinstance(value, float) else value
 
 
-def tell(judged: Judged, about: dict[str, Any], folder: Path) -> None:
+def tell(outcome: Outcome, about: dict[str, Any], folder: Path) -> None:
     """The main numbers and all that was left out, on the console."""
-    metrics = judged.metrics
+    metrics = outcome.metrics
     print(
-        f"{about['images']:,} images, {judged.objects:,} objects: AP {metrics['AP']:.3f}, AP50 {metrics['AP50']:.3f}; "
-        f"at threshold {judged.threshold:.3f} precision {metrics['precision']:.3f}, recall {metrics['recall']:.3f}"
+        f"{about['images']:,} images, {outcome.objects:,} objects: AP {metrics['AP']:.3f}, AP50 {metrics['AP50']:.3f}; "
+        f"at threshold {outcome.threshold:.3f} precision {metrics['precision']:.3f}, recall {metrics['recall']:.3f}"
     )
-    print(f"  the threshold was chosen on {judged.chosen_on}")
+    print(f"  the threshold was chosen on {outcome.chosen_on}")
     if about["images_seen_in_training"]:
         print(f"  {about['images_seen_in_training']:,} of the images were trained on: the numbers flatter the model")
     kinds = {
@@ -264,7 +268,7 @@ def tell(judged: Judged, about: dict[str, Any], folder: Path) -> None:
         "states_only_in_dataset": "objects in a state that the model does not know",
     }
     for key, meaning in kinds.items():
-        for name, count in judged.left_out[key].items():
+        for name, count in outcome.left_out[key].items():
             print(f"  {count:6,}  {meaning}: {name}")
     for reason, count in about["findings"].items():
         print(f"  {count:6,}  {reason}")

@@ -41,7 +41,7 @@ class Model(NamedTuple):
     digest: str
 
 
-class Judged(NamedTuple):
+class Outcome(NamedTuple):
     """A model's answers on a dataset and what they are worth.
 
     truth: the objects to find, in the model's terms; objects: how many. chosen_on: where the threshold comes from.
@@ -99,9 +99,9 @@ def open_model(path: Path, params: EvaluateParams) -> Model:
     return Model(facts, runner, module, device, path.suffix[1:], digest)
 
 
-def judge(
+def try_on(
     model: Model, coco: dict[str, Any], val: dict[str, Any] | None, params: EvaluateParams, tiling: Tiling | None
-) -> Judged:
+) -> Outcome:
     """Run the model over a COCO dictionary, whole images or tiles, and measure.
 
     val: on which the threshold is chosen, as in the evaluate stage; None: on the judged images themselves.
@@ -127,7 +127,7 @@ def judge(
         point = point_on(model, val, answers if val == coco else None, params, tiling)
     metrics, notes = numbers_of(matched, predictions, point.threshold, answers.states)
     left_out = {**matched.left_out, "classes_only_in_model": of_others}
-    return Judged(matched, truth, predictions, metrics, point.threshold, chosen_on, objects, left_out, notes)
+    return Outcome(matched, truth, predictions, metrics, point.threshold, chosen_on, objects, left_out, notes)
 
 
 def point_on(
