@@ -124,17 +124,22 @@ def try_on(
         point = best_f1(matches_of(evaluate_boxes(truth, predictions)))
     else:
         chosen_on = "val"
-        point = point_on(model, val, answers if val == coco else None, params, tiling)
+        point = point_on(model, val, matched.classes, answers if val == coco else None, params, tiling)
     metrics, notes = numbers_of(matched, predictions, point.threshold, answers.states)
     left_out = {**matched.left_out, "classes_only_in_model": of_others}
     return Outcome(matched, truth, predictions, metrics, point.threshold, chosen_on, objects, left_out, notes)
 
 
 def point_on(
-    model: Model, val: dict[str, Any], known: Answers | None, params: EvaluateParams, tiling: Tiling | None
+    model: Model,
+    val: dict[str, Any],
+    classes: list[str],
+    known: Answers | None,
+    params: EvaluateParams,
+    tiling: Tiling | None,
 ) -> OperatingPoint:
-    """The threshold that is best on val, by its answers where these are known."""
-    matched = in_terms_of(val, model.facts.classes, model.facts.states)
+    """The threshold that is best on val for these classes, by its answers where these are known."""
+    matched = in_terms_of(val, model.facts.classes, model.facts.states, classes)
     answers = known or answers_of(model, matched.truth, params, tiling, "val, for the threshold")
     predictions, _ = of_common_classes(answers.predictions, matched.category_of, model.facts.classes)
     return best_f1(matches_of(evaluate_boxes(present_objects(matched.truth), predictions)))

@@ -32,6 +32,7 @@ from detector.environment import check_torch, keep_freed_memory
 
 check_torch()  # before the imports below, where a mismatched pair fails obscurely
 
+from any_model import Model, Outcome, open_model, try_on
 from detector.data.cleaning import Finding, PreprocessParams
 from detector.data.coco_files import CocoConvertParams, coco_dataset
 from detector.data.dataset import read_coco
@@ -43,7 +44,6 @@ from detector.evaluation.settings import EvaluateParams
 from detector.evaluation.tiling import SMALLEST_TILE, Tiling
 from detector.params import load_section
 from detector.seeding import make_deterministic
-from any_model import Model, Outcome, open_model, try_on
 
 PARAMS = Path("params.yaml")
 COCO = Path("data/coco")

@@ -21,7 +21,7 @@ def dataset(classes: list[str], states: dict[str, bool], rows: list[tuple[int, i
             for id_, (category, state) in enumerate(rows, 1)
         ],
         "categories": [{"id": id_, "name": name} for id_, name in enumerate(classes, 1)],
-        "states": [{"id": id_, "name": name, "present": present} for id_, (name, present) in enumerate(states.items(), 1)],
+        "states": [{"id": id_, "name": name, "present": states[name]} for id_, name in enumerate(states, 1)],
     }  # fmt: skip
 
 
@@ -52,6 +52,13 @@ def test_names_count_and_not_numbers() -> None:
     assert [prediction["category_id"] for prediction in kept] == [1, 2]
     assert left_out == {"truck": 2}
     assert of_common_classes([], matched.category_of, ["truck", "car", "bus"]) == ([], {"truck": 0})
+
+
+def test_only_some_classes_count() -> None:
+    coco = dataset(["a", "b", "c"], {}, [(1, 0), (2, 0), (3, 0)])
+    matched = in_terms_of(coco, ["c", "b", "a"], [], ["a", "c"])
+    assert (matched.classes, matched.category_of) == (["c", "a"], {1: 1, 3: 2})
+    assert objects(matched.truth) == [(1, 2, 0), (3, 1, 0)]
 
 
 def test_a_class_without_objects_is_known_all_the_same() -> None:

@@ -24,7 +24,8 @@ def write(path: Path, states: bool = False, metadata: dict[str, object] | None =
     if states:
         columns |= {"state": LABELS[:, ::-1].copy(), "state_score": SCORES / 2}
     nodes = [
-        helper.make_node("Constant", [], [name], value=numpy_helper.from_array(value)) for name, value in columns.items()
+        helper.make_node("Constant", [], [name], value=numpy_helper.from_array(value))
+        for name, value in columns.items()
     ]
     image = helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", 3, 32, 64])
     outputs = [

@@ -69,7 +69,7 @@ def test_a_small_object_is_seen_larger_in_tiles(tmp_path: Path) -> None:
     assert boxes(next(find_whole([path], bright, FACTS, 8))) == []
     (found,) = find_in_tiles([path], bright, FACTS, 8, Tiling(64, 0.25), 0.6, 100)
     assert boxes(found) == [[411, 203, 414, 206]]
-    assert BATCHES == [1, *[8] * 11, 4]  # 13 x 7 tiles and the whole
+    assert [1, *[8] * 11, 4] == BATCHES  # 13 x 7 tiles and the whole
 
 
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])

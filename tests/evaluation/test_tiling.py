@@ -25,7 +25,9 @@ def seen_in(everything: Found, window: NDArray[np.int64], part: float, worth: fl
     """A detector's view of a window: what lies wholly inside, and `part` or more of what does not, cut and rescored."""
     low, high = np.tile(window[:2], 2), np.tile(window[2:], 2)
     clipped = everything.boxes_xyxy.clip(low, high)
-    sizes = (clipped[:, 2:] - clipped[:, :2]).prod(1) / (everything.boxes_xyxy[:, 2:] - everything.boxes_xyxy[:, :2]).prod(1)
+    sizes = (clipped[:, 2:] - clipped[:, :2]).prod(1) / (
+        everything.boxes_xyxy[:, 2:] - everything.boxes_xyxy[:, :2]
+    ).prod(1)
     whole = sizes > 1 - 1e-9
     scores = np.where(whole, everything.scores, worth * everything.scores).astype(np.float32)
     return everything._replace(boxes_xyxy=clipped, scores=scores).chosen(whole | (sizes >= part))
@@ -69,7 +71,9 @@ def test_every_pixel_lies_in_a_tile(width: int, height: int, tiling: Tiling) -> 
 def test_stitched_tiles_show_every_object_once(
     seed: int, count: int, width: int, height: int, tiling: Tiling, part: float, worth: float, whole: bool
 ) -> None:
-    """For objects that fit into the overlap, whether or not the detector sees parts of them at the tiles' edges, or all in the whole image."""
+    """For objects that fit into the overlap, whether or not the detector sees parts of them at the tiles' edges too,
+    or all of them in the whole image.
+    """
     longest = tiling.side * (tiling.overlap - 2 * EDGE) - 2
     everything = objects(np.random.default_rng(seed), count, width, height, longest)
     windows = tiles_of(width, height, tiling)

@@ -47,7 +47,9 @@ def coco(paths: list[str], sizes: list[tuple[int, int]]) -> dict[str, Any]:
 
 def data_hash() -> str:
     """As train writes it."""
-    return hashlib.sha256(b"".join(Path(f"data/coco/{split}.json").read_bytes() for split in ("train", "val"))).hexdigest()
+    return hashlib.sha256(
+        b"".join(Path(f"data/coco/{split}.json").read_bytes() for split in ("train", "val"))
+    ).hexdigest()
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +65,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make_project() -> None:
     """params.yaml, images, splits, a checkpoint and its ONNX file, in the working directory."""
     rng = np.random.default_rng(0)
-    shutil.copy(ROOT / "params.yaml", "params.yaml")
+    params = (ROOT / "params.yaml").read_text()
+    assert "  overlays: 8 " in params
+    Path("params.yaml").write_text(params.replace("  overlays: 8 ", "  overlays: 2 "))
     Path("data/coco").mkdir(parents=True)
     pixels = rng.integers(0, 256, (sum(COUNTS.values()), *SIZE, 3), dtype=np.uint8)
     model = trained_like("simple", States(tuple(STATES.values()), (1.0, 1.0), 0.5), pixels.transpose(0, 3, 1, 2).copy())
@@ -137,7 +141,7 @@ def test_the_folder_is_named_and_holds_everything_and_repeats(project: Path) -> 
         contents.append({str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.*")})
     digest = hashlib.sha256(Path(CHECKPOINT).read_bytes()).hexdigest()
     assert folder.name == f"test_detector-{digest[:8]}_safetensors"
-    pictures = [f"pictures/overlay_{number:02}.jpg" for number in range(1, 9)]
+    pictures = [f"pictures/overlay_{number:02}.jpg" for number in (1, 2)]
     assert sorted(contents[0]) == ["ground_truth.json", "metrics.json", *pictures, "predictions.json"]
     assert contents[0] == contents[1]
     about = read(folder / "metrics.json")["about"]
@@ -243,7 +247,9 @@ def test_a_folder_in_another_format_gives_the_numbers_of_the_split(project: Path
         shutil.copy(image["file_name"], folder)
     WRITERS[name](folder, truth)
     params = Path("params.yaml").read_text()
-    Path("params.yaml").write_text(params.replace("present_states: [intact, damaged, occluded]", "present_states: [whole]"))
+    Path("params.yaml").write_text(
+        params.replace("present_states: [intact, damaged, occluded]", "present_states: [whole]")
+    )
     try:
         found = run(tmp_path / "out", CHECKPOINT, str(folder), "--format", name, "--split", "test")
     finally:

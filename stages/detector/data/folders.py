@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from detector.data.cleaning import Finding, PreprocessParams, clean_boxes, labels_of
+from detector.data.duplicates import duplicate_groups
 from detector.data.formats import READERS
 from detector.data.inspection import ImageFacts
 from detector.data.manifest import CleanImage, Labels
@@ -46,11 +47,17 @@ def read_folder(rules: PreprocessParams, split: str | None, converted: Path, mem
         if not images:
             raise UserError(f"{folder}: no image is in a list `{split}`; the dataset has {', '.join(lists) or 'none'}")
     facts, _ = inspect_all([folder / image.path for image in images], memory / "memory.sqlite")
-    cleaned = []
+    usable = []
     for image, fact in zip(images, facts, strict=True):
         if problem := _problem(image, fact):
             findings.append(Finding(problem, image.where, image.path, ""))
-            continue
+        else:
+            usable.append((image, fact))
+    groups = duplicate_groups(
+        [fact.content for _, fact in usable], [fact.thumbnail for _, fact in usable], rules.near_duplicate
+    )
+    cleaned: list[CleanImage] = []
+    for index, (image, fact) in enumerate(usable):
         path = folder / image.path
         if fact.change:
             findings.append(Finding(f"{fact.change}, converted", image.where, image.path, ""))
@@ -58,9 +65,10 @@ def read_folder(rules: PreprocessParams, split: str | None, converted: Path, mem
         boxes, wrong = clean_boxes(image, fact.width, fact.height, labels, rules)
         findings += wrong
         name, source = _from_here(path), _from_here(folder / image.path)
+        group = name if groups[index] == index else cleaned[groups[index]].group
         cleaned.append(
             CleanImage(
-                name, source, fact.content[:16], fact.width, fact.height, name, image.sequence, image.split, boxes
+                name, source, fact.content[:16], fact.width, fact.height, group, image.sequence, image.split, boxes
             )
         )
     return CleanFolder(cleaned, labels, sorted(findings), dict(sorted(notes.items())))

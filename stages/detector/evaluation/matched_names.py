@@ -23,15 +23,16 @@ class Matched(NamedTuple):
     left_out: dict[str, dict[str, int]]
 
 
-def in_terms_of(coco: dict[str, Any], classes: list[str], states: list[str]) -> Matched:
+def in_terms_of(coco: dict[str, Any], classes: list[str], states: list[str], among: list[str] | None = None) -> Matched:
     """Match a COCO dictionary that coco-convert wrote to a model's classes and states, in the order of their ids.
 
-    Objects of other classes are left out. An object in a state that the model does not know is of unknown
-    state (0), or left out when there is nothing to detect in that state. What is left out is counted.
+    Objects of other classes are left out; so are those not in `among`, where it is given. An object in a state that
+    the model does not know is of unknown state (0), or left out when there is nothing to detect in that state. What
+    is left out is counted.
     Raises UserError when not one class is common.
     """
     name_of = {category["id"]: category["name"] for category in coco["categories"]}
-    common = [name for name in classes if name in name_of.values()]
+    common = [name for name in classes if name in name_of.values() and (among is None or name in among)]
     if not common:
         raise UserError(
             f"model and dataset have no class in common: the model knows {', '.join(classes)}; the dataset has "
