@@ -67,7 +67,8 @@ def make_project() -> None:
     rng = np.random.default_rng(0)
     params = (ROOT / "params.yaml").read_text()
     assert "  overlays: 8 " in params
-    Path("params.yaml").write_text(params.replace("  overlays: 8 ", "  overlays: 2 "))
+    before, evaluate = params.replace("  overlays: 8 ", "  overlays: 2 ").split("\nevaluate:\n")
+    Path("params.yaml").write_text(f"{before}\nevaluate:\n" + evaluate.replace("threads: 2", "threads: 1"))
     Path("data/coco").mkdir(parents=True)
     pixels = rng.integers(0, 256, (sum(COUNTS.values()), *SIZE, 3), dtype=np.uint8)
     model = trained_like("simple", States(tuple(STATES.values()), (1.0, 1.0), 0.5), pixels.transpose(0, 3, 1, 2).copy())
