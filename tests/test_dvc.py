@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -91,6 +92,21 @@ def test_the_numbers_are_pycocotools(pipeline):
         evaluation.summarize()
     for name, value in zip(NUMBERS, evaluation.stats, strict=True):
         assert (-1 if metrics[name] is None else metrics[name]) == pytest.approx(value, abs=1e-9), name
+
+
+def test_any_file_of_the_model_gives_the_numbers_of_the_stage(pipeline):
+    metrics = json.loads(pipeline.read("metrics/evaluate.json"))
+    predictions = json.loads(pipeline.read("data/predictions/test.json"))
+    for model in ("models/detector.safetensors", "models/model.onnx"):
+        pipeline.run(sys.executable, "tools/evaluate_on.py", model, "test", "--out", "evaluations/one")
+        found = json.loads(pipeline.read("evaluations/one/metrics.json"))
+        for name in (*NUMBERS, "threshold", "precision", "recall", "F1"):
+            assert found[name] == pytest.approx(metrics[name], abs=1e-3), (model, name)
+        assert len(json.loads(pipeline.read("evaluations/one/predictions.json"))) == len(predictions) > 0
+        if model.endswith(".safetensors"):
+            assert {name: found[name] for name in metrics} == metrics
+            assert pipeline.read("evaluations/one/predictions.json") == pipeline.read("data/predictions/test.json")
+    assert pipeline.git("status", "--porcelain") == "", "git should ignore evaluations/"
 
 
 def test_a_fresh_clone_makes_the_same_bytes(pipeline, tmp_path):

@@ -15,13 +15,11 @@ import torch
 from numpy.typing import NDArray
 
 from detector.checkpoint import Card
-from detector.contract import Targets
 from detector.exporting.onnx_file import Deployed, write_onnx
 from detector.exporting.parity import Answer, difference
 from detector.models import MODELS, detr
-from detector.models.normalization import PixelStatistics
-from detector.models.postprocess import Postprocess
 from detector.models.state_head import States
+from trained_like import trained_like
 
 SIZE = (64, 96)
 IMAGES = np.random.default_rng(0).integers(0, 256, (7, 3, *SIZE), dtype=np.uint8)
@@ -30,38 +28,12 @@ IMAGES[1, :, 40:] = IMAGES[2, :, :, 50:] = 120  # padding
 CARD = Card("simple", ["a", "ü"], [], SIZE, (1, 2, 3), (9, 9, 9), {}, 0, "hash", {})
 
 
-def trained_like(name: str, states: States) -> torch.nn.Module:
-    """A model whose scores are spread, as after training: ties would make the order a matter of chance.
-
-    On the images of this test the outputs of each layer deviate by about 1, and batch norms know it.
-    """
-    torch.manual_seed(0)
-    postprocess = Postprocess(0.001, max_detections=30)
-    model = MODELS[name].build(2, states, PixelStatistics((120,) * 3, (60,) * 3), postprocess, "none")
-
-    def rescale(layer: torch.nn.Module, _: object, output: torch.Tensor) -> torch.Tensor:
-        hooks.pop(layer).remove()  # one that all levels share answers to the finest
-        deviation = output.std().clamp(min=1e-3)
-        layer.weight /= deviation
-        return output / deviation
-
-    for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.momentum = None  # the statistics become those of the one batch
-    layers = [module for module in model.modules() if isinstance(module, torch.nn.Conv2d | torch.nn.Linear)]
-    hooks = {layer: layer.register_forward_hook(rescale) for layer in layers}
-    nobody = torch.zeros(len(IMAGES), 0, dtype=torch.int64)
-    with torch.no_grad():
-        model.train()(torch.from_numpy(IMAGES), Targets(torch.zeros(len(IMAGES), 0, 4), nobody, nobody))
-    return model.eval()
-
-
 @pytest.mark.parametrize(("name", "states"), [("simple", 0), *[(name, 2) for name in MODELS]])
 def test_answers_like_the_model_for_any_batch(
     name: str, states: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(detr, "LAYERS", 1)  # all are alike, and six take half a minute
-    model = trained_like(name, States((True, False)[:states], (1.0, 1.0)[:states], 0.5))
+    model = trained_like(name, States((True, False)[:states], (1.0, 1.0)[:states], 0.5), IMAGES)
     card = replace(CARD, states=["whole", "gone"][:states])
     write_onnx(model, card, tmp_path / "model.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
@@ -92,7 +64,7 @@ def answer_of(outputs: list[NDArray[Any]], index: int) -> Answer:
 
 
 def test_bytes_repeat_and_name_no_place_of_this_machine(tmp_path: Path) -> None:
-    model = trained_like("simple", States())
+    model = trained_like("simple", States(), IMAGES)
     for name in ("one", "two"):
         write_onnx(model, CARD, tmp_path / f"{name}.onnx")
     content = (tmp_path / "one.onnx").read_bytes()
@@ -103,7 +75,7 @@ def test_bytes_repeat_and_name_no_place_of_this_machine(tmp_path: Path) -> None:
 
 
 def test_interface_and_metadata(tmp_path: Path) -> None:
-    write_onnx(trained_like("simple", States()), CARD, tmp_path / "model.onnx")
+    write_onnx(trained_like("simple", States(), IMAGES), CARD, tmp_path / "model.onnx")
     file = onnx.load(tmp_path / "model.onnx")
     facts = {entry.key: json.loads(entry.value) for entry in file.metadata_props}
     assert facts["classes"] == ["a", "ü"]

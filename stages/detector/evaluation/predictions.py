@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from detector.boxes import xyxy_to_xywh
 from detector.contract import Detections
 from detector.data.dataset import Annotations, Batch
 from detector.evaluation.coco_metrics import Prediction
+from detector.evaluation.detections import Found, coco_results
 
 
 class Predicted(NamedTuple):
@@ -55,33 +55,13 @@ def predict(
 
 
 def to_coco(detections: Detections, batch: Batch, annotations: Annotations) -> list[Prediction]:
-    """The detections of a batch in pixels of their images, boxes clipped to the image.
-
-    Coordinates are rounded to 0.01 pixel and scores to 0.00001: the rounded numbers are what is
-    evaluated and what is written.
-    """
-    boxes, scores, labels, states, state_scores, _ = (column.cpu().numpy() for column in detections)
+    """The detections of a batch in pixels of their images, as `coco_results` rounds and clips them."""
+    columns = [column.cpu().numpy() for column in detections[:5]]
     predictions: list[Prediction] = []
     for place, (row, scale) in enumerate(zip(batch.rows, batch.scales, strict=True)):
         count = int(detections.counts[place])
-        height, width = annotations.sizes[row]
-        boxes_xyxy = (boxes[place, :count].astype(np.float64) / scale).clip(0, [width, height] * 2)
-        predictions += [
-            {
-                "image_id": int(annotations.image_ids[row]),
-                "category_id": label,
-                "bbox": [round(value, 2) for value in box],
-                "score": round(score, 5),
-                "state": state,
-                "state_score": round(state_score, 5),
-            }
-            for label, box, score, state, state_score in zip(
-                labels[place, :count].tolist(),
-                xyxy_to_xywh(boxes_xyxy).tolist(),
-                scores[place, :count].tolist(),
-                states[place, :count].tolist(),
-                state_scores[place, :count].tolist(),
-                strict=True,
-            )
-        ]
+        found = Found._make(column[place, :count] for column in columns)
+        found = found._replace(boxes_xyxy=found.boxes_xyxy.astype(np.float64) / scale)
+        height, width = (int(side) for side in annotations.sizes[row])
+        predictions += coco_results(found, int(annotations.image_ids[row]), width, height)
     return predictions

@@ -1,0 +1,56 @@
+"""Detections of one image as columns, whatever found them, and as COCO results."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.boxes import xyxy_to_xywh
+from detector.evaluation.coco_metrics import Prediction
+
+
+class Found(NamedTuple):
+    """Detections of one image, best first.
+
+    boxes_xyxy float [N, 4] in pixels; scores float [N], 0..1; labels int [N], from 1; states int [N], from 1, and
+    state_scores float [N], 0..1: both 0 without a state head.
+    """
+
+    boxes_xyxy: NDArray[Any]
+    scores: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    states: NDArray[np.int64]
+    state_scores: NDArray[np.float32]
+
+    def chosen(self, places: NDArray[Any]) -> Found:
+        """Some of them, by a mask [N] or by their places."""
+        return Found._make(column[places] for column in self)
+
+
+def coco_results(found: Found, image_id: int, width: int, height: int) -> list[Prediction]:
+    """The detections of an image of width x height pixels as COCO results, boxes clipped to the image.
+
+    Coordinates are rounded to 0.01 pixel and scores to 0.00001: the rounded numbers are what is
+    evaluated and what is written.
+    """
+    boxes_xyxy = found.boxes_xyxy.astype(np.float64).clip(0, [width, height] * 2)
+    return [
+        {
+            "image_id": image_id,
+            "category_id": label,
+            "bbox": [round(value, 2) for value in box],
+            "score": round(score, 5),
+            "state": state,
+            "state_score": round(state_score, 5),
+        }
+        for label, box, score, state, state_score in zip(
+            found.labels.tolist(),
+            xyxy_to_xywh(boxes_xyxy).tolist(),
+            found.scores.tolist(),
+            found.states.tolist(),
+            found.state_scores.tolist(),
+            strict=True,
+        )
+    ]

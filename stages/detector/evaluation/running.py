@@ -1,0 +1,84 @@
+"""Showing images to a detector, whole or in tiles, without knowing what computes its answers."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from detector.data.images import UNREADABLE, Letterboxed, letterbox, load_letterboxed, to_rgb, upright
+from detector.errors import UserError
+from detector.evaluation.detections import Found
+from detector.evaluation.tiling import Tiling, stitch, tiles_of
+
+# Images uint8 [B, 3, H, W] -> what is found in each, boxes in pixels of that input.
+Runner = Callable[[NDArray[np.uint8]], list[Found]]
+
+
+class Facts(NamedTuple):
+    """What a file says of its detector.
+
+    model: its line in the table of models. classes, states: names in the order of their ids, from 1. size: (H, W)
+    of the input. fill: RGB of the padding. data: SHA-256 of the COCO files that it was trained and validated on.
+    """
+
+    model: str
+    classes: list[str]
+    states: list[str]
+    size: tuple[int, int]
+    fill: tuple[int, int, int]
+    data: str
+
+
+def find_whole(paths: list[Path], runner: Runner, facts: Facts, batch_size: int) -> Iterator[Found]:
+    """What is found in each image, boxes in its pixels. Raises UserError naming one that cannot be read."""
+    yield from answers((_letterboxed(path, facts) for path in paths), runner, batch_size)
+
+
+def find_in_tiles(
+    paths: list[Path], runner: Runner, facts: Facts, batch_size: int, tiling: Tiling, iou_threshold: float, most: int
+) -> Iterator[Found]:
+    """The same in overlapping tiles; iou_threshold and most as for `stitch`."""
+    for path in paths:
+        image = _decoded(path)
+        windows = tiles_of(*image.size, tiling)
+        crops = (image.crop((left, top, right, bottom)) for left, top, right, bottom in windows.tolist())
+        views = list(answers((letterbox(crop, facts.size, facts.fill) for crop in crops), runner, batch_size))
+        placed = [_in_image(found, window) for found, window in zip(views, windows, strict=True)]
+        yield stitch(placed, windows, tiling, iou_threshold, most)
+
+
+def answers(inputs: Iterable[Letterboxed], runner: Runner, batch_size: int) -> Iterator[Found]:
+    """What is found in each input, boxes in pixels of what was letterboxed."""
+    rest = iter(inputs)
+    while batch := list(itertools.islice(rest, batch_size)):
+        found = runner(np.stack([seen.pixels.transpose(2, 0, 1) for seen in batch]))
+        for seen, one in zip(batch, found, strict=True):
+            yield one._replace(boxes_xyxy=one.boxes_xyxy.astype(np.float64) / seen.scale)
+
+
+def _in_image(found: Found, window: NDArray[np.int64]) -> Found:
+    """From pixels of a window (xyxy) to pixels of its image; boxes clipped to the window."""
+    corner = np.tile(window[:2], 2)
+    return found._replace(boxes_xyxy=(found.boxes_xyxy + corner).clip(corner, np.tile(window[2:], 2)))
+
+
+def _letterboxed(path: Path, facts: Facts) -> Letterboxed:
+    try:
+        return load_letterboxed(path, facts.size, facts.fill)
+    except UNREADABLE as error:
+        raise UserError(f"{path}: the image cannot be read ({error})") from None
+
+
+def _decoded(path: Path) -> Image.Image:
+    """Upright and RGB; from an array, or else every tile would be turned once more by the EXIF orientation."""
+    try:
+        with Image.open(path) as image:
+            return Image.fromarray(np.asarray(to_rgb(upright(image))))
+    except UNREADABLE as error:
+        raise UserError(f"{path}: the image cannot be read ({error})") from None
