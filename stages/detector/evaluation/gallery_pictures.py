@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from detector.evaluation.galleries import Shown
-from detector.evaluation.pairing import KINDS, MISSED, RIGHT, Pairs
+from detector.evaluation.mistakes import KINDS, MISSED, RIGHT, Pairs
 from detector.plot_style import PALETTE
 
 TRUTH, FOUND, ABSENT = PALETTE[2], PALETTE[3], "#888888"

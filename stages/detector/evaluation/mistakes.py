@@ -134,7 +134,7 @@ def confusions(pairs: Pairs, thresholds: NDArray[np.float64]) -> NDArray[np.int6
     found = pairs.found(thresholds)
     there = np.where(pairs.partners >= 0, np.append(pairs.objects.categories, classes)[pairs.partners], classes)
     np.add.at(matrix, (there[found], pairs.categories[found]), 1)
-    np.add.at(matrix, (pairs.objects.categories[pairs.missed(thresholds)], classes), 1)
+    matrix[:classes, classes] = np.bincount(pairs.objects.categories[pairs.missed(thresholds)], minlength=classes)
     return matrix
 
 
