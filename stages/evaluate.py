@@ -1,15 +1,17 @@
 """Judge the trained detector on test, at the score threshold that is best on val.
 
 command  python stages/evaluate.py
-reads    params.yaml (evaluate), models/detector.{safetensors,json}, data/coco/{val,test}.json and images
+reads    params.yaml (evaluate), models/detector.{safetensors,json}, data/coco/{val,test}.json and images,
+         metrics/train/plots/metrics/ (curves for the report)
 writes   metrics/evaluate.json, data/predictions/{val,test}.json (COCO results), in plots/evaluate/
-         precision_recall.{json,png} and confusion.{json,png}, and plots/overlays/overlay_NN.jpg
+         precision_recall.{json,png} and confusion.{json,png}, plots/galleries/*.jpg and plots/report.html
 time     about 6 s for the sample on 2 cores
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ check_torch()  # before the imports below, where a mismatched pair fails obscure
 import numpy as np
 import torch
 from hotcoco import COCOeval
+from numpy.typing import NDArray
 from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
@@ -28,10 +31,12 @@ from detector.checkpoint import Card, load_checkpoint
 from detector.data.dataset import DetectionDataset, collate, pack, present_objects, read_coco
 from detector.errors import UserError, run_command
 from detector.evaluation.coco_metrics import Prediction, class_numbers, coco_numbers, evaluate_boxes, precisions
-from detector.evaluation.figures import draw_confusion, draw_overlay, draw_precision_recall
+from detector.evaluation.figures import draw_confusion, draw_precision_recall
+from detector.evaluation.gallery_pictures import Names, draw_galleries
 from detector.evaluation.matching import matches_of
 from detector.evaluation.operating_point import OperatingPoint, at_threshold, best_f1, confusions_at
 from detector.evaluation.predictions import Predicted, predict
+from detector.evaluation.report import Curve, gather, write_report
 from detector.evaluation.settings import EvaluateParams, postprocess_of
 from detector.evaluation.state_metrics import StateNumbers, confusion_of_states, state_numbers
 from detector.models import load_model
@@ -43,7 +48,9 @@ COCO = Path("data/coco")
 PREDICTIONS = Path("data/predictions")
 METRICS = Path("metrics/evaluate.json")
 PLOTS = Path("plots/evaluate")
-OVERLAYS = Path("plots/overlays")
+GALLERIES = Path("plots/galleries")
+REPORT = Path("plots/report.html")
+TRAINING = Path("metrics/train/plots/metrics")
 
 
 def main() -> None:
@@ -68,7 +75,8 @@ def main() -> None:
         states = state_numbers(matrix, card.states)
     write_metrics(evaluation, point, card, states)
     write_predictions(found)
-    draw(evaluation, truth["test"], found["test"], point, card, params)
+    draw(evaluation, truth["test"], found["test"], point, card)
+    look(coco["test"], found["test"], evaluation, np.full(len(card.classes), point.threshold), card, params)
 
 
 def predict_split(
@@ -131,10 +139,9 @@ def write_predictions(found: dict[str, list[Prediction]]) -> None:
 
 
 def draw(
-    evaluation: COCOeval, truth: dict[str, Any], found: list[Prediction], point: OperatingPoint, card: Card,
-    params: EvaluateParams,
+    evaluation: COCOeval, truth: dict[str, Any], found: list[Prediction], point: OperatingPoint, card: Card
 ) -> None:  # fmt: skip
-    """Curves and confusions as JSON for DVC's plots and as PNG; overlays of evenly spread images."""
+    """Curves and confusions as JSON for DVC's plots and as PNG."""
     PLOTS.mkdir(parents=True, exist_ok=True)
     precision = precisions(evaluation)[0]  # [recall, class], -1 for a class that test lacks
     curves = {name: precision[:, index] for index, name in enumerate(card.classes) if precision[0, index] >= 0}
@@ -156,14 +163,32 @@ def draw(
     ]
     write_plot(pairs, PLOTS / "confusion.json")
     draw_confusion(matrix, card.classes, PLOTS / "confusion.png")
-    images = truth["images"]
-    OVERLAYS.mkdir(parents=True, exist_ok=True)
-    count = min(params.overlays, len(images))
-    for number in tqdm(range(count), desc="overlays", unit="image", disable=None):
-        image = images[number * len(images) // count]
-        objects = [annotation for annotation in truth["annotations"] if annotation["image_id"] == image["id"]]
-        hits = [p for p in found if p["image_id"] == image["id"] and p["score"] >= point.threshold]
-        draw_overlay(image, objects, hits, card.classes, card.states, Path(), OVERLAYS / f"overlay_{number + 1:02}.jpg")
+
+def look(
+    coco: dict[str, Any], found: list[Prediction], evaluation: COCOeval, thresholds: NDArray[np.float64], card: Card,
+    params: EvaluateParams,
+) -> None:  # fmt: skip
+    """The pictures to look at, and the page that holds everything; thresholds [C]: of each class."""
+    headline = json.loads(METRICS.read_text(encoding="utf-8"))
+    curves = read_curves(TRAINING)
+    facts = gather("test", coco, found, matches_of(evaluation), thresholds, params.gallery, headline, {}, asdict(card),
+                   [], curves)  # fmt: skip
+    images = sorted(coco["images"], key=lambda image: int(image["id"]))
+    drawn = draw_galleries(
+        facts.galleries, facts.pairs, images, Names(card.classes, card.states), thresholds, Path(), GALLERIES
+    )
+    for _ in tqdm(drawn, desc="galleries", unit="picture", disable=None):
+        pass
+    write_report(facts, Path(), REPORT)
+
+
+def read_curves(folder: Path) -> list[Curve]:
+    """What the training logged, each series by its path; nothing of a detector that was not trained here."""
+    curves = []
+    for path in sorted(folder.rglob("*.tsv")):
+        rows = path.read_text(encoding="utf-8").splitlines()[1:]
+        curves.append(Curve(path.relative_to(folder).with_suffix("").as_posix(), [float(r.split("\t")[1]) for r in rows]))
+    return curves
 
 
 def write_plot(rows: list[dict[str, Any]], path: Path) -> None:

@@ -15,7 +15,7 @@ class EvaluateParams(Section):
     nms_iou: float = Field(gt=0, le=1)
     max_detections: int = Field(gt=0, le=1000)
     batch_size: int = Field(gt=0)
-    overlays: int = Field(ge=0)
+    gallery: int = Field(ge=0)
     threads: int = Field(ge=0)
 
 
