@@ -164,6 +164,7 @@ def draw(
     write_plot(pairs, PLOTS / "confusion.json")
     draw_confusion(matrix, card.classes, PLOTS / "confusion.png")
 
+
 def look(
     coco: dict[str, Any], found: list[Prediction], evaluation: COCOeval, thresholds: NDArray[np.float64], card: Card,
     params: EvaluateParams,
@@ -187,7 +188,9 @@ def read_curves(folder: Path) -> list[Curve]:
     curves = []
     for path in sorted(folder.rglob("*.tsv")):
         rows = path.read_text(encoding="utf-8").splitlines()[1:]
-        curves.append(Curve(path.relative_to(folder).with_suffix("").as_posix(), [float(r.split("\t")[1]) for r in rows]))
+        curves.append(
+            Curve(path.relative_to(folder).with_suffix("").as_posix(), [float(r.split("\t")[1]) for r in rows])
+        )
     return curves
 
 

@@ -121,7 +121,7 @@ def facts_of(folder: Path, seed: int = 0, images: int = 14) -> Facts:
     headline |= {"joint_AP": None, "tide_class": 0.1}
     suspects = [
         {"split": "test", "file": "1.png", "kind": "missing", "score": "0.9", "class": "cup", "state": "", "left": "10",
-         "top": "10", "width": "30", "height": "20", "annotation": "", "suggestion": "cup", "reason": "found, not labelled"}
+         "top": "10", "width": "30", "height": "20", "annotation": "", "suggestion": "cup", "reason": "not labelled"}
     ]  # fmt: skip
     curves = [Curve("train/epoch_avg_loss", [3.0, 2.0, 1.5]), Curve("val/AP", [0.1, 0.2, 0.3])]
     card = {"model": "simple", "classes": NAMES, "recipe": {"lr": 0.001, "freeze": []}, "data": "0123"}

@@ -32,7 +32,9 @@ def test_confusions_are_hotcocos_at_every_threshold(seed: int, images: int, clas
     assert ours[:classes].sum() >= (~pairs.objects.absent).sum()
 
 
-def one_image(objects: list[tuple[int, int, int]], found: list[tuple[int, int, float, int]]) -> tuple[Any, list[Prediction]]:
+def one_image(
+    objects: list[tuple[int, int, int]], found: list[tuple[int, int, float, int]]
+) -> tuple[Any, list[Prediction]]:
     """Objects (category, left, state) and detections (category, left, score, state) of 20 × 20 pixels."""
     annotations = [
         {"id": number, "image_id": 7, "category_id": category, "bbox": [left, 0, 20, 20], "area": 400, "iscrowd": 0,

@@ -19,7 +19,7 @@ from detector.evaluation.report import packed
 from detector.evaluation.report.charts import Curve, all_charts, learning, thinned
 from detector.evaluation.report.model_card import cautions, flattened
 from detector.evaluation.report.numbers import headlines, share
-from detector.evaluation.report.payload import embedded_pictures, payload
+from detector.evaluation.report.payload import columns, embedded_pictures
 
 ROOT = Path(__file__).parents[2]
 
@@ -56,7 +56,9 @@ def test_the_card_is_flat_and_cautions_count() -> None:
     rows = flattened({"model": "simple", "recipe": {"lr": 0.0010000001, "freeze": []}, "size": (224, 224)})
     assert rows == [("model", "simple"), ("recipe.lr", "0.001"), ("recipe.freeze", "none"), ("size", "224, 224")]
     coco = {"states": [{"id": 1, "name": "gone", "present": False}]}
-    said = " ".join(cautions({"classes": [{"class": "cup", "objects": 3}, {"class": "pan", "objects": 30}]}, coco, "val"))
+    said = " ".join(
+        cautions({"classes": [{"class": "cup", "objects": 3}, {"class": "pan", "objects": 30}]}, coco, "val")
+    )
     assert "1 of 2 classes have fewer than 10 objects in val (cup)" in said
     assert "in the state gone" in said
 
@@ -84,12 +86,12 @@ def test_pictures_fit_into_the_budget(tmp_path: Path) -> None:
 
 def test_columns_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     facts = facts_of(tmp_path)
-    data = payload(facts.pairs, facts.coco, facts.thresholds, facts.galleries, {0, 2})
+    data = columns(facts.pairs, facts.coco, facts.thresholds, facts.galleries, {0, 2})
     assert data["classes"] == NAMES
     assert len(data["scores"]) == len(facts.pairs.scores) == len(data["boxes"])
     assert all((box is None) == (image not in (0, 2)) for box, image in zip(data["boxes"], data["image"], strict=True))
     assert data["left_out"] == 0
     monkeypatch.setattr("detector.evaluation.report.payload.DETECTIONS", 10)
-    fewer = payload(facts.pairs, facts.coco, facts.thresholds, facts.galleries, set())
+    fewer = columns(facts.pairs, facts.coco, facts.thresholds, facts.galleries, set())
     assert fewer["left_out"] == len(facts.pairs.scores) - 10
     assert fewer["scores"] == np.sort(facts.pairs.scores)[::-1][:10].tolist()

@@ -20,7 +20,7 @@ from detector.evaluation.mistakes import Pairs, pair
 from detector.evaluation.report.charts import Curve, all_charts
 from detector.evaluation.report.model_card import cautions, flattened
 from detector.evaluation.report.numbers import HEADLINES, Headline, headlines, share
-from detector.evaluation.report.payload import DETECTIONS, embedded_pictures, payload
+from detector.evaluation.report.payload import DETECTIONS, columns, embedded_pictures
 from detector.evaluation.report.suspect_rows import PICTURED, suspect_pictures
 
 HERE = Path(__file__).parent
@@ -63,7 +63,7 @@ def gather(
 def write_report(facts: Facts, root: Path, path: Path) -> None:
     """Write the page; file names of images, and of suspects, are relative to `root`."""
     pictures = embedded_pictures(facts.pairs, facts.coco, facts.galleries, facts.thresholds, root, PICTURES)
-    data = payload(facts.pairs, facts.coco, facts.thresholds, facts.galleries, set(pictures))
+    data = columns(facts.pairs, facts.coco, facts.thresholds, facts.galleries, set(pictures))
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=jinja2.ChainableUndefined,

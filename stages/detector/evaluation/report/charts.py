@@ -106,7 +106,7 @@ def intervals(element: str, rows: Sequence[dict[str, Any]], name: str) -> dict[s
                {"field": "note", "type": "nominal"}]  # fmt: skip
     return {
         element: _spec(
-            height={"step": ROW},
+            height=ROW * len(known),
             data={"values": known},
             encoding={"y": y, "tooltip": tooltip},
             layer=[
@@ -132,7 +132,7 @@ def tide(numbers: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
     label = {"field": "cost", "type": "quantitative", "format": ".3f"}
     return {
         "tide-chart": _spec(
-            height={"step": 28},
+            height=28 * len(rows),
             data={"values": rows},
             encoding={"x": x, "y": y, "tooltip": [{"field": field} for field in ("kind", "cost", "count")]},
             layer=[
@@ -171,9 +171,7 @@ def calibration(numbers: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
     }  # fmt: skip
 
 
-def state_curves(
-    element: str, curves: dict[str, Any] | None, first: str, second: str
-) -> dict[str, dict[str, Any]]:
+def state_curves(element: str, curves: dict[str, Any] | None, first: str, second: str) -> dict[str, dict[str, Any]]:
     """A curve for each state."""
     rows = [
         {"state": state, "x": round(x, 4), "y": round(y, 4)}

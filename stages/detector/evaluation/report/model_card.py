@@ -24,8 +24,8 @@ def cautions(details: dict[str, Any], coco: dict[str, Any], split: str) -> list[
     """What these numbers do not show, as far as it can be told from the data."""
     classes = details.get("classes") or []
     said = [
-        f"The numbers hold for images like those of {split}, taken and labelled in the same way. Other cameras, places, "
-        "light or label rules need an evaluation of their own.",
+        f"The numbers hold for images like those of {split}, taken and labelled in the same way. Other cameras, "
+        "places, light or label rules need an evaluation of their own.",
         "The intervals say what another draw of such images may give; they know nothing of wrong labels.",
     ]
     rare = [str(row["class"]) for row in classes if (row.get("objects") or 0) < FEW]

@@ -21,7 +21,7 @@ SIZES = ((60, 720), (150, 560), (10**9, 420))
 QUALITY = 78  # of JPEG
 
 
-def payload(
+def columns(
     pairs: Pairs,
     coco: dict[str, Any],
     thresholds: NDArray[np.float64],
@@ -104,9 +104,7 @@ def encoded_jpeg(picture: Image.Image) -> str:
     return base64.b64encode(buffer.getvalue()).decode()
 
 
-def _boxes(
-    boxes_xywh: NDArray[np.float64], images: NDArray[np.int64], pictured: set[int]
-) -> list[list[float] | None]:
+def _boxes(boxes_xywh: NDArray[np.float64], images: NDArray[np.int64], pictured: set[int]) -> list[list[float] | None]:
     """To a tenth of a pixel; None without a picture."""
     rounded = boxes_xywh.round(1).tolist()
     return [box if image in pictured else None for box, image in zip(rounded, images.tolist(), strict=True)]

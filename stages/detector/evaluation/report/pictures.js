@@ -108,7 +108,7 @@ function drawPicture(item, large) {
     if (!about && !few) continue;
     const below = style !== "found"; // the truth below its box, what was found above
     const place = {
-      x: Math.min(Math.max(x, view[0] + 2 * unit), view[0] + view[2] - 0.55 * size * label.length),
+      x: Math.min(Math.max(x, view[0] + 2 * unit), view[0] + view[2] - 0.62 * size * label.length),
       y: below ? Math.min(y + h + size, view[1] + view[3] - 4 * unit) : Math.max(y - 5 * unit, view[1] + size),
     };
     if (x > view[0] + view[2] || x + w < view[0] || y > view[1] + view[3] || y + h < view[1]) continue;
@@ -118,7 +118,7 @@ function drawPicture(item, large) {
 }
 
 function card(item, index, items) {
-  const text = element("span", { class: "text" }, describe(item), element("span", { class: "file" }, data.images[imageOf(item)][0]));
+  const text = element("span", { class: "text" }, describe(item), element("span", { class: "file" }, data.images[imageOf(item)][0].split("/").pop()));
   return element("li", {}, element("button", { type: "button", onclick: () => openPicture(items, index) }, drawPicture(item, false), text));
 }
 
@@ -231,7 +231,7 @@ function showGallery() {
   wanted.right = wanted.any ? rightDetections() : [];
   const items = itemsOf($("filter-gallery").value).filter((item) => passes(item, wanted));
   const what = GALLERIES[$("filter-gallery").value];
-  $("picture-count").textContent = items.length ? `${items.length.toLocaleString("en")} of ${what}` : `No ${what} like this.`;
+  $("picture-count").textContent = items.length ? `${items.length.toLocaleString("en")} pictures: ${what}` : `No ${what} like this.`;
   fill($("gallery"), $("more"), items);
 }
 
