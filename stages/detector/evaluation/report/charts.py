@@ -85,7 +85,7 @@ def learning(curves: Sequence[Curve]) -> dict[str, dict[str, Any]]:
                 encoding={
                     "x": {"field": "epoch", "type": "quantitative", "title": "epoch", "axis": {"tickMinStep": 1}},
                     "y": {"field": "value", "type": "quantitative", "title": None},
-                    **_by("series", list(dict.fromkeys(row["series"] for row in rows))),
+                    **_by("series", list(dict.fromkeys(str(row["series"]) for row in rows))),
                 },
             )
     return charts
@@ -186,7 +186,7 @@ def state_curves(element: str, curves: dict[str, Any] | None, first: str, second
             data={"values": [{**row, "index": index} for index, row in enumerate(rows)]},
             mark={"type": "line", "tooltip": True},
             encoding={"x": _share("x", first), "y": _share("y", second), "order": order,
-                      **_by("state", list(dict.fromkeys(row["state"] for row in rows)))},
+                      **_by("state", list(dict.fromkeys(str(row["state"]) for row in rows)))},
         )
     }  # fmt: skip
 
