@@ -3,6 +3,7 @@ const chartConfig = {
   background: "transparent", font: "system-ui, sans-serif", view: { stroke: null },
   axis: { labelColor: "var(--soft)", titleColor: "var(--soft)", gridColor: "var(--line)", domainColor: "var(--line)",
     tickColor: "var(--line)", labelFontSize: 12, titleFontSize: 12, titleFontWeight: "normal", labelLimit: 150 },
+  axisX: { labelFlush: false, tickCount: 6, labelOverlap: true },
   legend: { labelColor: "var(--ink)", titleColor: "var(--soft)", labelFontSize: 12, symbolStrokeWidth: 2.5, symbolSize: 300, symbolType: "stroke" },
   title: { color: "var(--ink)" }, line: { strokeWidth: 2 }, text: { color: "var(--ink)", fontSize: 12 },
 };
