@@ -130,3 +130,16 @@ def test_pycocotools_loads_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert coco.getCatIds(catNms=["bolt"]) == [2]
     assert [len(coco.getAnnIds(imgIds=[number])) for number in (1, 2, 3)] == [0, 1, 2]
     assert len(found.anns) == 1
+
+
+def test_images_that_belong_together_have_a_group() -> None:
+    def member(name: str, group: str, sequence: str | None) -> CleanImage:
+        return CleanImage(name, name, name, 64, 48, group, sequence, None, ())
+
+    images = [
+        member("a", "a", "film"), member("b", "b", "film"), member("c", "b", None),  # c is nearly b
+        member("d", "d", "lone"), member("e", "e", None), member("f", "e", None),
+    ]  # fmt: skip
+    assert {entry["file_name"]: entry.get("group") for entry in convert(*images)["images"]} == {
+        "a": "film", "b": "film", "c": "film", "d": None, "e": "e", "f": "e"
+    }  # fmt: skip

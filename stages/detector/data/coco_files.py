@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from detector.data.disjoint_sets import linked_by_keys
 from detector.data.manifest import CleanImage, Labels
 from detector.errors import UserError
 from detector.params import Section
@@ -20,7 +21,8 @@ def coco_dataset(images: Sequence[CleanImage], labels: Labels, params: CocoConve
     """The COCO dictionary of `images`, which get ids from 1 in the order of their paths.
 
     `bbox` is [left, top, width, height] in pixels; `state` is the id of an entry of the top-level
-    `states`, 0 when unknown; each entry says whether an object in that state is `present`.
+    `states`, 0 when unknown; each entry says whether an object in that state is `present`. An image that is
+    not alone in its sequence or among its near duplicates has a `group`: such images are no independent evidence.
     Raises UserError when `present_states` names a state that the dataset does not have.
     """
     present = set(labels.states if params.present_states is None else params.present_states)
@@ -31,6 +33,7 @@ def coco_dataset(images: Sequence[CleanImage], labels: Labels, params: CocoConve
     state_ids = {name: number for number, name in enumerate(labels.states, 1)}
     annotations: list[dict[str, Any]] = []
     ordered = sorted(images, key=lambda image: image.image)
+    groups = _groups(ordered)
     for image_id, image in enumerate(ordered, 1):
         for box in image.boxes:
             left, top, right, bottom = box.xyxy
@@ -54,6 +57,7 @@ def coco_dataset(images: Sequence[CleanImage], labels: Labels, params: CocoConve
                 "width": image.width,
                 "height": image.height,
                 "content": image.content,
+                **({"group": groups[number - 1]} if number - 1 in groups else {}),
             }
             for number, image in enumerate(ordered, 1)
         ],
@@ -61,3 +65,16 @@ def coco_dataset(images: Sequence[CleanImage], labels: Labels, params: CocoConve
         "categories": [{"id": number, "name": name} for name, number in class_ids.items()],
         "states": [{"id": number, "name": name, "present": name in present} for name, number in state_ids.items()],
     }
+
+
+def _groups(images: Sequence[CleanImage]) -> dict[int, str]:
+    """The sequence, or the first of the near duplicates, of each image that shares it with another one."""
+    keys = (
+        [("group", image.group)] + [("sequence", image.sequence)] * (image.sequence is not None) for image in images
+    )
+    groups: dict[int, str] = {}
+    for members in linked_by_keys(keys):
+        if len(members) > 1:
+            sequences = sorted({images[member].sequence or "" for member in members} - {""})
+            groups |= dict.fromkeys(members, " + ".join(sequences) or images[members[0]].group)
+    return groups

@@ -46,21 +46,26 @@ def coco_numbers(evaluation: COCOeval) -> dict[str, float | None]:
 
 
 def class_numbers(evaluation: COCOeval, classes: list[str]) -> dict[str, dict[str, float | None]]:
-    """AP and AP50 of each class."""
+    """AP, AP50 and AP by size of each class; None where it has no such object."""
     precision = precisions(evaluation)
+    by_size = {size: precisions(evaluation, place) for place, size in enumerate(("small", "medium", "large"), 1)}
     return {
-        name: {"AP": _mean(precision[:, :, index]), "AP50": _mean(precision[0, :, index])}
+        name: {
+            "AP": _mean(precision[:, :, index]),
+            "AP50": _mean(precision[0, :, index]),
+            **{f"AP_{size}": _mean(values[:, :, index]) for size, values in by_size.items()},
+        }
         for index, name in enumerate(classes)
     }
 
 
-def precisions(evaluation: COCOeval) -> NDArray[np.float64]:
+def precisions(evaluation: COCOeval, size: int = 0) -> NDArray[np.float64]:
     """Precision [10 IoUs from 0.5 to 0.95, 101 recalls from 0 to 1, class] for objects of any size.
 
-    -1 where a class has no ground truth.
+    size: 0, or 1 to 3 for small, medium and large objects. -1 where a class has no ground truth.
     """
     assert evaluation.eval is not None
-    precision: NDArray[np.float64] = evaluation.eval["precision"][:, :, :, 0, -1]
+    precision: NDArray[np.float64] = evaluation.eval["precision"][:, :, :, size, -1]
     return precision
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import contextlib
+import io
+from collections.abc import Iterator, Set
+from typing import Any, NamedTuple
 
 import numpy as np
 from hotcoco import COCOeval
 from numpy.typing import NDArray
 
 IOUS = 10  # 0.50, 0.55, ... 0.95
+SIZES = ("all", "small", "medium", "large")  # COCO's ranges of an object's area, bounded by 32 x 32 and 96 x 96 pixels
+AT_ONCE = 250  # images
 
 
 class Matches(NamedTuple):
@@ -35,6 +40,21 @@ class Matches(NamedTuple):
         """Those that count at IoU 0.5: the others lie on a crowd."""
         return self.chosen(~self.ignored[0])
 
+    def of_images(self, mask: NDArray[np.bool_]) -> Matches:
+        """As if there were only the images [N] in the mask."""
+        place = np.cumsum(mask) - 1
+        part = self.chosen(mask[self.images])
+        return part._replace(images=place[part.images], truths=self.truths[mask], image_ids=self.image_ids[mask])
+
+    def ranks(self) -> NDArray[np.int64]:
+        """Of each detection among those of its class in its image: 0 is the best [D]."""
+        keys = self.images * self.truths.shape[1] + self.categories
+        order = np.argsort(keys, kind="stable")  # within a key the best score still comes first
+        together = keys[order]
+        ranks = np.empty_like(keys)
+        ranks[order] = np.arange(len(keys)) - np.searchsorted(together, together)
+        return ranks
+
     def chosen(self, mask: NDArray[np.bool_]) -> Matches:
         """A part of the detections; the objects to find stay."""
         return self._replace(
@@ -44,9 +64,13 @@ class Matches(NamedTuple):
         )  # fmt: skip
 
 
-def matches_of(evaluation: COCOeval) -> Matches:
-    """The columns of an evaluation of boxes; equal scores stay in COCO's order."""
-    everything = list(evaluation.params.area_rng[0])
+def matches_of(evaluation: COCOeval, size: str = "all", kept: Set[int] | None = None) -> Matches:
+    """The columns of an evaluation of boxes; equal scores stay in COCO's order.
+
+    size: of SIZES; as COCO does it, objects of another size are neither to be found nor wrong to find.
+    kept: ids of annotations; the others are treated likewise.
+    """
+    area = list(evaluation.params.area_rng[SIZES.index(size)])
     image_ids = np.array(sorted(evaluation.params.img_ids), np.int64)
     category_ids = np.array(sorted(evaluation.params.cat_ids), np.int64)
     truths = np.zeros((len(image_ids), len(category_ids)), np.int64)
@@ -54,32 +78,56 @@ def matches_of(evaluation: COCOeval) -> Matches:
     column_of = {int(id_): column for column, id_ in enumerate(category_ids)}
     scores: list[float] = []
     detections: list[int] = []
-    partners: list[int] = []
     places: list[tuple[int, int, int]] = []  # image, category, how many
     hits, ignored = [np.zeros((IOUS, 0), bool)], [np.zeros((IOUS, 0), bool)]
-    for entry in evaluation.eval_imgs:
-        if entry is None or list(entry["aRng"]) != everything:
-            continue
+    partners = [np.zeros((IOUS, 0), np.int64)]
+    for entry in _entries(evaluation, image_ids, area):
         row, column = row_of[entry["image_id"]], column_of[entry["category_id"]]
-        truths[row, column] = len(entry["gtIgnore"]) - sum(entry["gtIgnore"])
+        truths[row, column] = _to_find(entry, kept)
         if entry["dtIds"]:
             places.append((row, column, len(entry["dtIds"])))
             scores += entry["dtScores"]
             detections += entry["dtIds"]
-            partners += entry["dtMatches"][0]
+            partners.append(np.array(entry["dtMatches"], np.int64))
             hits.append(np.array(entry["dtMatched"], bool))
             ignored.append(np.array(entry["dtIgnore"], bool))
     rows, columns, counts = np.array(places, np.int64).reshape(-1, 3).T
     order = np.argsort(-np.array(scores, float), kind="stable")
+    found, passed_over = np.concatenate(hits, axis=1)[:, order], np.concatenate(ignored, axis=1)[:, order]
+    partner = np.concatenate(partners, axis=1)[:, order]
+    if kept is not None:
+        passed_over |= found & ~np.isin(partner, np.array(sorted(kept), np.int64))
     return Matches(
         scores=np.array(scores, float)[order],
         images=np.repeat(rows, counts)[order],
         categories=np.repeat(columns, counts)[order],
-        hits=np.concatenate(hits, axis=1)[:, order],
-        ignored=np.concatenate(ignored, axis=1)[:, order],
+        hits=found,
+        ignored=passed_over,
         detections=np.array(detections, np.int64)[order] - 1,
-        partners=np.array(partners, np.int64)[order],
+        partners=partner[0],
         truths=truths,
         image_ids=image_ids,
         category_ids=category_ids,
     )
+
+
+def _to_find(entry: dict[str, Any], kept: Set[int] | None) -> int:
+    """How many objects of an image and class COCO asks for."""
+    pairs = zip(entry["gtIds"], entry["gtIgnore"], strict=True)
+    return sum(1 for id_, ignore in pairs if not ignore and (kept is None or id_ in kept))
+
+
+def _entries(evaluation: COCOeval, image_ids: NDArray[np.int64], area: list[float]) -> Iterator[dict[str, Any]]:
+    """What was matched in each image and class, for objects of a range of areas in square pixels.
+
+    hotcoco hands it out as Python lists, a hundred times the size of the columns: so some images at a time, and
+    not for the other ranges too.
+    """
+    for start in range(0, len(image_ids), AT_ONCE):
+        part = COCOeval(evaluation.coco_gt, evaluation.coco_dt, "bbox")
+        part.params = evaluation.params
+        part.params.area_rng, part.params.area_rng_lbl = [area], ["all"]
+        part.params.img_ids = image_ids[start : start + AT_ONCE].tolist()
+        with contextlib.redirect_stdout(io.StringIO()):
+            part.evaluate()
+        yield from (entry for entry in part.eval_imgs if entry is not None)

@@ -20,13 +20,13 @@ from detector.evaluation.coco_metrics import Prediction
 class Predicted(NamedTuple):
     """predictions: of all images.
 
-    losses: mean of each component over the images. states: int64 [A], what the state head alone says of
-    each object of the annotations, 0 without a head. Both only with targets.
+    losses: mean of each component over the images. state_scores: float64 [A, S], how likely the state head
+    alone takes each object of the annotations for being in each state; S is 0 without a head. Both only with targets.
     """
 
     predictions: list[Prediction]
     losses: dict[str, float]
-    states: NDArray[np.int64]
+    state_scores: NDArray[np.float64]
 
 
 @torch.no_grad()
@@ -37,19 +37,21 @@ def predict(
     model.eval()
     predictions: list[Prediction] = []
     sums: Counter[str] = Counter()
-    states = np.zeros(len(annotations.labels), np.int64)
+    state_scores = np.zeros((len(annotations.labels), 0))
     for batch in batches:
         targets = batch.targets.to(device) if with_targets else None
         output = model(batch.images.to(device, non_blocking=True), targets)
         sums.update({name: float(loss) * len(batch.rows) for name, loss in output.losses.items()})
         if output.target_states is not None:
-            best = output.target_states.argmax(-1).cpu().numpy() + 1  # [B, M]
-            for row, found in zip(batch.rows, best, strict=True):
+            likely = output.target_states.double().softmax(-1).cpu().numpy()  # [B, M, S]
+            if not state_scores.shape[1]:
+                state_scores = np.zeros((len(annotations.labels), likely.shape[-1]))
+            for row, found in zip(batch.rows, likely, strict=True):
                 first, last = annotations.starts[row], annotations.starts[row + 1]
-                states[first:last] = found[: last - first]
+                state_scores[first:last] = found[: last - first]
         predictions += to_coco(output.detections, batch, annotations)
     images = max(1, len(annotations.paths))
-    return Predicted(predictions, {name: total / images for name, total in sums.items()}, states)
+    return Predicted(predictions, {name: total / images for name, total in sums.items()}, state_scores)
 
 
 def to_coco(detections: Detections, batch: Batch, annotations: Annotations) -> list[Prediction]:

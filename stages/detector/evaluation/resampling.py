@@ -46,6 +46,7 @@ def _of_class(matches: Matches, times: NDArray[np.int32], truths: NDArray[np.int
     result = np.where(truths[:, None] > 0, 0.0, np.nan).repeat(IOUS, axis=1)
     weights = times[:, matches.images]  # [B, D]
     found = np.cumsum(weights, axis=1)
+    needed = _hits_needed(truths)
     for iou in range(IOUS):
         hits = np.flatnonzero(matches.hits[iou] & ~matches.ignored[iou])
         if not len(hits):
@@ -60,17 +61,23 @@ def _of_class(matches: Matches, times: NDArray[np.int32], truths: NDArray[np.int
         # Precision is highest at hits, so nothing else needs to be looked at.
         precision = right / np.maximum(counted, 1)
         envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-        result[:, iou] = np.where(truths > 0, _mean_over_recalls(right, envelope, truths), np.nan)
+        result[:, iou] = np.where(truths > 0, _mean_over_recalls(right, envelope, needed), np.nan)
     return result
 
 
+def _hits_needed(truths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The fewest hits among `truths` objects [B] whose share reaches each of the 101 recalls [B, 101]."""
+    different, rows = np.unique(truths, return_inverse=True)
+    # By the division that pycocotools does, so that rounding falls the same way.
+    needed = [np.searchsorted(np.arange(many + 1) / max(1, many), RECALLS) for many in different]
+    return np.array(needed, np.int64).reshape(-1, len(RECALLS))[rows]
+
+
 def _mean_over_recalls(
-    right: NDArray[np.int32], envelope: NDArray[np.float64], truths: NDArray[np.int64]
+    right: NDArray[np.int32], envelope: NDArray[np.float64], needed: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """Mean precision [B] at the 101 recalls; right, envelope [B, H]: hits so far, precision from there on."""
     draws, hits = right.shape
-    # The first number of hits whose share reaches each recall, by the division that pycocotools does.
-    needed = np.stack([np.searchsorted(np.arange(many + 1) / max(1, many), RECALLS) for many in truths])  # [B, 101]
     # One search for all draws: each has its own range of whole numbers.
     far = int(right.max(initial=0)) + 1
     rows = np.arange(draws, dtype=np.int64)[:, None] * (far + 1)
