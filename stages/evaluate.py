@@ -32,7 +32,7 @@ from detector.data.dataset import DetectionDataset, collate, pack, present_objec
 from detector.errors import UserError, run_command
 from detector.evaluation.coco_metrics import precisions
 from detector.evaluation.figures import draw_confusion, draw_precision_recall, draw_reliability, draw_state_curves
-from detector.evaluation.files import write_numbers, write_plot, write_predictions
+from detector.evaluation.files import rounded, write_numbers, write_plot, write_predictions
 from detector.evaluation.gallery_pictures import Names, draw_galleries
 from detector.evaluation.judging import Judged, Thresholds, judge, thresholds_on
 from detector.evaluation.measures import Measured, measure
@@ -168,8 +168,9 @@ def look(
     test: Judged, thresholds: Thresholds, measured: Measured, card: Card, suspects: list[dict[str, str]], pictures: int
 ) -> None:
     """The pictures to look at, and the page that holds everything."""
-    facts = gather("test", test.coco, test.predictions, test.matches, thresholds.limits, pictures, *measured, asdict(card),
-                   suspects, read_curves(TRAINING))  # fmt: skip
+    flat, details = rounded(measured)
+    facts = gather("test", test.coco, test.predictions, test.matches, thresholds.limits, pictures, flat, details,
+                   asdict(card), suspects, read_curves(TRAINING))  # fmt: skip
     images = sorted(test.coco["images"], key=lambda image: int(image["id"]))
     names = Names(card.classes, card.states)
     drawn = draw_galleries(facts.galleries, facts.pairs, images, names, thresholds.limits, Path(), GALLERIES)

@@ -129,7 +129,7 @@ def tide(numbers: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
         return {}
     x = {"field": "cost", "type": "quantitative", "title": "AP50 that is lost by it"}
     y = {"field": "kind", "type": "nominal", "title": None, "sort": list(ERRORS)}
-    label = {"field": "cost", "type": "quantitative", "format": ".3f"}
+    label = {"field": "cost", "type": "quantitative", "format": ".4f"}
     return {
         "tide-chart": _spec(
             height=28 * len(rows),
