@@ -53,7 +53,7 @@ def prepare(folder: Path, dataset: Path, format: str, strategy: str) -> None:
     params["split"]["strategy"] = strategy
     params["coco_convert"]["present_states"] = None
     params["train"] |= {"size": "auto", "epochs": "auto"}
-    params["evaluate"]["overlays"] = 0
+    params["evaluate"]["gallery"] = 0
     write_params(folder, params)
     for stage in ("preprocess", "split", "coco_convert"):
         python(folder, f"stages/{stage}.py")

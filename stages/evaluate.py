@@ -2,12 +2,12 @@
 
 command  python stages/evaluate.py
 reads    params.yaml (evaluate), models/detector.{safetensors,json}, data/coco/{train,val,test}.json and images,
-         data/decisions.csv
+         data/decisions.csv, metrics/train/plots/metrics/ (curves for the report)
 writes   metrics/evaluate.json (the numbers, docs/evaluation.md says what each is), metrics/evaluate/details.json,
-         metrics/evaluate/suspects.csv (labels that look wrong, of all splits) and plots/galleries/suspects.jpg,
-         data/predictions/{val,test}.json (COCO results), plots/evaluate/*.{json,png}, plots/overlays/overlay_NN.jpg,
+         metrics/evaluate/suspects.csv (labels that look wrong, of all splits), data/predictions/{val,test}.json (COCO
+         results), plots/evaluate/*.{json,png}, plots/galleries/*.jpg, plots/report.html,
          logs/evaluate.json (times; ignored by git)
-time     about 10 s for the sample on 2 cores
+time     about 20 s for the sample on 2 cores
 """
 
 from __future__ import annotations
@@ -33,22 +33,18 @@ from detector.data.dataset import DetectionDataset, collate, pack, present_objec
 from detector.data.decisions import read_decisions
 from detector.errors import UserError, run_command
 from detector.evaluation.coco_metrics import precisions
-from detector.evaluation.figures import (
-    draw_confusion,
-    draw_overlay,
-    draw_precision_recall,
-    draw_reliability,
-    draw_state_curves,
-)
-from detector.evaluation.files import write_numbers, write_plot, write_predictions
+from detector.evaluation.figures import draw_confusion, draw_precision_recall, draw_reliability, draw_state_curves
+from detector.evaluation.files import rounded, write_numbers, write_plot, write_predictions
+from detector.evaluation.gallery_pictures import Names, draw_galleries
 from detector.evaluation.judging import Judged, Thresholds, judge, thresholds_on
 from detector.evaluation.measures import Measured, measure
 from detector.evaluation.operating_point import confusions_at
 from detector.evaluation.predictions import Predicted, predict
+from detector.evaluation.report import Curve, gather, write_report
 from detector.evaluation.settings import EvaluateParams, postprocess_of
 from detector.evaluation.speed import Clock, TimedPostprocess, speed
 from detector.evaluation.suspect_gallery import draw_suspects
-from detector.evaluation.suspects import suspects_of, without_decided, worst_first, write_suspects
+from detector.evaluation.suspects import Suspect, rows_of, suspects_of, without_decided, worst_first, write_suspects
 from detector.models import load_model
 from detector.params import load_section
 from detector.seeding import make_deterministic
@@ -59,7 +55,9 @@ PREDICTIONS = Path("data/predictions")
 METRICS = Path("metrics/evaluate.json")
 DETAILS = Path("metrics/evaluate/details.json")
 PLOTS = Path("plots/evaluate")
-OVERLAYS = Path("plots/overlays")
+GALLERIES = Path("plots/galleries")
+REPORT = Path("plots/report.html")
+TRAINING = Path("metrics/train/plots/metrics")
 TIMES = Path("logs/evaluate.json")
 DECISIONS = Path("data/decisions.csv")
 SUSPECTS = Path("metrics/evaluate/suspects.csv")
@@ -76,27 +74,25 @@ def main() -> None:
     clock = Clock()
     postprocess = TimedPostprocess(**asdict(postprocess_of(params)), clock=clock)
     model = load_model(card.model, weights, len(card.classes), len(card.states), postprocess).to(device)
-    coco = {split: read_coco(COCO / f"{split}.json") for split in ("val", "test")}
-    for split in coco:
+    coco = {split: read_coco(COCO / f"{split}.json") for split in ("train", "val", "test")}
+    for split in ("val", "test"):
         if not any(not annotation["iscrowd"] for annotation in present_objects(coco[split])["annotations"]):
             raise UserError(f"{COCO / split}.json: no object that is there to be found, so nothing can be measured")
     clock.watch(model, "model")
     began = time.perf_counter()
     predicted = {split: predict_split(model, coco[split], card, params, device, split, clock) for split in coco}
     write_times(clock, sum(len(of_split["images"]) for of_split in coco.values()), time.perf_counter() - began)
-    for split, of_split in predicted.items():
-        write_predictions(PREDICTIONS / f"{split}.json", of_split.predictions)
+    for split in ("val", "test"):
+        write_predictions(PREDICTIONS / f"{split}.json", predicted[split].predictions)
     val, test = (judge(coco[split], predicted[split].predictions) for split in ("val", "test"))
     thresholds = thresholds_on(val, params.threshold, params.threshold_per_class, params.cost_ratio)
     measured = measure(val, test, thresholds, predicted["test"].state_scores, params.cost_ratio, params.resamples)
     write_numbers(METRICS, measured.flat)
     write_numbers(DETAILS, measured.details)
-    say(measured)
+    print("test:", measured.headline())
     draw(test, thresholds, measured)
-    draw_overlays(test, thresholds, card, params.overlays)
-    coco["train"] = read_coco(COCO / "train.json")
-    predicted["train"] = predict_split(model, coco["train"], card, params, device, "train", clock)
-    list_suspects(coco, predicted, card)
+    suspects = list_suspects(coco, predicted, card)
+    look(test, thresholds, measured, card, rows_of(suspects), params.gallery)
 
 
 def predict_split(
@@ -116,22 +112,6 @@ def write_times(clock: Clock, images: int, seconds: float) -> None:
     """Images a second and where the time went, in a file that is not tracked."""
     TIMES.parent.mkdir(exist_ok=True)
     TIMES.write_text(json.dumps(speed(clock, images, seconds)) + "\n", encoding="utf-8")
-
-
-def say(measured: Measured) -> None:
-    """The headline on the console."""
-
-    def text(name: str) -> str:
-        value, low, high = (measured.flat.get(name + end) for end in ("", "_low", "_high"))
-        span = "" if low is None or high is None else f" ({low:.3f} to {high:.3f})"
-        return f"{name} -" if value is None else f"{name} {value:.3f}{span}"
-
-    print(f"test: {text('AP')}, {text('AP50')}")
-    print(f"at {text('threshold')}: {text('precision')}, {text('recall')}")
-    if measured.details["states"] is not None:
-        print(f"states: {text('state_macro_F1')} given the boxes, {text('joint_AP')}, {text('hallucination')}")
-    for name, note in measured.details["notes"].items():
-        print(f"note: {name}: {note}")
 
 
 def draw(test: Judged, thresholds: Thresholds, measured: Measured) -> None:
@@ -177,27 +157,38 @@ def pairs_of(matrix: Any, names: list[str], rows: str, columns: str) -> list[dic
     ]
 
 
-def draw_overlays(test: Judged, thresholds: Thresholds, card: Card, most: int) -> None:
-    """Evenly spread images with the truth and what was found at the thresholds."""
-    images = test.truth["images"]
-    limit_of = dict(zip(test.matches.category_ids.tolist(), thresholds.limits.tolist(), strict=True))
-    above = [p for p in test.predictions if p["score"] >= limit_of[p["category_id"]]]
-    OVERLAYS.mkdir(parents=True, exist_ok=True)
-    count = min(most, len(images))
-    for number in tqdm(range(count), desc="overlays", unit="image", disable=None):
-        image = images[number * len(images) // count]
-        objects = [annotation for annotation in test.truth["annotations"] if annotation["image_id"] == image["id"]]
-        hits = [prediction for prediction in above if prediction["image_id"] == image["id"]]
-        draw_overlay(image, objects, hits, card.classes, card.states, Path(), OVERLAYS / f"overlay_{number + 1:02}.jpg")
+def look(
+    test: Judged, thresholds: Thresholds, measured: Measured, card: Card, suspects: list[dict[str, str]], pictures: int
+) -> None:
+    """The pictures to look at, and the page that holds everything."""
+    flat, details = rounded(measured)
+    facts = gather("test", test.coco, test.predictions, test.matches, thresholds.limits, pictures, flat, details,
+                   asdict(card), suspects, read_curves(TRAINING))  # fmt: skip
+    images = sorted(test.coco["images"], key=lambda image: int(image["id"]))
+    names = Names(card.classes, card.states)
+    drawn = draw_galleries(facts.galleries, facts.pairs, images, names, thresholds.limits, Path(), GALLERIES)
+    for _ in tqdm(drawn, desc="galleries", unit="picture", disable=None):
+        pass
+    write_report(facts, Path(), REPORT)
 
 
-def list_suspects(coco: dict[str, dict[str, Any]], predicted: dict[str, Predicted], card: Card) -> None:
+def read_curves(folder: Path) -> list[Curve]:
+    """What the training logged, each series by its path."""
+    curves = []
+    for path in sorted(folder.rglob("*.tsv")):
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        rows = path.read_text(encoding="utf-8").splitlines()[1:]
+        curves.append(Curve(name, [float(row.split("\t")[1]) for row in rows]))
+    return curves
+
+
+def list_suspects(coco: dict[str, dict[str, Any]], predicted: dict[str, Predicted], card: Card) -> list[Suspect]:
     """Labels of all splits that look wrong and that nobody has decided about, worst first; the worst as pictures."""
     found = worst_first(
         suspect
-        for split in ("train", "val", "test")
+        for split, of_split in predicted.items()
         for suspect in suspects_of(
-            split, coco[split], predicted[split].predictions, predicted[split].state_scores if card.states else None
+            split, coco[split], of_split.predictions, of_split.state_scores if card.states else None
         )
     )
     suspects = without_decided(found, read_decisions(DECISIONS))
@@ -205,6 +196,7 @@ def list_suspects(coco: dict[str, dict[str, Any]], predicted: dict[str, Predicte
     draw_suspects(suspects[:SHOWN], coco.values(), Path(), GALLERY)
     decided = f" ({len(found) - len(suspects)} more are decided about)" if len(found) > len(suspects) else ""
     print(f"{len(suspects)} labels look wrong{decided}: see {SUSPECTS} and {GALLERY}")
+    return suspects
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ SHORT = {
     "train.epochs": "2",
     "train.batch_size": "4",
     "train.threads": "1",
-    "evaluate.overlays": "1",
+    "evaluate.gallery": "1",
     "evaluate.threads": "1",
     "export.images": "6",
 }

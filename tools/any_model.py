@@ -15,17 +15,18 @@ from tqdm import tqdm
 
 from detector.data.dataset import DetectionDataset, collate, pack, present_objects
 from detector.errors import UserError
-from detector.evaluation.coco_metrics import Prediction, class_numbers, coco_numbers, evaluate_boxes
+from detector.evaluation.coco_metrics import Prediction
 from detector.evaluation.detections import coco_results
-from detector.evaluation.figures import draw_overlay
+from detector.evaluation.galleries import choose
+from detector.evaluation.gallery_pictures import Names, draw_galleries
+from detector.evaluation.judging import Judged, Thresholds, judge, thresholds_on
 from detector.evaluation.matched_names import Matched, in_terms_of, of_common_classes
-from detector.evaluation.matching import matches_of
+from detector.evaluation.measures import Measured, measure
+from detector.evaluation.mistakes import pair
 from detector.evaluation.onnx_runner import open_onnx
-from detector.evaluation.operating_point import OperatingPoint, at_threshold, best_f1
 from detector.evaluation.predictions import predict
 from detector.evaluation.running import Facts, Runner, find_in_tiles, find_whole
 from detector.evaluation.settings import EvaluateParams, postprocess_of
-from detector.evaluation.state_metrics import confusion_of_states, state_numbers
 from detector.evaluation.tiling import Tiling
 from detector.evaluation.torch_runner import open_checkpoint, runner_of
 
@@ -44,41 +45,37 @@ class Model(NamedTuple):
 class Outcome(NamedTuple):
     """A model's answers on a dataset and what they are worth.
 
-    truth: the objects to find, in the model's terms; objects: how many. chosen_on: where the threshold comes from.
-    left_out: counts by name of what only one side knows. notes: why a number is missing, by its name.
+    matched: the dataset in the model's terms; objects: how many are there to be found. chosen_on: where the
+    thresholds come from. left_out: counts by name of what only one side knows.
     """
 
     matched: Matched
-    truth: dict[str, Any]
-    predictions: list[Prediction]
-    metrics: dict[str, Any]
-    threshold: float
+    judged: Judged
+    thresholds: Thresholds
+    measured: Measured
     chosen_on: str
     objects: int
     left_out: dict[str, dict[str, int]]
-    notes: dict[str, str]
 
     def draw(self, folder: Path, count: int) -> None:
-        """Evenly spread images: the truth beside what was found from the threshold upwards."""
+        """The galleries of the evaluate stage, with `count` pictures in each."""
         folder.mkdir(parents=True, exist_ok=True)
-        for old in folder.glob("overlay_*.jpg"):
+        for old in folder.glob("*.jpg"):
             old.unlink()
-        images = self.truth["images"]
-        count = min(count, len(images))
-        states = [state["name"] for state in self.truth["states"]]
-        for number in tqdm(range(count), desc="pictures", unit="image", disable=None):
-            image = images[number * len(images) // count]
-            objects = [item for item in self.truth["annotations"] if item["image_id"] == image["id"]]
-            hits = [p for p in self.predictions if p["image_id"] == image["id"] and p["score"] >= self.threshold]
-            path = folder / f"overlay_{number + 1:02}.jpg"
-            draw_overlay(image, objects, hits, self.matched.classes, states, Path(), path)
+        limits = self.thresholds.limits
+        pairs = pair(self.judged.coco, self.judged.predictions, self.judged.matches)
+        images = sorted(self.judged.coco["images"], key=lambda image: int(image["id"]))
+        names = Names(self.matched.classes, [state["name"] for state in self.judged.coco["states"]])
+        drawn = draw_galleries(choose(pairs, len(images), limits, count), pairs, images, names, limits, Path(), folder)
+        for _ in tqdm(drawn, desc="pictures", unit="picture", disable=None):
+            pass
 
 
 class Answers(NamedTuple):
-    """predictions: labels are the model's. states: what the state head says of each true box; None if unknown."""
+    """predictions: labels are the model's. state_scores [A, S]: of each true box; S is 0 where nobody asked."""
 
     predictions: list[Prediction]
-    states: NDArray[np.int64] | None
+    state_scores: NDArray[np.float64]
 
 
 def open_model(path: Path, params: EvaluateParams) -> Model:
@@ -119,30 +116,36 @@ def try_on(
         )
     answers = answers_of(model, matched.truth, params, tiling, "judge")
     predictions, of_others = of_common_classes(answers.predictions, matched.category_of, facts.classes)
+    judged = judge(matched.truth, predictions)
     if val is None:
         chosen_on = "the judged images themselves, which flatters precision, recall and F1"
-        point = best_f1(matches_of(evaluate_boxes(truth, predictions)))
+        reference = judged
     else:
         chosen_on = "val"
-        point = point_on(model, val, matched.classes, answers if val == coco else None, params, tiling)
-    metrics, notes = numbers_of(matched, predictions, point.threshold, answers.states)
+        reference = judged_val(model, val, matched.classes, answers if val == coco else None, params, tiling)
+    thresholds = thresholds_on(reference, params.threshold, params.threshold_per_class, params.cost_ratio)
+    measured = measure(reference, judged, thresholds, answers.state_scores, params.cost_ratio, params.resamples)
+    if facts.states and not answers.state_scores.shape[1]:
+        measured.details["notes"]["states"] = (
+            "given the true boxes, only a checkpoint tells states, and of whole images"
+        )
     left_out = {**matched.left_out, "classes_only_in_model": of_others}
-    return Outcome(matched, truth, predictions, metrics, point.threshold, chosen_on, objects, left_out, notes)
+    return Outcome(matched, judged, thresholds, measured, chosen_on, objects, left_out)
 
 
-def point_on(
+def judged_val(
     model: Model,
     val: dict[str, Any],
     classes: list[str],
     known: Answers | None,
     params: EvaluateParams,
     tiling: Tiling | None,
-) -> OperatingPoint:
-    """The threshold that is best on val for these classes, by its answers where these are known."""
+) -> Judged:
+    """What the model finds of these classes on val, by its answers where these are known."""
     matched = in_terms_of(val, model.facts.classes, model.facts.states, classes)
     answers = known or answers_of(model, matched.truth, params, tiling, "val, for the threshold")
     predictions, _ = of_common_classes(answers.predictions, matched.category_of, model.facts.classes)
-    return best_f1(matches_of(evaluate_boxes(present_objects(matched.truth), predictions)))
+    return judge(matched.truth, predictions)
 
 
 def answers_of(
@@ -156,7 +159,7 @@ def answers_of(
         loader = DataLoader(dataset, batch_size=params.batch_size, collate_fn=collate)
         bar = tqdm(loader, desc=title, unit="batch", disable=None)
         predicted = predict(model.module, bar, annotations, model.device, with_targets=bool(facts.states))
-        return Answers(predicted.predictions, predicted.states if facts.states else None)
+        return Answers(predicted.predictions, predicted.state_scores)
     paths = [Path(image["file_name"]) for image in coco["images"]]
     if tiling is None:
         found = find_whole(paths, model.runner, facts, params.batch_size)
@@ -169,33 +172,6 @@ def answers_of(
         coco_results(one, image["id"], image["width"], image["height"])
         for one, image in zip(bar, coco["images"], strict=True)
     ]
-    return Answers([prediction for of_image in results for prediction in of_image], None)
-
-
-def numbers_of(
-    matched: Matched, predictions: list[Prediction], threshold: float, states: NDArray[np.int64] | None
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """The numbers as in metrics/evaluate.json, and why some are null.
-
-    states: what the state head says of each true box of `matched.truth`; None if nobody asked it.
-    """
-    evaluation = evaluate_boxes(present_objects(matched.truth), predictions)
-    matches = matches_of(evaluation)
-    reached = at_threshold(matches, threshold)
-    metrics: dict[str, Any] = dict(coco_numbers(evaluation))
-    metrics |= {"threshold": threshold, "precision": reached.precision, "recall": reached.recall, "F1": reached.f1}
-    metrics["classes"] = {}
-    for number, (name, numbers) in enumerate(class_numbers(evaluation, matched.classes).items()):
-        of_class = at_threshold(matches, threshold, number)
-        reached_by_class = {"precision": of_class.precision, "recall": of_class.recall, "F1": of_class.f1}
-        metrics["classes"][name] = numbers | reached_by_class
-    names = [state["name"] for state in matched.truth["states"]]
-    if not names:
-        return metrics, {}
-    if states is None:
-        return metrics | {"state_macro_F1": None}, {
-            "state_macro_F1": "given the true boxes, only a checkpoint tells states, and of whole images"
-        }
-    known = state_numbers(confusion_of_states(pack(matched.truth).states, states, len(names)), names)
-    why = {} if known.macro_f1 is not None else {"state_macro_F1": "no object is in a state that the model knows"}
-    return metrics | {"state_macro_F1": known.macro_f1, "states": known.of_state}, why
+    return Answers(
+        [prediction for of_image in results for prediction in of_image], np.zeros((len(coco["annotations"]), 0))
+    )

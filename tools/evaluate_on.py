@@ -11,8 +11,9 @@ DATASET   train, val or test of this repository; or a dataset's folder, with its
           that coco-convert or this command wrote
 FOLDER    evaluations/DATASET_MODEL-HASH_FORMAT where it is not given
 
-Writes into FOLDER metrics.json, predictions.json (COCO results), ground_truth.json (COCO; its category ids are those
-of the predictions), pictures/ and, of a dataset's folder, findings.csv (everything that was left out or repaired).
+Writes into FOLDER metrics.json and details.json (as the evaluate stage does), predictions.json (COCO results),
+ground_truth.json (COCO; its category ids are those of the predictions), pictures/ and, of a dataset's folder,
+findings.csv (everything that was left out or repaired).
 Reads params.yaml: `evaluate`, and for a folder the rules of `preprocess` and `coco_convert.present_states`.
 """
 
@@ -40,6 +41,7 @@ from detector.data.folders import read_folder
 from detector.data.formats import READERS
 from detector.data.manifest import SPLITS
 from detector.errors import UserError, run_command
+from detector.evaluation.files import write_numbers, write_predictions
 from detector.evaluation.settings import EvaluateParams
 from detector.evaluation.tiling import SMALLEST_TILE, Tiling
 from detector.params import load_section
@@ -91,7 +93,7 @@ def main(arguments: list[str] | None = None) -> None:
     outcome = try_on(model, dataset.coco, None if training is None else training["val"], params, tiling)
     about = about_of(given, dataset, model, outcome, training)
     write(folder, outcome, about, dataset.findings)
-    outcome.draw(folder / "pictures", params.overlays)
+    outcome.draw(folder / "pictures", params.gallery)
     tell(outcome, about, folder)
 
 
@@ -220,7 +222,6 @@ def about_of(
         "threshold_chosen_on": outcome.chosen_on,
         **outcome.left_out,
         "findings": dataset.notes | count_reasons(dataset.findings or []),
-        "notes": outcome.notes,
     }
 
 
@@ -232,8 +233,7 @@ def count_reasons(findings: list[Finding]) -> dict[str, int]:
 
 def write(folder: Path, outcome: Outcome, about: dict[str, Any], findings: list[Finding] | None) -> None:
     """All files but the pictures; metrics.json last."""
-    lines = ",\n".join(json.dumps(prediction, separators=(",", ":")) for prediction in outcome.predictions)
-    (folder / "predictions.json").write_text(f"[{lines}]\n", encoding="utf-8")
+    write_predictions(folder / "predictions.json", outcome.judged.predictions)
     truth = json.dumps(outcome.matched.truth, ensure_ascii=False, separators=(",", ":"))
     (folder / "ground_truth.json").write_text(truth + "\n", encoding="utf-8")
     if findings is not None:
@@ -241,24 +241,14 @@ def write(folder: Path, outcome: Outcome, about: dict[str, Any], findings: list[
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(Finding._fields)
             writer.writerows(findings)
-    text = json.dumps(rounded(outcome.metrics) | {"about": about}, indent=2, ensure_ascii=False)
-    (folder / "metrics.json").write_text(text + "\n", encoding="utf-8")
-
-
-def rounded(value: Any) -> Any:
-    """The same structure with floats to 12 digits, as the evaluate stage writes them."""
-    if isinstance(value, dict):
-        return {key: rounded(inner) for key, inner in value.items()}
-    return round(value, 12) if isinstance(value, float) else value
+    write_numbers(folder / "details.json", outcome.measured.details)
+    write_numbers(folder / "metrics.json", outcome.measured.flat | {"about": about})
 
 
 def tell(outcome: Outcome, about: dict[str, Any], folder: Path) -> None:
     """The main numbers and all that was left out, on the console."""
-    metrics = outcome.metrics
-    print(
-        f"{about['images']:,} images, {outcome.objects:,} objects: AP {metrics['AP']:.3f}, AP50 {metrics['AP50']:.3f}; "
-        f"at threshold {outcome.threshold:.3f} precision {metrics['precision']:.3f}, recall {metrics['recall']:.3f}"
-    )
+    print(f"{about['images']:,} images, {outcome.objects:,} objects")
+    print(outcome.measured.headline())
     print(f"  the threshold was chosen on {outcome.chosen_on}")
     if about["images_seen_in_training"]:
         print(f"  {about['images_seen_in_training']:,} of the images were trained on: the numbers flatter the model")

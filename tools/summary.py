@@ -20,7 +20,7 @@ METRICS = Path("metrics")
 TIMES = Path("logs/train.json")
 PLACES = {
     "model": "models/model.onnx",
-    "plots": "plots/ (detections beside the truth in plots/overlays)",
+    "plots": "plots/report.html (and pictures in plots/)",
     "metrics": "metrics/",
     "predictions": "data/predictions/test.json",
 }

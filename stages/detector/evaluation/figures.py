@@ -1,4 +1,4 @@
-"""Pictures of an evaluation: curves, confusions, and detections beside the truth."""
+"""Pictures of an evaluation: curves and confusions."""
 
 from __future__ import annotations
 
@@ -8,17 +8,9 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
-from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
-from PIL import Image
 
-from detector.evaluation.coco_metrics import Prediction
-from detector.plot_style import PALETTE, colour, save_figure
-
-TRUTH, FOUND = PALETTE[2], PALETTE[3]
-OVERLAY_SIZE = 480  # longest side in pixels of an image in an overlay
+from detector.plot_style import colour, save_figure
 
 
 def draw_precision_recall(
@@ -96,50 +88,3 @@ def draw_state_curves(
     if any(roc.values()):
         left.legend(loc="lower right")
     save_figure(figure, path)
-
-
-def draw_overlay(
-    image: dict[str, Any],
-    truth: Sequence[dict[str, Any]],
-    found: Sequence[Prediction],
-    classes: list[str],
-    states: list[str],
-    root: Path,
-    path: Path,
-) -> None:
-    """One image twice: the truth (dashed) on the left, what was found (solid, with scores) on the right."""
-    with Image.open(root / image["file_name"]) as opened:
-        opened.draft("RGB", (OVERLAY_SIZE, OVERLAY_SIZE))
-        opened.thumbnail((OVERLAY_SIZE, OVERLAY_SIZE))
-        pixels = np.asarray(opened)
-    aspect = image["height"] / image["width"]
-    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 4 * aspect + 0.5))
-    for axes in (left, right):
-        axes.imshow(pixels, extent=(0, image["width"], image["height"], 0), interpolation="auto")
-        axes.axis("off")
-    for annotation in truth:
-        _draw_box(left, annotation["bbox"], _name(annotation, classes, states), TRUTH, "--")
-    for prediction in found:
-        name = f"{_name(prediction, classes, states)} {prediction['score']:.2f}"
-        _draw_box(right, prediction["bbox"], name, FOUND, "-")
-    left.set_title("truth", fontsize=9)
-    right.set_title("found", fontsize=9)
-    handles = [
-        Line2D([], [], color=TRUTH, ls="--", label="truth"),
-        Line2D([], [], color=FOUND, label="found"),
-    ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2)
-    save_figure(figure, path)
-
-
-def _name(thing: Mapping[str, Any], classes: list[str], states: list[str]) -> str:
-    """Its class and, where a state head knows states, its state."""
-    state = f", {states[thing['state'] - 1]}" if states and thing["state"] else ""
-    return classes[thing["category_id"] - 1] + state
-
-
-def _draw_box(axes: Axes, bbox: Sequence[float], name: str, edge: str, style: str) -> None:
-    left, top, width, height = bbox
-    axes.add_patch(Rectangle((left, top), width, height, fill=False, lw=1.6, ec=edge, ls=style))
-    axes.text(left, top, name, fontsize=6.5, color="white", va="bottom", clip_on=True,
-              bbox={"fc": edge, "ec": "none", "pad": 0.8})  # fmt: skip

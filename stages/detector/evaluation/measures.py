@@ -45,6 +45,23 @@ class Measured(NamedTuple):
     flat: dict[str, float | None]
     details: dict[str, Any]
 
+    def headline(self) -> str:
+        """The main numbers with their intervals, and every note, in lines for the console."""
+        lines = [
+            ", ".join(map(self._text, ("AP", "AP50"))),
+            f"at {self._text('threshold')}: {self._text('precision')}, {self._text('recall')}",
+        ]
+        if self.details["states"] is not None:
+            told, joint, hallucination = map(self._text, ("state_macro_F1", "joint_AP", "hallucination"))
+            lines.append(f"states: {told} given the boxes, {joint}, {hallucination}")
+        lines += [f"note: {name}: {note}" for name, note in self.details["notes"].items()]
+        return "\n".join(lines)
+
+    def _text(self, name: str) -> str:
+        value, low, high = (self.flat.get(name + end) for end in ("", "_low", "_high"))
+        span = "" if low is None or high is None else f" ({low:.3f} to {high:.3f})"
+        return f"{name} -" if value is None else f"{name} {value:.3f}{span}"
+
 
 def measure(
     val: Judged, test: Judged, thresholds: Thresholds, state_scores: NDArray[np.float64], cost_ratio: float,

@@ -19,7 +19,7 @@ class EvaluateParams(Section):
     threshold_per_class: bool
     cost_ratio: float = Field(gt=0)
     resamples: int = Field(ge=100, le=100_000)
-    overlays: int = Field(ge=0)
+    gallery: int = Field(ge=0)
     threads: int = Field(ge=0)
 
 

@@ -15,7 +15,7 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from detector.boxes import xywh_to_xyxy
-from detector.evaluation.figures import FOUND, TRUTH
+from detector.evaluation.gallery_pictures import FOUND, TRUTH
 from detector.evaluation.suspects import Suspect
 from detector.plot_style import save_figure
 

@@ -249,13 +249,22 @@ def _is_near(suspect: Suspect, decision: Decision) -> bool:
     return bool((pairwise_iou_xyxy(box, np.array([decision.xyxy, new_xyxy(decision)])) >= NEAR_IOU).any())
 
 
+def rows_of(suspects: Iterable[Suspect]) -> list[dict[str, str]]:
+    """By COLUMNS, in the order given; an annotation of 0 is left empty."""
+    rows = []
+    for item in suspects:
+        box = [f"{value:.12g}" for value in item.bbox]
+        about = [item.split, item.file, item.kind, f"{item.score:.5f}", item.label, item.state]
+        annotation = str(item.annotation) if item.annotation else ""
+        values = [*about, *box, annotation, item.suggestion, item.reason, item.content]
+        rows.append(dict(zip(COLUMNS, values, strict=True)))
+    return rows
+
+
 def write_suspects(path: Path, suspects: Iterable[Suspect]) -> None:
-    """A CSV file with COLUMNS, in the order given; an annotation of 0 is left empty."""
+    """A CSV file with COLUMNS, a suspect a line."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for item in suspects:
-            box = [f"{value:.12g}" for value in item.bbox]
-            about = [item.split, item.file, item.kind, f"{item.score:.5f}", item.label, item.state]
-            writer.writerow([*about, *box, item.annotation or "", item.suggestion, item.reason, item.content])
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows_of(suspects))

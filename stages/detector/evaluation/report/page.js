@@ -1,0 +1,5 @@
+await drawCharts();
+startThreshold();
+startConfusions();
+startPictures();
+document.documentElement.dataset.ready = "yes";
