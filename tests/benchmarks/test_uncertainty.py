@@ -14,7 +14,7 @@ def test_all_tables(monkeypatch, capsys):
         monkeypatch.setattr(uncertainty, name, value)
     uncertainty.main()
     rows = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
-    assert [len(row) for row in rows] == [9] * 3 + [7] * 5 + [6] * 5
+    assert [len(row) for row in rows] == [9] * 3 + [9] * 5 + [6] * 5
     assert rows[2][:3] == ["10", "20", "2,000"]
     assert float(rows[2][7].removesuffix(" GiB")) > 0.02
     assert [row[0] for row in rows if row[0] in uncertainty.SKILLS] == list(uncertainty.SKILLS)

@@ -112,7 +112,7 @@ def score_interval(
     than half of the samples are numbers or there are fewer than two groups.
 
     Where the number is near 0 or 1, or the images are few, the middle of the samples is too narrow a range and lies
-    to one side: on generated test sets the range of AP50 0.96 held the truth in 86%. So the standard deviation of the
+    to one side: in 60 images, that of a true AP50 of 0.95 held it in 89%. So the standard deviation of the
     samples is carried to the log-odds, where the range is symmetric (Davison & Hinkley 1997, "Bootstrap methods and
     their application", section 5.2), with Student's quantile and n / (n - 1) against narrowness (Hesterberg 2015,
     "What teachers should know about the bootstrap", section 3.2).
