@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from random_cases import random_case, reference_precision, repeated
 
 from benchmarks.generated_detectors import detect, draw_scene
-from coco_cases import coco_case, reference_precision, repeated
 from detector.evaluation.coco_metrics import evaluate_boxes
 from detector.evaluation.comparison import METRICS, Side, differences, holm, image_changes, p_value
 from detector.evaluation.matching import matches_of
@@ -23,7 +23,7 @@ def sides(seed: int, images: int, more: float) -> tuple[Side, Side]:
 
 
 def test_values_are_those_of_the_reference():
-    truth, predictions = coco_case(8, 6, 3, 12, ties=False)
+    truth, predictions = random_case(8, 6, 3, 12, ties=False)
     fewer = predictions[::2]
     a, b = (Side(matches_of(evaluate_boxes(truth, rows)), np.full(3, 0.4)) for rows in (predictions, fewer))
     metrics, classes = differences(a, b, ["x", "y", "z"], draws(np.arange(6), 50, 0))
@@ -40,7 +40,7 @@ def test_values_are_those_of_the_reference():
 
 
 def test_the_interval_is_that_of_really_repeated_images():
-    truth, predictions = coco_case(8, 5, 2, 12, ties=False)
+    truth, predictions = random_case(8, 5, 2, 12, ties=False)
     fewer = predictions[::2]
     times = draws(np.arange(5), 40, 1)
     a, b = (Side(matches_of(evaluate_boxes(truth, rows)), np.full(2, 0.4)) for rows in (predictions, fewer))
@@ -75,7 +75,7 @@ def test_the_same_detector_is_no_difference():
 
 
 def test_what_cannot_be_judged_is_none():
-    truth, predictions = coco_case(0, 4, 2, 9)
+    truth, predictions = random_case(0, 4, 2, 9)
     a = Side(matches_of(evaluate_boxes(truth, predictions)), np.full(2, 0.5))
     assert a.matches.truths[:, 1].sum() == 0
     _, (first, second) = differences(a, a, ["x", "y"], draws(np.arange(4), 20, 0))
@@ -85,7 +85,7 @@ def test_what_cannot_be_judged_is_none():
 
 
 def test_a_class_in_one_image_has_no_interval():
-    truth, predictions = coco_case(5, 8, 1, 6)
+    truth, predictions = random_case(5, 8, 1, 6)
     truth["annotations"] = [item for item in truth["annotations"] if item["image_id"] == 3 and not item["iscrowd"]]
     a = Side(matches_of(evaluate_boxes(truth, predictions)), np.full(1, 0.5))
     times = np.zeros((10, 8), np.int32)

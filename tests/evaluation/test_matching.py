@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from random_cases import random_case, reference_precision
 
-from coco_cases import coco_case, reference_precision
 from detector.evaluation.coco_metrics import evaluate_boxes
 from detector.evaluation.matching import AT_ONCE, IOUS, matches_of
 from detector.evaluation.resampling import average_precisions
@@ -15,7 +15,7 @@ from detector.evaluation.resampling import average_precisions
 def test_every_image_once_is_pycocotools(block):
     empty, detected = 0, 0
     for seed in range(block * 30, block * 30 + 30):
-        truth, predictions = coco_case(seed, 1 + seed % 7, 1 + seed % 4, (0, 3, 10)[seed % 3])
+        truth, predictions = random_case(seed, 1 + seed % 7, 1 + seed % 4, (0, 3, 10)[seed % 3])
         matches = matches_of(evaluate_boxes(truth, predictions))
         precision = average_precisions(matches, np.ones((1, len(matches.image_ids)), np.int32))[0]
         expected = reference_precision(truth, predictions)
@@ -28,7 +28,7 @@ def test_every_image_once_is_pycocotools(block):
 
 def test_more_than_100_detections_of_an_image():
     for seed in range(12):
-        truth, predictions = coco_case(seed, 2, 1, 300, ties=seed % 2 == 0)
+        truth, predictions = random_case(seed, 2, 1, 300, ties=seed % 2 == 0)
         matches = matches_of(evaluate_boxes(truth, predictions))
         assert len(predictions) > len(matches.scores) or len(predictions) < 200
         precision = average_precisions(matches, np.ones((1, 2), np.int32))[0]
@@ -36,7 +36,7 @@ def test_more_than_100_detections_of_an_image():
 
 
 def test_more_images_than_are_read_at_once():
-    truth, predictions = coco_case(4, 2 * AT_ONCE + 3, 2, 4)
+    truth, predictions = random_case(4, 2 * AT_ONCE + 3, 2, 4)
     matches = matches_of(evaluate_boxes(truth, predictions))
     assert matches.truths.sum() == sum(not annotation["iscrowd"] for annotation in truth["annotations"])
     assert sorted(matches.detections) == list(range(len(predictions)))
@@ -45,7 +45,7 @@ def test_more_images_than_are_read_at_once():
 
 
 def test_columns_name_image_class_prediction_and_object():
-    truth, predictions = coco_case(5, 6, 3, 8, ties=False)
+    truth, predictions = random_case(5, 6, 3, 8, ties=False)
     matches = matches_of(evaluate_boxes(truth, predictions))
     annotations = {annotation["id"]: annotation for annotation in truth["annotations"]}
     assert np.all(np.diff(matches.scores) <= 0)
@@ -64,7 +64,7 @@ def test_columns_name_image_class_prediction_and_object():
 
 @pytest.mark.parametrize(("images", "detections"), [(3, 0), (1, 0), (0, 0)])
 def test_nothing_found(images, detections):
-    matches = matches_of(evaluate_boxes(*coco_case(1, images, 2, detections)))
+    matches = matches_of(evaluate_boxes(*random_case(1, images, 2, detections)))
     assert matches.hits.shape == matches.ignored.shape == (IOUS, 0)
     assert matches.truths.shape == (images, 2)
     precision = average_precisions(matches, np.ones((2, images), np.int32))
@@ -74,7 +74,7 @@ def test_nothing_found(images, detections):
 
 
 def test_a_part_keeps_the_objects():
-    matches = matches_of(evaluate_boxes(*coco_case(7, 5, 2, 9)))
+    matches = matches_of(evaluate_boxes(*random_case(3, 5, 2, 9)))
     half = matches.at_half()
     assert len(half.scores) < len(matches.scores)
     assert not half.ignored[0].any()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from random_cases import random_case, reference_precision, repeated
 
 from benchmarks.generated_detectors import detect, draw_scene
-from coco_cases import coco_case, reference_precision, repeated
 from detector.evaluation import resampling
 from detector.evaluation.coco_metrics import evaluate_boxes
 from detector.evaluation.matching import matches_of
@@ -17,7 +17,7 @@ from detector.evaluation.resampling import average_precisions, draws, interval, 
 def test_a_draw_is_pycocotools_on_repeated_images(block):
     for seed in range(block * 25, block * 25 + 25):
         # Of equal scores in one image, copies side by side have another order than whole copies: so none here.
-        truth, predictions = coco_case(seed, 2 + seed % 6, 1 + seed % 3, 9, ties=False)
+        truth, predictions = random_case(seed, 2 + seed % 6, 1 + seed % 3, 9, ties=False)
         times = draws(np.arange(len(truth["images"])), 2, seed)
         precision = average_precisions(matches_of(evaluate_boxes(truth, predictions)), times)
         for drawn, row in zip(times, precision, strict=True):
@@ -27,7 +27,7 @@ def test_a_draw_is_pycocotools_on_repeated_images(block):
 
 def test_equal_scores_in_different_images():
     for seed in range(20):
-        truth, predictions = coco_case(seed, 5, 1, 1, ties=True)
+        truth, predictions = random_case(seed, 5, 1, 1, ties=True)
         times = draws(np.arange(5), 3, seed)
         precision = average_precisions(matches_of(evaluate_boxes(truth, predictions)), times)
         for drawn, row in zip(times, precision, strict=True):
@@ -36,7 +36,7 @@ def test_equal_scores_in_different_images():
 
 
 def test_many_draws_in_parts_are_the_draws_one_by_one(monkeypatch):
-    matches = matches_of(evaluate_boxes(*coco_case(2, 6, 2, 9)))
+    matches = matches_of(evaluate_boxes(*random_case(2, 6, 2, 9)))
     times = draws(np.arange(6), 50, 1)
     whole = average_precisions(matches, times)
     monkeypatch.setattr(resampling, "AT_ONCE", 40)
@@ -45,7 +45,7 @@ def test_many_draws_in_parts_are_the_draws_one_by_one(monkeypatch):
 
 
 def test_images_that_no_draw_took():
-    matches = matches_of(evaluate_boxes(*coco_case(2, 4, 2, 9)))
+    matches = matches_of(evaluate_boxes(*random_case(2, 4, 2, 9)))
     assert np.isnan(average_precisions(matches, np.zeros((3, 4), np.int32))).all()
     assert average_precisions(matches, np.zeros((0, 4), np.int32)).shape == (0, 10, 2)
 

@@ -20,19 +20,17 @@ DRAWN = ("precision_recall", "confusion", "reliability")
 @pytest.mark.parametrize("detections", [0, 8])
 @pytest.mark.parametrize("per_class", [True, False])
 def test_it_draws_whatever_was_found(
-    states: bool, detections: int, per_class: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+    states: bool, detections: int, per_class: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     test = judge(*coco_case(1, images=4, detections=detections, states=states))
     objects = sum(not a["iscrowd"] for a in test.coco["annotations"])
     thresholds = thresholds_on(test, "f1", per_class, 10)
     scores = np.full((objects, 3 if states else 0), 1 / 3)
     measured = measure(test, test, thresholds, scores, 10, 100)
-    evaluate.say(measured)
     evaluate.draw(test, thresholds, measured)
-    said = capsys.readouterr().out
-    assert said.startswith("test: AP 0.")
+    said = measured.headline()
+    assert said.startswith("AP 0.")
     assert ("states:" in said) == states
     for name, note in measured.details["notes"].items():
         assert f"note: {name}: {note}" in said

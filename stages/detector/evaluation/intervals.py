@@ -9,7 +9,7 @@ from hotcoco import COCOeval
 from numpy.typing import NDArray
 
 from detector.evaluation.matching import IOUS, SIZES, Matches, matches_of
-from detector.evaluation.resampling import average_precisions, interval
+from detector.evaluation.resampling import average_precisions, score_interval
 
 AP50, AP75 = 0, 5  # rows of the ten IoUs
 
@@ -108,13 +108,15 @@ def mean_over(values: NDArray[np.float64], axes: tuple[int, ...]) -> NDArray[np.
     return share(np.where(valid, values, 0.0).sum(axis=axes), valid.sum(axis=axes))
 
 
-def with_interval(name: str, value: float | None, samples: NDArray[np.float64] | None) -> dict[str, float | None]:
-    """name, name_low and name_high; None for what does not exist. samples [B]: the number in other draws.
+def with_interval(name: str, value: float | None, samples: NDArray[np.float64], groups: int) -> dict[str, float | None]:
+    """name, name_low and name_high; None for what does not exist.
+
+    samples [B]: the number in other draws; groups: how many were drawn from, no interval for less than two.
 
     Where all draws agree, as when nothing was missed, there is no interval: the bootstrap cannot know how often
     something is missed that it never saw missed.
     """
-    found = None if samples is None or value is None else interval(samples)
+    found = None if value is None else score_interval(samples, value, groups)
     low, high = found if found is not None and found[0] < found[1] else (None, None)
     return {name: value, f"{name}_low": low, f"{name}_high": high}
 

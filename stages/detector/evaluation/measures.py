@@ -74,8 +74,8 @@ def measure(
     """
     notes = dict(thresholds.notes)
     times = draws(test.groups, resamples, SEED)
-    alone = len(set(test.groups.tolist())) < 2
-    if alone:
+    groups = len(set(test.groups.tolist()))
+    if groups < 2:
         notes["intervals"] = "test is one image or one group: there is no other draw of it"
     counts = counts_at(test.matches, thresholds.limits)
     pairs = pairs_of(test.truth, test.predictions, test.matches, thresholds.limits)
@@ -99,7 +99,7 @@ def measure(
         notes |= states.notes
     flat: dict[str, float | None] = {}
     for name, value in values.items():
-        flat |= with_interval(name, value, None if alone else samples[name]) if name in samples else {name: value}
+        flat |= with_interval(name, value, samples[name], groups) if name in samples else {name: value}
         if name == "calibration_error":
             flat["temperature"] = temperature.used
             flat |= {f"tide_{kind}": tide[kind] for kind in TIDE}
@@ -108,7 +108,7 @@ def measure(
         notes["temperature"] = temperature.note
     slices, unsliced = slice_rows(test.truth, test.evaluation, test.groups, in_draws)
     details = {
-        "classes": class_rows(test, thresholds, counts, None if alone else in_draws.precisions["all"], notes),
+        "classes": class_rows(test, thresholds, counts, in_draws.precisions["all"], notes),
         "slices": slices,
         "states": None if states is None else states.details,
         "calibration": calibration,
@@ -127,23 +127,24 @@ def overall_values(test: Judged, thresholds: Thresholds, counts: Counts) -> dict
 
 
 def class_rows(
-    test: Judged, thresholds: Thresholds, counts: Counts, samples: NDArray[np.float64] | None, notes: dict[str, str]
+    test: Judged, thresholds: Thresholds, counts: Counts, samples: NDArray[np.float64], notes: dict[str, str]
 ) -> list[dict[str, Any]]:
     """A row a class; reasons for what cannot be said of it go into notes.
 
-    samples [B, 10, C]: average precision in other draws of the images; None without intervals.
+    samples [B, 10, C]: average precision in other draws of the images.
     """
     names = [category["name"] for category in test.truth["categories"]]
     hits, found, truths = (column.sum(axis=0) for column in counts)
+    groups = len(set(test.groups.tolist()))
     rows = []
     for place, (name, numbers) in enumerate(class_numbers(test.evaluation, names).items()):
-        of_draws = None if samples is None else samples[:, :, place]
+        of_draws = samples[:, :, place]
         rows.append(
             {
                 "class": name,
                 "objects": int(truths[place]),
-                **with_interval("AP", numbers["AP"], None if of_draws is None else mean_over(of_draws, (1,))),
-                **with_interval("AP50", numbers["AP50"], None if of_draws is None else of_draws[:, AP50]),
+                **with_interval("AP", numbers["AP"], mean_over(of_draws, (1,)), groups),
+                **with_interval("AP50", numbers["AP50"], of_draws[:, AP50], groups),
                 **{f"AP_{size}": numbers[f"AP_{size}"] for size in ("small", "medium", "large")},
                 "threshold": float(thresholds.limits[place]),
                 "precision": number(share(hits[place], found[place])),

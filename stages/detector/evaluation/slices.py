@@ -71,9 +71,7 @@ def _row(
 ) -> dict[str, Any]:  # fmt: skip
     """samples [B, 10, C]: average precision in each draw. images: of the slice; None: those that hold its objects."""
     point = average_precisions(matches, np.ones((1, len(matches.image_ids)), np.int32))
-    of_ap, of_ap50 = None, None
-    if len(set(groups.tolist())) > 1:
-        of_ap, of_ap50 = mean_over(samples, (1, 2)), mean_over(samples[:, AP50], (1,))
+    many = len(set(groups.tolist()))
     objects = int(matches.truths.sum())
     count = int((matches.truths.sum(axis=1) > 0).sum()) if images is None else images
     return {
@@ -81,7 +79,7 @@ def _row(
         "slice": name,
         "images": count,
         "objects": objects,
-        **with_interval("AP", number(mean_over(point, (0, 1, 2))), of_ap),
-        **with_interval("AP50", number(mean_over(point[:, AP50], (0, 1))), of_ap50),
+        **with_interval("AP", number(mean_over(point, (0, 1, 2))), mean_over(samples, (1, 2)), many),
+        **with_interval("AP50", number(mean_over(point[:, AP50], (0, 1))), mean_over(samples[:, AP50], (1,)), many),
         "little_data": objects < FEW_OBJECTS or count < FEW_IMAGES,
     }

@@ -15,7 +15,7 @@ from pycocotools.cocoeval import COCOeval
 from detector.evaluation.coco_metrics import Prediction
 
 
-def coco_case(
+def random_case(
     seed: int, images: int, classes: int, detections: int, ties: bool = True
 ) -> tuple[dict[str, Any], list[Prediction]]:
     """Crowds, all sizes, images without objects or detections, and boxes that mostly lie near an object.
