@@ -1,11 +1,11 @@
-"""Judge the trained detector on test, at the score threshold that val gives.
+"""Judge the trained detector on test (`evaluate.split`), at the score threshold that val gives.
 
 command  python stages/evaluate.py
 reads    params.yaml (evaluate), models/detector.{safetensors,json}, data/coco/{train,val,test}.json and images,
          data/decisions.csv, metrics/train/plots/metrics/ (curves for the report)
 writes   metrics/evaluate.json (the numbers, docs/evaluation.md says what each is), metrics/evaluate/details.json,
-         metrics/evaluate/suspects.csv (labels that look wrong, of all splits), data/predictions/{val,test}.json (COCO
-         results), plots/evaluate/*.{json,png}, plots/galleries/*.jpg, plots/report.html,
+         metrics/evaluate/suspects.csv (labels that look wrong, of all splits), data/predictions/*.json (COCO results),
+         plots/evaluate/*.{json,png}, plots/galleries/*.jpg, plots/report.html,
          logs/evaluate.json (times; ignored by git)
 time     about 20 s for the sample on 2 cores
 """
@@ -75,24 +75,26 @@ def main() -> None:
     postprocess = TimedPostprocess(**asdict(postprocess_of(params)), clock=clock)
     model = load_model(card.model, weights, len(card.classes), len(card.states), postprocess).to(device)
     coco = {split: read_coco(COCO / f"{split}.json") for split in ("train", "val", "test")}
-    for split in ("val", "test"):
+    for split in sorted({"val", params.split}):
         if not any(not annotation["iscrowd"] for annotation in present_objects(coco[split])["annotations"]):
             raise UserError(f"{COCO / split}.json: no object that is there to be found, so nothing can be measured")
     clock.watch(model, "model")
     began = time.perf_counter()
     predicted = {split: predict_split(model, coco[split], card, params, device, split, clock) for split in coco}
     write_times(clock, sum(len(of_split["images"]) for of_split in coco.values()), time.perf_counter() - began)
-    for split in ("val", "test"):
-        write_predictions(PREDICTIONS / f"{split}.json", predicted[split].predictions)
-    val, test = (judge(coco[split], predicted[split].predictions) for split in ("val", "test"))
+    for name, of_split in predicted.items():
+        write_predictions(PREDICTIONS / f"{name}.json", of_split.predictions)
+    val, judged = (judge(coco[split], predicted[split].predictions) for split in ("val", params.split))
     thresholds = thresholds_on(val, params.threshold, params.threshold_per_class, params.cost_ratio)
-    measured = measure(val, test, thresholds, predicted["test"].state_scores, params.cost_ratio, params.resamples)
+    measured = measure(
+        val, judged, thresholds, predicted[params.split].state_scores, params.cost_ratio, params.resamples
+    )
     write_numbers(METRICS, measured.flat)
     write_numbers(DETAILS, measured.details)
-    print("test:", measured.headline())
-    draw(test, thresholds, measured)
+    print(f"{params.split}: {measured.headline()}")
+    draw(judged, thresholds, measured)
     suspects = list_suspects(coco, predicted, card)
-    look(test, thresholds, measured, card, rows_of(suspects), params.gallery)
+    look(params.split, judged, thresholds, measured, card, rows_of(suspects), params.gallery)
 
 
 def predict_split(
@@ -114,10 +116,10 @@ def write_times(clock: Clock, images: int, seconds: float) -> None:
     TIMES.write_text(json.dumps(speed(clock, images, seconds)) + "\n", encoding="utf-8")
 
 
-def draw(test: Judged, thresholds: Thresholds, measured: Measured) -> None:
+def draw(judged: Judged, thresholds: Thresholds, measured: Measured) -> None:
     """Curves and confusions as JSON for DVC's plots and as PNG."""
-    classes = [category["name"] for category in test.truth["categories"]]
-    precision = precisions(test.evaluation)[0]  # [recall, class], -1 for a class that test lacks
+    classes = [category["name"] for category in judged.truth["categories"]]
+    precision = precisions(judged.evaluation)[0]  # [recall, class], -1 for a class without objects
     curves = {name: precision[:, index] for index, name in enumerate(classes) if precision[0, index] >= 0}
     mean = np.mean(list(curves.values()), axis=0)
     rows = [
@@ -128,7 +130,7 @@ def draw(test: Judged, thresholds: Thresholds, measured: Measured) -> None:
     flat, details = measured
     point = (flat["threshold"], flat["precision"], flat["recall"])
     draw_precision_recall(curves, *point, PLOTS / "precision_recall.png")
-    matrix = confusions_at(thresholds.limits, test.truth, test.predictions, test.matches)
+    matrix = confusions_at(thresholds.limits, judged.truth, judged.predictions, judged.matches)
     names = [*classes, "background"]
     write_plot(PLOTS / "confusion.json", pairs_of(matrix, names, "was_there", "found"))
     draw_confusion(matrix, names, "What was there, and what was found", "found", PLOTS / "confusion.png")
@@ -158,13 +160,14 @@ def pairs_of(matrix: Any, names: list[str], rows: str, columns: str) -> list[dic
 
 
 def look(
-    test: Judged, thresholds: Thresholds, measured: Measured, card: Card, suspects: list[dict[str, str]], pictures: int
-) -> None:
+    split: str, judged: Judged, thresholds: Thresholds, measured: Measured, card: Card,
+    suspects: list[dict[str, str]], pictures: int,
+) -> None:  # fmt: skip
     """The pictures to look at, and the page that holds everything."""
     flat, details = rounded(measured)
-    facts = gather("test", test.coco, test.predictions, test.matches, thresholds.limits, pictures, flat, details,
+    facts = gather(split, judged.coco, judged.predictions, judged.matches, thresholds.limits, pictures, flat, details,
                    asdict(card), suspects, read_curves(TRAINING))  # fmt: skip
-    images = sorted(test.coco["images"], key=lambda image: int(image["id"]))
+    images = sorted(judged.coco["images"], key=lambda image: int(image["id"]))
     names = Names(card.classes, card.states)
     drawn = draw_galleries(facts.galleries, facts.pairs, images, names, thresholds.limits, Path(), GALLERIES)
     for _ in tqdm(drawn, desc="galleries", unit="picture", disable=None):

@@ -81,7 +81,7 @@ def test_hallucination_by_hand() -> None:
         {"class": "class 2", "state": "gone", "objects": 2, "found": 1, "right": 0},
     ]
     assert measures.details["confusion"] == [[1, 0, 0], [0, 0, 0], [1, 0, 2]]
-    assert measures.notes == {"state broken": "test has no object in it"}
+    assert measures.notes == {"state broken": "there is no object in it"}
 
 
 def test_a_detection_of_a_present_object_invents_no_absent_one() -> None:

@@ -115,7 +115,7 @@ def test_a_class_without_objects() -> None:
     assert {key: value for key, value in row.items() if value is not None} == {
         "class": "never", "objects": 0, "threshold": found.flat["threshold"]
     }  # fmt: skip
-    assert found.details["notes"]["class never"] == "test has no object of it"
+    assert found.details["notes"]["class never"] == "there is no object of it"
 
 
 def test_one_image() -> None:

@@ -16,8 +16,8 @@ from detector.evaluation.operating_point import at_threshold, best_f1, choose, c
 from detector.evaluation.settings import EvaluateParams
 
 PARAMS: dict[str, Any] = {
-    "score_threshold": 0.01, "nms_iou": 0.6, "max_detections": 100, "batch_size": 16, "threshold": "f1",
-    "threshold_per_class": False, "cost_ratio": 10, "resamples": 1000, "gallery": 8, "threads": 2,
+    "split": "test", "score_threshold": 0.01, "nms_iou": 0.6, "max_detections": 100, "batch_size": 16,
+    "threshold": "f1", "threshold_per_class": False, "cost_ratio": 10, "resamples": 1000, "gallery": 8, "threads": 2,
 }  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from detector.evaluation.report.charts import Curve, all_charts, learning, thinn
 from detector.evaluation.report.model_card import cautions, flattened
 from detector.evaluation.report.numbers import headlines, share
 from detector.evaluation.report.payload import columns, embedded_pictures
+from detector.evaluation.report.suspect_rows import suspect_pictures
 
 ROOT = Path(__file__).parents[2]
 
@@ -95,3 +96,14 @@ def test_columns_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     fewer = columns(facts.pairs, facts.coco, facts.thresholds, facts.galleries, set())
     assert fewer["left_out"] == len(facts.pairs.scores) - 10
     assert fewer["scores"] == np.sort(facts.pairs.scores)[::-1][:10].tolist()
+
+
+def test_a_suspected_label_is_dashed_and_a_missing_one_solid(tmp_path: Path) -> None:
+    Image.new("RGB", (60, 60)).save(tmp_path / "a.png")
+    row = {"file": "a.png", "left": "20", "top": "20", "width": "20", "height": "20", "suggestion": "b"}
+    label, missing = (
+        np.asarray(Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGB"), int)
+        for picture in suspect_pictures([row | {"kind": kind} for kind in ("wrong_class", "missing_box")], tmp_path)
+    )
+    assert (label[:, :, 1] > label[:, :, 0] + 30).sum() > 100  # green
+    assert (missing[:, :, 0] > missing[:, :, 1] + 60).sum() > (label[:, :, 1] > label[:, :, 0] + 30).sum()

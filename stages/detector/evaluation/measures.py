@@ -76,7 +76,7 @@ def measure(
     times = draws(test.groups, resamples, SEED)
     groups = len(set(test.groups.tolist()))
     if groups < 2:
-        notes["intervals"] = "test is one image or one group: there is no other draw of it"
+        notes["intervals"] = "one image or one group: there is no other draw of it"
     counts = counts_at(test.matches, thresholds.limits)
     pairs = pairs_of(test.truth, test.predictions, test.matches, thresholds.limits)
     temperature = temperature_on(val.truth, val.predictions, val.evaluation, val.matches)
@@ -156,7 +156,7 @@ def class_rows(
             }
         )
         if not truths[place]:
-            notes[f"class {name}"] = "test has no object of it"
+            notes[f"class {name}"] = "there is no object of it"
         elif not found[place]:
             notes[f"class {name}"] = "no detection of it reaches the threshold, so it has no precision"
     return rows
@@ -184,7 +184,7 @@ def tide_details(test: Judged, notes: dict[str, str]) -> dict[str, Any]:
     found = test.evaluation.tide_errors(pos_thr=0.5, bg_thr=0.1)
     counts = {kind: int(found["counts"].get(key, 0)) for kind, key in TIDE.items()}
     if not test.matches.truths.any() or not len(test.matches.scores):
-        notes["tide"] = "test has no detections or no objects, so no error costs anything"
+        notes["tide"] = "there are no detections or no objects, so no error costs anything"
         return dict.fromkeys(TIDE) | {"counts": counts}
     return {kind: float(found["delta_ap"][key]) for kind, key in TIDE.items()} | {"counts": counts}
 
@@ -194,13 +194,13 @@ def explain(flat: dict[str, float | None], notes: dict[str, str]) -> None:
     for name in (*NUMBERS, "recall", "F1"):
         if flat[name] is None:
             size = name.partition("_")[2]
-            notes[name] = f"test has no {size} object to find" if size else "test has no object to find"
+            notes[name] = f"there is no {size} object to find" if size else "there is no object to find"
     if flat["precision"] is None:
-        notes["precision"] = "no detection of test reaches the threshold"
+        notes["precision"] = "no detection reaches the threshold"
     if flat["mean_IoU"] is None:
-        notes["mean_IoU"] = "no object of test was found at the threshold"
+        notes["mean_IoU"] = "no object was found at the threshold"
     if flat["calibration_error"] is None:
-        notes["calibration_error"] = "test has no detections"
+        notes["calibration_error"] = "there are no detections"
     for name, value in flat.items():
         base, _, end = name.rpartition("_")
         if end == "low" and value is None and flat[base] is not None and "intervals" not in notes:

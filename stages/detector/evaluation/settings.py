@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from detector.models.postprocess import Postprocess
@@ -11,6 +13,7 @@ from detector.params import Section
 class EvaluateParams(Section):
     """`evaluate:` of params.yaml, where every key is explained."""
 
+    split: Literal["train", "val", "test"]
     score_threshold: float = Field(ge=0, lt=1)
     nms_iou: float = Field(gt=0, le=1)
     max_detections: int = Field(gt=0, le=1000)

@@ -57,12 +57,12 @@ def state_measures(
         "hallucination": hallucination,
     }
     if given.macro_f1 is None:
-        notes["state_macro_F1"] = "no object of test has a known state"
+        notes["state_macro_F1"] = "no object has a known state"
     if joint.ap is None:
-        notes["joint_AP"] = "test has no object of known state to find"
+        notes["joint_AP"] = "there is no object of known state to find"
     for row in given.rows:
         if not row["objects"]:
-            notes[f"state {row['state']}"] = "test has no object in it"
+            notes[f"state {row['state']}"] = "there is no object in it"
     values = {"state_macro_F1": given.macro_f1, "joint_AP": joint.ap, "hallucination": hallucination["share"]}
     samples = {
         "state_macro_F1": macro_f1_of_draws(true, told, images, len(names), times),
@@ -79,7 +79,7 @@ def hallucinated(
     absent = test.absent
     above = absent.scores >= limits[absent.categories]
     found = np.bincount(absent.images[above], minlength=len(absent.truths))
-    notes = {} if absent.truths.any() else {"hallucination": "test has no absent object"}
+    notes = {} if absent.truths.any() else {"hallucination": "there is no absent object"}
     by_cost = None
     if val.absent.truths.any():
         by_cost = choose(val.matches, "cost", val.absent.scores, cost_ratio).threshold

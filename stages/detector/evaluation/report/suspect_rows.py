@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from detector.evaluation.gallery_pictures import FOUND, Drawn, Window, draw
+from detector.evaluation.gallery_pictures import FOUND, TRUTH, Drawn, Window, draw
 from detector.evaluation.report.payload import encoded_jpeg
 
 PICTURED = 24  # the worst so many
@@ -14,7 +14,7 @@ SIDE = 240  # pixels of a picture
 
 
 def suspect_pictures(rows: list[dict[str, str]], root: Path) -> list[str]:
-    """JPEGs as base64, one for each row: the box with as much again around it."""
+    """JPEGs as base64, one for each row: the box with as much again around it, a label dashed, a detection solid."""
     return [encoded_jpeg(_close_up(row, root / row["file"])) for row in rows]
 
 
@@ -26,4 +26,5 @@ def _close_up(row: dict[str, str], path: Path) -> Image.Image:
     x = min(max(0.0, left + width / 2 - side / 2), pixels.width - side)
     y = min(max(0.0, top + height / 2 - side / 2), pixels.height - side)
     window = Window(x, y, x + side, y + side, SIDE / side)
-    return draw(pixels, window, [Drawn([left, top, width, height], "", FOUND, not row.get("suggestion"), False)])
+    labelled = row["kind"] != "missing_box"
+    return draw(pixels, window, [Drawn([left, top, width, height], "", TRUTH if labelled else FOUND, labelled, False)])
