@@ -10,7 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from detector.models import MODELS
+from detector.models.normalization import PixelStatistics
+from detector.models.postprocess import Postprocess
 from detector.models.recipe import REFERENCE
+from detector.models.state_head import States
 from detector.training.summary import describe, gflops_of, parts_of, settings_of
 
 CPU = torch.device("cpu")
@@ -95,3 +99,12 @@ def test_all_of_it_is_short(model: Toy) -> None:
     assert text.startswith("toy at 32x64 (height x width): 0.00 GFLOPs an image (a multiply-add is two)\n")
     assert "205 images to train on, 25 batches and 13 steps an epoch; 87 to validate on" in text
     assert len(text.splitlines()) < 25
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_is_counted(name: str) -> None:
+    statistics = PixelStatistics((120, 110, 100), (60, 60, 60))
+    built = MODELS[name].build(2, States((True,), (1.0,), 0.5), statistics, Postprocess(0.1, max_detections=5), "none")
+    learning = [parameter.requires_grad for parameter in built.parameters()]
+    assert gflops_of(built, (64, 64), CPU) > 0.05
+    assert [parameter.requires_grad for parameter in built.parameters()] == learning

@@ -48,12 +48,17 @@ def gflops_of(model: nn.Module, size: tuple[int, int], device: torch.device) -> 
     Leaves the model and the random numbers as they were.
     """
     modes = {module: module.training for module in model.modules()}
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     image = torch.zeros(1, 3, *size, dtype=torch.uint8, device=device)
     gpus = [device] if device.type == "cuda" else []
     try:
+        for parameter in learning:  # the counter hooks onto gradients, even where none are made
+            parameter.requires_grad_(False)
         with torch.no_grad(), torch.random.fork_rng(gpus), FlopCounterMode(display=False) as counter:
             model.eval()(image)
     finally:
+        for parameter in learning:
+            parameter.requires_grad_(True)
         for module, training in modes.items():  # not `train()`: frozen norms are in evaluation
             module.training = training
     return counter.get_total_flops() / 1e9
