@@ -106,5 +106,5 @@ def test_every_model_is_counted(name: str) -> None:
     statistics = PixelStatistics((120, 110, 100), (60, 60, 60))
     built = MODELS[name].build(2, States((True,), (1.0,), 0.5), statistics, Postprocess(0.1, max_detections=5), "none")
     learning = [parameter.requires_grad for parameter in built.parameters()]
-    assert gflops_of(built, (64, 64), CPU) > 0.05
+    assert gflops_of(built, (64, 64), CPU) > 0.01
     assert [parameter.requires_grad for parameter in built.parameters()] == learning
