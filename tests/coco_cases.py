@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from detector.evaluation.coco_metrics import Prediction
+from detector.inference.detections import Prediction
 
 STATES = [
     {"id": 1, "name": "whole", "present": True},

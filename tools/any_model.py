@@ -15,20 +15,19 @@ from tqdm import tqdm
 
 from detector.data.dataset import DetectionDataset, collate, pack, present_objects
 from detector.errors import UserError
-from detector.evaluation.coco_metrics import Prediction
-from detector.evaluation.detections import coco_results
 from detector.evaluation.galleries import choose
 from detector.evaluation.gallery_pictures import Names, draw_galleries
 from detector.evaluation.judging import Judged, Thresholds, judge, thresholds_on
 from detector.evaluation.matched_names import Matched, in_terms_of, of_common_classes
 from detector.evaluation.measures import Measured, measure
 from detector.evaluation.mistakes import pair
-from detector.evaluation.onnx_runner import open_onnx
 from detector.evaluation.predictions import predict
-from detector.evaluation.running import Facts, Runner, find_in_tiles, find_whole
 from detector.evaluation.settings import EvaluateParams, postprocess_of
-from detector.evaluation.tiling import Tiling
 from detector.evaluation.torch_runner import open_checkpoint, runner_of
+from detector.inference.detections import Prediction, coco_results
+from detector.inference.onnx_runner import open_onnx
+from detector.inference.running import Facts, Runner, find_in_tiles, find_whole
+from detector.inference.tiling import Tiling
 
 
 class Model(NamedTuple):

@@ -43,7 +43,7 @@ from detector.data.manifest import SPLITS
 from detector.errors import UserError, run_command
 from detector.evaluation.files import write_numbers, write_predictions
 from detector.evaluation.settings import EvaluateParams
-from detector.evaluation.tiling import SMALLEST_TILE, Tiling
+from detector.inference.tiling import SMALLEST_TILE, Tiling
 from detector.params import load_section
 from detector.seeding import make_deterministic
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from detector.evaluation.coco_metrics import Prediction
+from detector.inference.detections import Prediction
 
 
 def random_case(

@@ -9,9 +9,10 @@ import numpy as np
 from PIL import Image
 
 from detector.data.dataset import present_objects
-from detector.evaluation.coco_metrics import Prediction, coco_numbers, evaluate_boxes
+from detector.evaluation.coco_metrics import coco_numbers, evaluate_boxes
 from detector.evaluation.matching import Matches, matches_of
 from detector.evaluation.report import Curve, Facts, gather
+from detector.inference.detections import Prediction
 
 STATES = [
     {"id": 1, "name": "intact", "present": True},

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from detector.evaluation.coco_metrics import NUMBERS, Prediction, class_numbers, coco_numbers, evaluate_boxes
+from detector.evaluation.coco_metrics import NUMBERS, class_numbers, coco_numbers, evaluate_boxes
+from detector.inference.detections import Prediction
 
 
 def random_case(seed: int, images: int, classes: int, detections: int) -> tuple[dict[str, Any], list[Prediction]]:

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from coco_cases import coco_case
-from detector.evaluation.coco_metrics import Prediction, evaluate_boxes
+from detector.evaluation.coco_metrics import evaluate_boxes
 from detector.evaluation.localization import localization_rows, mean_iou, mean_ious_of_draws, pairs_of
 from detector.evaluation.matching import matches_of
+from detector.inference.detections import Prediction
 
 
 def test_by_hand() -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from detector.errors import UserError
-from detector.evaluation.coco_metrics import Prediction
 from detector.evaluation.matched_names import in_terms_of, of_common_classes
+from detector.inference.detections import Prediction
 
 
 def dataset(classes: list[str], states: dict[str, bool], rows: list[tuple[int, int]]) -> dict[str, Any]:

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from report_case import STATES, matches_in, random_case
 
 from detector.data.dataset import present_objects
-from detector.evaluation.coco_metrics import Prediction
 from detector.evaluation.mistakes import KINDS, box_iou_xywh, confusions, pair
 from detector.evaluation.operating_point import confusions_at
+from detector.inference.detections import Prediction
 
 
 @settings(max_examples=60, deadline=None)

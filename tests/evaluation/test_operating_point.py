@@ -9,11 +9,12 @@ import pytest
 from pydantic import ValidationError
 
 from detector.errors import UserError
-from detector.evaluation.coco_metrics import Prediction, evaluate_boxes
+from detector.evaluation.coco_metrics import evaluate_boxes
 from detector.evaluation.judging import judge, thresholds_on
 from detector.evaluation.matching import Matches, matches_of
 from detector.evaluation.operating_point import at_threshold, best_f1, choose, confusions_at, recall_at_precision
 from detector.evaluation.settings import EvaluateParams
+from detector.inference.detections import Prediction
 
 PARAMS: dict[str, Any] = {
     "split": "test", "score_threshold": 0.01, "nms_iou": 0.6, "max_detections": 100, "batch_size": 16,

@@ -17,10 +17,10 @@ from PIL import Image
 
 import evaluate_on
 from detector.checkpoint import Card, save_checkpoint
-from detector.evaluation.running import find_whole
 from detector.evaluation.settings import EvaluateParams, postprocess_of
 from detector.evaluation.torch_runner import open_checkpoint, runner_of
 from detector.exporting.onnx_file import write_onnx
+from detector.inference.running import find_whole
 from detector.models.state_head import States
 from detector.params import load_section
 from trained_like import trained_like

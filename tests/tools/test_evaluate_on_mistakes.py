@@ -14,8 +14,8 @@ from PIL import Image
 import any_model
 import evaluate_on
 from detector.errors import UserError
-from detector.evaluation.detections import Found
-from detector.evaluation.running import Facts
+from detector.inference.detections import Found
+from detector.inference.running import Facts
 
 ROOT = Path(__file__).parents[2]
 FACTS = Facts("blind", ["a", "b"], ["whole", "gone"], (32, 32), (0, 0, 0), "")

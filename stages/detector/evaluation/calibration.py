@@ -13,9 +13,10 @@ import numpy as np
 from hotcoco import COCOeval
 from numpy.typing import NDArray
 
-from detector.evaluation.coco_metrics import Prediction, evaluate_boxes
+from detector.evaluation.coco_metrics import evaluate_boxes
 from detector.evaluation.intervals import share
 from detector.evaluation.matching import Matches
+from detector.inference.detections import Prediction
 
 BINS = 10
 COLDEST, HOTTEST = 0.05, 20.0

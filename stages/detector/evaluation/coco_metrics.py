@@ -4,29 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import io
-from typing import Any, TypedDict, cast
+from typing import Any, cast
 
 import numpy as np
 from hotcoco import COCO, COCOeval
 from numpy.typing import NDArray
 
+from detector.inference.detections import Prediction
+
 # In the order of pycocotools' `stats`.
 NUMBERS = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large",
            "AR1", "AR10", "AR100", "AR_small", "AR_medium", "AR_large")  # fmt: skip
-
-
-class Prediction(TypedDict):
-    """One detection in COCO's results format; bbox is [left, top, width, height] in image pixels.
-
-    state: id of its state, 0 without a state head; state_score: how sure the head is.
-    """
-
-    image_id: int
-    category_id: int
-    bbox: list[float]
-    score: float
-    state: int
-    state_score: float
 
 
 def evaluate_boxes(truth: dict[str, Any], predictions: list[Prediction]) -> COCOeval:

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from detector.evaluation.coco_metrics import Prediction
+from detector.inference.detections import Prediction
 
 
 def write_numbers(path: Path, numbers: dict[str, Any]) -> None:

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from detector.data.dataset import present_objects
 from detector.errors import UserError
-from detector.evaluation.coco_metrics import Prediction, evaluate_boxes
+from detector.evaluation.coco_metrics import evaluate_boxes
 from detector.evaluation.joint_states import Absent, absent_objects
 from detector.evaluation.matching import Matches, matches_of
 from detector.evaluation.operating_point import Choice, choose, of_class
+from detector.inference.detections import Prediction
 
 
 class Judged(NamedTuple):

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.boxes import Boxes, area_xyxy, pairwise_iou_xyxy, xywh_to_xyxy
-from detector.evaluation.coco_metrics import Prediction
+from detector.inference.detections import Prediction
 
 FOUND = 0.5  # IoU from which a detection is about an object
 TOUCHING = 0.1  # IoU from which it may be about a badly drawn one of its class

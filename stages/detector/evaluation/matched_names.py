@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any, NamedTuple
 
 from detector.errors import UserError
-from detector.evaluation.coco_metrics import Prediction
+from detector.inference.detections import Prediction
 
 
 class Matched(NamedTuple):

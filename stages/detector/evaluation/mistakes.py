@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.evaluation.coco_metrics import Prediction
 from detector.evaluation.matching import Matches
+from detector.inference.detections import Prediction
 
 # Of a detection; the order is that of `Pairs.kinds`. An object that no detection stands on is MISSED.
 KINDS = ("right", "state", "class", "location", "duplicate", "absent", "background")

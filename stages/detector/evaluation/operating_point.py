@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.evaluation.coco_metrics import Prediction, evaluate_boxes
+from detector.evaluation.coco_metrics import evaluate_boxes
 from detector.evaluation.matching import Matches
+from detector.inference.detections import Prediction
 
 
 class OperatingPoint(NamedTuple):

@@ -13,8 +13,7 @@ from torch import nn
 
 from detector.contract import Detections
 from detector.data.dataset import Annotations, Batch
-from detector.evaluation.coco_metrics import Prediction
-from detector.evaluation.detections import Found, coco_results
+from detector.inference.detections import Found, Prediction, coco_results
 
 
 class Predicted(NamedTuple):

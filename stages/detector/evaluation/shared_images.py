@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable
 from typing import Any, NamedTuple, cast
 
-from detector.evaluation.coco_metrics import Prediction
+from detector.inference.detections import Prediction
 
 
 class Results(NamedTuple):

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from detector.checkpoint import load_checkpoint
-from detector.evaluation.detections import Found
-from detector.evaluation.running import Facts, Runner
+from detector.inference.detections import Found
+from detector.inference.running import Facts, Runner
 from detector.models import load_model
 from detector.models.postprocess import Postprocess
 

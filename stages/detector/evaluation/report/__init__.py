@@ -13,7 +13,6 @@ import numpy as np
 import vl_convert
 from numpy.typing import NDArray
 
-from detector.evaluation.coco_metrics import Prediction
 from detector.evaluation.galleries import Shown, choose
 from detector.evaluation.matching import Matches
 from detector.evaluation.mistakes import Pairs, pair
@@ -22,6 +21,7 @@ from detector.evaluation.report.model_card import cautions, flattened
 from detector.evaluation.report.numbers import HEADLINES, Headline, headlines, share
 from detector.evaluation.report.payload import DETECTIONS, columns, embedded_pictures
 from detector.evaluation.report.suspect_rows import PICTURED, suspect_pictures
+from detector.inference.detections import Prediction
 
 HERE = Path(__file__).parent
 SCRIPTS = ("data", "charts", "tables", "pictures", "threshold", "confusion", "page")

@@ -13,9 +13,9 @@ from PIL import Image
 
 from detector.data.images import ORIENTATION_TAG
 from detector.errors import UserError
-from detector.evaluation.detections import Found
-from detector.evaluation.running import Facts, find_in_tiles, find_whole
-from detector.evaluation.tiling import Tiling
+from detector.inference.detections import Found
+from detector.inference.running import Facts, find_in_tiles, find_whole
+from detector.inference.tiling import Tiling
 
 STAGES = Path(__file__).parents[2] / "stages"
 FACTS = Facts("bright", ["white"], [], (64, 64), (0, 0, 0), "")
@@ -94,7 +94,7 @@ def test_an_image_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 def test_without_torch() -> None:
     """Nor pydantic or matplotlib: what runs beside a deployed model is small."""
     code = (
-        "import sys; sys.path.insert(0, 'stages'); import detector.evaluation.onnx_runner, detector.evaluation.tiling; "
-        "sys.exit(bool({'torch', 'pydantic', 'matplotlib', 'onnx'} & set(sys.modules)))"
+        "import sys; sys.path.insert(0, 'stages'); import detector.inference.onnx_runner, detector.inference.tiling; "
+        "sys.exit(bool({'torch', 'pydantic', 'matplotlib', 'onnx', 'hotcoco', 'pandas', 'tqdm'} & set(sys.modules)))"
     )
     subprocess.run([sys.executable, "-c", code], cwd=STAGES.parent, check=True)

@@ -13,8 +13,8 @@ from PIL import Image
 
 from detector.data.images import UNREADABLE, Letterboxed, letterbox, load_letterboxed, to_rgb, upright
 from detector.errors import UserError
-from detector.evaluation.detections import Found
-from detector.evaluation.tiling import Tiling, stitch, tiles_of
+from detector.inference.detections import Found
+from detector.inference.tiling import Tiling, stitch, tiles_of
 
 # Images uint8 [B, 3, H, W] -> what is found in each, boxes in pixels of that input.
 Runner = Callable[[NDArray[np.uint8]], list[Found]]

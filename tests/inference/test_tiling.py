@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from detector.boxes import pairwise_iou_xyxy
-from detector.evaluation.detections import Found
-from detector.evaluation.tiling import EDGE, SMALLEST_TILE, Tiling, is_cut, stitch, tiles_of
+from detector.inference.detections import Found
+from detector.inference.tiling import EDGE, SMALLEST_TILE, Tiling, is_cut, stitch, tiles_of
 
 IOU = 0.6
 TILINGS = st.builds(Tiling, st.integers(SMALLEST_TILE, 200), st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.9]))

@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from detector.errors import UserError
-from detector.evaluation.onnx_runner import open_onnx
+from detector.inference.onnx_runner import open_onnx
 
 FACTS = {"model": "tiny", "classes": ["a", "ü"], "states": [], "size": [32, 64], "fill": [1, 2, 3], "data": "hash"}
 BOXES = np.array([[[1, 2, 3, 4], [5, 6, 7, 8], [0, 0, 0, 0]]], np.float32)

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detector.boxes import xyxy_to_xywh
-from detector.evaluation.coco_metrics import Prediction
+
+
+class Prediction(TypedDict):
+    """One detection in COCO's results format; bbox is [left, top, width, height] in image pixels.
+
+    state: id of its state, 0 without a state head; state_score: how sure the head is.
+    """
+
+    image_id: int
+    category_id: int
+    bbox: list[float]
+    score: float
+    state: int
+    state_score: float
 
 
 class Found(NamedTuple):

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.boxes import area_xyxy
-from detector.evaluation.detections import Found
+from detector.inference.detections import Found
 
 SMALLEST_TILE = 32  # pixels, as for a model's input
 # A box that ends closer to an inner edge than this share of the tile's side is taken for cut by it.

@@ -10,8 +10,8 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from detector.errors import UserError
-from detector.evaluation.detections import Found
-from detector.evaluation.running import Facts, Runner
+from detector.inference.detections import Found
+from detector.inference.running import Facts, Runner
 
 
 def open_onnx(path: Path, threads: int) -> tuple[Facts, Runner]:

@@ -1,0 +1,1 @@
+"""Running an exported detector on images: NumPy, Pillow and ONNX Runtime, nothing else."""
