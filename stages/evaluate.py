@@ -38,7 +38,7 @@ from detector.evaluation.files import rounded, write_numbers, write_plot, write_
 from detector.evaluation.gallery_pictures import Names, draw_galleries
 from detector.evaluation.judging import Judged, Thresholds, judge, thresholds_on
 from detector.evaluation.measures import Measured, measure
-from detector.evaluation.operating_point import confusions_at
+from detector.evaluation.mistakes import Pairs, confusions, pair
 from detector.evaluation.predictions import Predicted, predict
 from detector.evaluation.report import Curve, gather, write_report
 from detector.evaluation.settings import EvaluateParams, postprocess_of
@@ -92,9 +92,10 @@ def main() -> None:
     write_numbers(METRICS, measured.flat)
     write_numbers(DETAILS, measured.details)
     print(f"{params.split}: {measured.headline()}")
-    draw(judged, thresholds, measured)
+    pairs = pair(judged.coco, judged.predictions, judged.matches)
+    draw(judged, pairs, thresholds, measured)
     suspects = list_suspects(coco, predicted, card)
-    look(params.split, judged, thresholds, measured, card, rows_of(suspects), params.gallery)
+    look(params.split, judged.coco, pairs, thresholds, measured, card, rows_of(suspects), params.gallery)
 
 
 def predict_split(
@@ -116,7 +117,7 @@ def write_times(clock: Clock, images: int, seconds: float) -> None:
     TIMES.write_text(json.dumps(speed(clock, images, seconds)) + "\n", encoding="utf-8")
 
 
-def draw(judged: Judged, thresholds: Thresholds, measured: Measured) -> None:
+def draw(judged: Judged, pairs: Pairs, thresholds: Thresholds, measured: Measured) -> None:
     """Curves and confusions as JSON for DVC's plots and as PNG."""
     classes = [category["name"] for category in judged.truth["categories"]]
     precision = precisions(judged.evaluation)[0]  # [recall, class], -1 for a class without objects
@@ -130,7 +131,7 @@ def draw(judged: Judged, thresholds: Thresholds, measured: Measured) -> None:
     flat, details = measured
     point = (flat["threshold"], flat["precision"], flat["recall"])
     draw_precision_recall(curves, *point, PLOTS / "precision_recall.png")
-    matrix = confusions_at(thresholds.limits, judged.truth, judged.predictions, judged.matches)
+    matrix = confusions(pairs, thresholds.limits)
     names = [*classes, "background"]
     write_plot(PLOTS / "confusion.json", pairs_of(matrix, names, "was_there", "found"))
     draw_confusion(matrix, names, "What was there, and what was found", "found", PLOTS / "confusion.png")
@@ -160,16 +161,16 @@ def pairs_of(matrix: Any, names: list[str], rows: str, columns: str) -> list[dic
 
 
 def look(
-    split: str, judged: Judged, thresholds: Thresholds, measured: Measured, card: Card,
+    split: str, coco: dict[str, Any], pairs: Pairs, thresholds: Thresholds, measured: Measured, card: Card,
     suspects: list[dict[str, str]], pictures: int,
 ) -> None:  # fmt: skip
     """The pictures to look at, and the page that holds everything."""
     flat, details = rounded(measured)
-    facts = gather(split, judged.coco, judged.predictions, judged.matches, thresholds.limits, pictures, flat, details,
-                   asdict(card), suspects, read_curves(TRAINING))  # fmt: skip
-    images = sorted(judged.coco["images"], key=lambda image: int(image["id"]))
+    curves = read_curves(TRAINING)
+    facts = gather(split, coco, pairs, thresholds.limits, pictures, flat, details, asdict(card), suspects, curves)
+    images = sorted(coco["images"], key=lambda image: int(image["id"]))
     names = Names(card.classes, card.states)
-    drawn = draw_galleries(facts.galleries, facts.pairs, images, names, thresholds.limits, Path(), GALLERIES)
+    drawn = draw_galleries(facts.galleries, pairs, images, names, thresholds.limits, Path(), GALLERIES)
     for _ in tqdm(drawn, desc="galleries", unit="picture", disable=None):
         pass
     write_report(facts, Path(), REPORT)

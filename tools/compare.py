@@ -32,7 +32,7 @@ from detector.errors import UserError, run_command
 from detector.evaluation.coco_metrics import evaluate_boxes
 from detector.evaluation.comparison import METRICS, Side, differences, image_changes
 from detector.evaluation.matching import Matches, matches_of
-from detector.evaluation.operating_point import best_f1
+from detector.evaluation.operating_point import choose
 from detector.evaluation.resampling import draws
 from detector.evaluation.shared_images import Results, shared_images
 
@@ -225,7 +225,7 @@ def thresholds_of(experiment: Experiment, matches: Matches, classes: list[str]) 
     """The threshold of each class [C]: as evaluated, or the one of the best F1 on these images."""
     chosen = experiment.thresholds
     if chosen is None:
-        return np.full(len(classes), best_f1(matches).threshold)
+        return np.full(len(classes), choose(matches, "f1", np.zeros(0), 0.0).threshold)
     return np.array([chosen.get(name, chosen[""]) for name in classes])
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 from detector.data.dataset import present_objects
 from detector.evaluation.coco_metrics import coco_numbers, evaluate_boxes
 from detector.evaluation.matching import Matches, matches_of
+from detector.evaluation.mistakes import pair
 from detector.evaluation.report import Curve, Facts, gather
 from detector.inference.detections import Prediction
 
@@ -126,5 +127,5 @@ def facts_of(folder: Path, seed: int = 0, images: int = 14) -> Facts:
     ]  # fmt: skip
     curves = [Curve("train/epoch_avg_loss", [3.0, 2.0, 1.5]), Curve("val/AP", [0.1, 0.2, 0.3])]
     card = {"model": "simple", "classes": NAMES, "recipe": {"lr": 0.001, "freeze": []}, "data": "0123"}
-    return gather("test", coco, found, matches, np.full(len(NAMES), 0.5), 4, headline, details_of(coco, matches), card,
-                  suspects, curves)  # fmt: skip
+    return gather("test", coco, pair(coco, found, matches), np.full(len(NAMES), 0.5), 4, headline,
+                  details_of(coco, matches), card, suspects, curves)  # fmt: skip

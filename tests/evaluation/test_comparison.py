@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from random_cases import random_case, reference_precision, repeated
+from references import at_threshold
 
 from benchmarks.generated_detectors import detect, draw_scene
 from detector.evaluation.coco_metrics import evaluate_boxes
 from detector.evaluation.comparison import METRICS, Side, differences, holm, image_changes, p_value
 from detector.evaluation.matching import matches_of
-from detector.evaluation.operating_point import at_threshold
 from detector.evaluation.resampling import draws
 
 

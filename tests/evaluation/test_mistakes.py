@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from references import confusions_at
 from report_case import STATES, matches_in, random_case
 
 from detector.data.dataset import present_objects
-from detector.evaluation.mistakes import KINDS, box_iou_xywh, confusions, pair
-from detector.evaluation.operating_point import confusions_at
+from detector.evaluation.mistakes import KINDS, confusions, pair
 from detector.inference.detections import Prediction
 
 
@@ -92,9 +92,3 @@ def test_nothing_found_and_nothing_there() -> None:
     pairs = pair(coco, found, matches_in(coco, found))
     assert KINDS[pairs.kinds[0]] == "background"
     assert confusions(pairs, np.zeros(2)).tolist() == [[0, 0, 0], [0, 0, 0], [0, 1, 0]]
-
-
-def test_iou_of_boxes() -> None:
-    first = np.array([[0, 0, 10, 10], [0, 0, 0, 0]], float)
-    second = np.array([[5, 0, 10, 10], [0, 0, 10, 10], [50, 50, 1, 1]], float)
-    assert box_iou_xywh(first, second) == pytest.approx(np.array([[1 / 3, 1, 0], [0, 0, 0]]))

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from references import OperatingPoint, at_threshold, confusions_at
 
 from detector.errors import UserError
 from detector.evaluation.coco_metrics import evaluate_boxes
 from detector.evaluation.judging import judge, thresholds_on
 from detector.evaluation.matching import Matches, matches_of
-from detector.evaluation.operating_point import at_threshold, best_f1, choose, confusions_at, recall_at_precision
+from detector.evaluation.operating_point import choose, recall_at_precision
 from detector.evaluation.settings import EvaluateParams
 from detector.inference.detections import Prediction
 
@@ -50,13 +51,18 @@ def found(rows: list[tuple[int, int, float]]) -> list[Prediction]:
     ]
 
 
+def best_f1(matches: Matches) -> tuple[float, OperatingPoint]:
+    threshold = choose(matches, "f1", np.zeros(0), 0.0).threshold
+    return threshold, at_threshold(matches, threshold)
+
+
 def test_best_f1_by_hand() -> None:
     everything = found([(1, 0, 0.9), (1, 100, 0.8), (2, 300, 0.7), (2, 200, 0.6), (1, 350, 0.1)])
     matches = matches_of(evaluate_boxes(truth([(1, 0, 0), (1, 100, 0), (2, 200, 0)]), everything))
     assert matches.hits[0].tolist() == [True, True, False, True, False]
     assert matches.truths.tolist() == [[2, 1]]
-    point = best_f1(matches)
-    assert point.threshold == pytest.approx(0.6)
+    threshold, point = best_f1(matches)
+    assert threshold == pytest.approx(0.6)
     assert (point.precision, point.recall, point.f1) == pytest.approx((3 / 4, 1, 6 / 7))
     of_b = at_threshold(matches, 0.6, 1)
     assert (of_b.precision, of_b.recall) == (0.5, 1)
@@ -64,8 +70,8 @@ def test_best_f1_by_hand() -> None:
 
 def test_equal_scores_count_together() -> None:
     matches = matches_of(evaluate_boxes(truth([(1, 0, 0)]), found([(1, 0, 0.5), (1, 200, 0.5), (1, 300, 0.5)])))
-    point = best_f1(matches)
-    assert (point.threshold, point.precision) == pytest.approx((0.5, 1 / 3))
+    threshold, point = best_f1(matches)
+    assert (threshold, point.precision) == pytest.approx((0.5, 1 / 3))
 
 
 def test_detections_on_a_crowd_are_neither_right_nor_wrong() -> None:
@@ -76,8 +82,7 @@ def test_detections_on_a_crowd_are_neither_right_nor_wrong() -> None:
 
 @pytest.mark.parametrize("rows", [[], [(1, 300, 0.4)]])
 def test_nothing_right(rows: list[tuple[int, int, float]]) -> None:
-    point = best_f1(matches_of(evaluate_boxes(truth([(1, 0, 0)]), found(rows))))
-    assert point == (0.5, 0, 0, 0)
+    assert best_f1(matches_of(evaluate_boxes(truth([(1, 0, 0)]), found(rows)))) == (0.5, (0, 0, 0))
 
 
 def test_a_second_detection_of_an_object_is_wrong() -> None:

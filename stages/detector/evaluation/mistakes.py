@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.boxes import pairwise_iou_xyxy, xywh_to_xyxy
 from detector.evaluation.matching import Matches
 from detector.inference.detections import Prediction
 
@@ -85,7 +86,7 @@ def pair(coco: dict[str, Any], predictions: list[Prediction], matches: Matches) 
         chosen = order[found]
         if not len(chosen) or not len(there):
             continue
-        overlaps = box_iou_xywh(boxes_xywh[chosen], objects.boxes_xywh[there])
+        overlaps = pairwise_iou_xyxy(xywh_to_xyxy(boxes_xywh[chosen]), xywh_to_xyxy(objects.boxes_xywh[there]))
         same = counted.categories[chosen, None] == objects.categories[there]
         absent = objects.absent[there]
         on = _greedy(np.where(absent, 0.0, overlaps))
@@ -116,15 +117,6 @@ def objects_of(coco: dict[str, Any], matches: Matches) -> Objects:
         absent=np.array([state in gone for state in states], bool),
         scores=np.full(len(single), -1.0),
     )
-
-
-def box_iou_xywh(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Intersection over union [N, M] of boxes [N, 4] and [M, 4]; 0 where both are empty."""
-    corners = np.minimum((first[:, :2] + first[:, 2:])[:, None], second[:, :2] + second[:, 2:])
-    both = (corners - np.maximum(first[:, None, :2], second[:, :2])).clip(0).prod(axis=2)
-    either = first[:, 2:].prod(axis=1)[:, None] + second[:, 2:].prod(axis=1) - both
-    overlap: NDArray[np.float64] = both / np.maximum(either, 1e-12)
-    return overlap
 
 
 def confusions(pairs: Pairs, thresholds: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""The score threshold from which detections count: chosen on val by a rule, and what precision and recall it gives."""
+"""The score threshold from which detections count: chosen on val by a rule."""
 
 from __future__ import annotations
 
@@ -7,18 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.evaluation.coco_metrics import evaluate_boxes
 from detector.evaluation.matching import Matches
-from detector.inference.detections import Prediction
-
-
-class OperatingPoint(NamedTuple):
-    """threshold: of the score; detections from it upwards count. All values 0..1."""
-
-    threshold: float
-    precision: float
-    recall: float
-    f1: float
 
 
 class Choice(NamedTuple):
@@ -80,22 +69,6 @@ def costs(steps: Steps, ghosts: NDArray[np.float64], cost_ratio: float) -> NDArr
     return result
 
 
-def best_f1(matches: Matches) -> OperatingPoint:
-    """The threshold with the highest F1 over all classes; 0.5 when there is nothing to choose by."""
-    return at_threshold(matches, choose(matches, "f1", np.zeros(0), 0.0).threshold)
-
-
-def at_threshold(matches: Matches, threshold: float, category: int | None = None) -> OperatingPoint:
-    """Precision, recall and F1 of all classes, or of the one in a place; 0 where there is nothing to divide by."""
-    counted = matches.at_half()
-    chosen = counted.scores >= threshold
-    truths = int((matches.truths if category is None else matches.truths[:, category]).sum())
-    if category is not None:
-        chosen &= counted.categories == category
-    hits, found = int((chosen & counted.hits[0]).sum()), int(chosen.sum())
-    return OperatingPoint(threshold, hits / max(1, found), hits / max(1, truths), 2 * hits / max(1, found + truths))
-
-
 def recall_at_precision(matches: Matches, precision: float) -> float | None:
     """The highest recall among the thresholds that reach `precision`, 0 when none does; None without objects."""
     steps = steps_of(matches)
@@ -110,23 +83,3 @@ def of_class(matches: Matches, category: int) -> Matches:
     part = matches.chosen(matches.categories == category)
     others = np.arange(matches.truths.shape[1]) != category
     return part._replace(truths=np.where(others, 0, matches.truths))
-
-
-def confusions_at(
-    threshold: float | NDArray[np.float64], truth: dict[str, Any], predictions: list[Prediction], matches: Matches
-) -> NDArray[np.uint64]:
-    """Counts [C + 1, C + 1] at IoU 0.5: what was there in rows, what was found in columns, background last.
-
-    threshold: one for all classes, or [C]. matches: of these predictions. As for AP, those that only lie on
-    a crowd are neither right nor wrong.
-    """
-    on_crowd = set(matches.detections[matches.ignored[0]].tolist())
-    limits = np.broadcast_to(np.asarray(threshold, float), matches.category_ids.shape)
-    limit_of = dict(zip(matches.category_ids.tolist(), limits.tolist(), strict=True))
-    counted = [
-        prediction for place, prediction in enumerate(predictions)
-        if place not in on_crowd and prediction["score"] >= limit_of[prediction["category_id"]]
-    ]  # fmt: skip
-    judged = evaluate_boxes({**truth, "annotations": [a for a in truth["annotations"] if not a["iscrowd"]]}, counted)
-    matrix: NDArray[np.uint64] = judged.confusion_matrix(iou_thr=0.5)["matrix"]
-    return matrix

@@ -14,14 +14,12 @@ import vl_convert
 from numpy.typing import NDArray
 
 from detector.evaluation.galleries import Shown, choose
-from detector.evaluation.matching import Matches
-from detector.evaluation.mistakes import Pairs, pair
+from detector.evaluation.mistakes import Pairs
 from detector.evaluation.report.charts import Curve, all_charts
 from detector.evaluation.report.model_card import cautions, flattened
 from detector.evaluation.report.numbers import HEADLINES, Headline, headlines, share
 from detector.evaluation.report.payload import DETECTIONS, columns, embedded_pictures
 from detector.evaluation.report.suspect_rows import PICTURED, suspect_pictures
-from detector.inference.detections import Prediction
 
 HERE = Path(__file__).parent
 SCRIPTS = ("data", "charts", "tables", "pictures", "threshold", "confusion", "page")
@@ -50,13 +48,12 @@ class Facts(NamedTuple):
 
 
 def gather(
-    split: str, coco: dict[str, Any], found: list[Prediction], matches: Matches, thresholds: NDArray[np.float64],
-    pictures: int, headline: dict[str, Any], details: dict[str, Any], card: dict[str, Any],
+    split: str, coco: dict[str, Any], pairs: Pairs, thresholds: NDArray[np.float64], pictures: int,
+    headline: dict[str, Any], details: dict[str, Any], card: dict[str, Any],
     suspects: list[dict[str, str]], curves: list[Curve],
 ) -> Facts:  # fmt: skip
-    """The facts of what was `found` in `coco`; matches: with the present objects; pictures: of each gallery."""
-    pairs = pair(coco, found, matches)
-    galleries = choose(pairs, len(matches.image_ids), thresholds, pictures)
+    """The facts of a split and what was found in it; pictures: of each gallery."""
+    galleries = choose(pairs, len(coco["images"]), thresholds, pictures)
     return Facts(split, headline, details, card, coco, pairs, thresholds, galleries, suspects, curves)
 
 
