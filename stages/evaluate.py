@@ -90,7 +90,7 @@ def main() -> None:
         val, judged, thresholds, predicted[params.split].state_scores, params.cost_ratio, params.resamples
     )
     write_numbers(METRICS, measured.flat)
-    write_numbers(DETAILS, measured.details)
+    write_numbers(DETAILS, {"split": params.split, **measured.details})
     print(f"{params.split}: {measured.headline()}")
     pairs = pair(judged.coco, judged.predictions, judged.matches)
     draw(judged, pairs, thresholds, measured)

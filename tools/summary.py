@@ -22,7 +22,7 @@ PLACES = {
     "model": "models/model.onnx",
     "plots": "plots/report.html (and pictures in plots/)",
     "metrics": "metrics/",
-    "predictions": "data/predictions/test.json",
+    "predictions": "data/predictions/{split}.json",
 }
 NEXT = {
     "dvc exp run -S train.lr=0.005": "try another value; only what it changes runs",
@@ -84,10 +84,13 @@ def table(rows: dict[str, str]) -> list[str]:
 
 def summary() -> list[str]:
     """The lines to print. Raises UserError when a stage has not run."""
-    preprocess, split, evaluate, export = map(read, ("preprocess", "split", "evaluate", "export"))
+    preprocess, split, evaluate, details, export = map(
+        read, ("preprocess", "split", "evaluate", "evaluate/details", "export")
+    )
     try:
+        judged = details["split"]
         rows = {
-            "test": f"AP {with_interval(evaluate, 'AP')}, AP50 {with_interval(evaluate, 'AP50')}{training_time()}",
+            judged: f"AP {with_interval(evaluate, 'AP')}, AP50 {with_interval(evaluate, 'AP50')}{training_time()}",
             "threshold": f"{score(evaluate['threshold'])}, with precision {score(evaluate['precision'])} "
             f"and recall {score(evaluate['recall'])}",
             **(
@@ -97,7 +100,8 @@ def summary() -> list[str]:
             ),
             "data": data_line(preprocess, split),
         }
-        places = dict(PLACES, model=f"{PLACES['model']} ({export['bytes'] / 1e6:.1f} MB)")
+        places = {name: place.format(split=judged) for name, place in PLACES.items()}
+        places["model"] += f" ({export['bytes'] / 1e6:.1f} MB)"
     except KeyError as error:
         raise UserError(f"{METRICS}: no {error} in these files, an older version wrote them: run `dvc repro`") from None
     return ["", *table(rows | places), "", "Next:", *table(NEXT)]

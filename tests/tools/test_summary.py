@@ -30,6 +30,7 @@ METRICS: dict[str, Any] = {
     },
     "split": {"images": {"train": 1000, "val": 224, "test": 200}},
     "evaluate": {"AP": 0.7412, "AP50": 0.9456, "threshold": 0.75607, "precision": 0.9086, "recall": 0.8284},
+    "evaluate/details": {"split": "test"},
     "export": {"bytes": 10753728},
 }
 
@@ -37,7 +38,7 @@ METRICS: dict[str, Any] = {
 @pytest.fixture
 def repository(tmp_path, monkeypatch) -> Path:
     """A folder with the metrics of a run, as the working directory."""
-    (tmp_path / "metrics").mkdir()
+    (tmp_path / "metrics/evaluate").mkdir(parents=True)
     for name, metrics in METRICS.items():
         (tmp_path / f"metrics/{name}.json").write_text(json.dumps(metrics))
     monkeypatch.chdir(tmp_path)
@@ -54,6 +55,12 @@ def test_it_says_what_was_reached(repository):
     assert row("threshold") == "0.756, with precision 0.909 and recall 0.828"
     assert row("data") == "1,424 images (1,000 train, 224 val, 200 test), 5,596 boxes; dropped 6 images, 7 boxes"
     assert row("model") == "models/model.onnx (10.8 MB)"
+
+
+def test_the_split_that_was_judged_is_named(repository):
+    (repository / "metrics/evaluate/details.json").write_text('{"split": "val"}')
+    assert row("val") == "AP 0.741, AP50 0.946"
+    assert row("predictions") == "data/predictions/val.json"
 
 
 def test_it_is_short_and_aligned(repository):
