@@ -15,8 +15,8 @@ from detector.errors import UserError
 # A push that changes one of these starts the workflows (a test compares), so a result that was computed without such
 # a change is never laid over it: that run brings its own. Everything that a result depends on is among them.
 INPUTS = (
-    "data/**", "stages/**", "params.yaml", "requirements.txt", "dvc.yaml", "gate.yaml",
-    "dvc.lock", "split.lock", "metrics/**", "plots/**",
+    "data/**/*", "stages/**/*", "params.yaml", "requirements.txt", "dvc.yaml", "gate.yaml",
+    "dvc.lock", "split.lock", "metrics/**/*", "plots/**/*",
 )  # fmt: skip
 RESULTS = ("dvc.lock", "split.lock", "metrics", "plots")  # what a commit of a result may hold
 BOT = {"NAME": "Retraining", "EMAIL": "retraining-bot@noreply.invalid"}
@@ -108,7 +108,7 @@ def address_of(remote: str) -> str:
 
 def is_input(path: str) -> bool:
     """Whether a file is one of INPUTS."""
-    return any(path.startswith(entry[:-2]) if entry.endswith("/**") else path == entry for entry in INPUTS)
+    return any(path.startswith(entry[:-4]) if entry.endswith("/**/*") else path == entry for entry in INPUTS)
 
 
 def is_own(commit: str) -> bool:
