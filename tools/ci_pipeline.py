@@ -85,7 +85,9 @@ def retrain() -> None:
     if stale:
         bring_images(cleaned="preprocess" not in stale)
     dvc("repro", "--pull", "--allow-missing")
-    dvc("pull", *(path for path in SHOWN if path in recorded_outs()))
+    missing = [path for path in SHOWN if path in recorded_outs() and not Path(path).exists()]
+    if missing:
+        dvc("pull", *missing)
     # Before git hears of it, so that what a dvc.lock names can be had; and even if the gate then says no: the next
     # try need not compute it again.
     dvc("push", "--run-cache")
