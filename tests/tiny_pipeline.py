@@ -38,6 +38,14 @@ stages:
     metrics: [metrics/export.json: {cache: false}]
 """
 
+CONFIG = """
+[core]
+    remote = folder
+    analytics = false
+['remote "folder"']
+    url = {remote}
+"""
+
 PARAMS = """
 preprocess: {dataset: data/raw/squares}
 evaluate:
@@ -119,8 +127,7 @@ def make_tiny_pipeline(root: Path, environment: dict[str, str], remote: Path, im
     files = {"dvc.yaml": PIPELINE, "params.yaml": PARAMS, "split.lock": "", ".gitignore": "logs/\n__pycache__/\n",
              "stages/preprocess.py": PREPROCESS, "stages/evaluate.py": EVALUATE, "stages/export.py": EXPORT,
              "README.md": "Squares\n",
-             ".dvc/config": f"[core]\n    remote = folder\n    analytics = false\n['remote \"folder\"']\n    url = {remote}\n",
-             }  # fmt: skip
+             ".dvc/config": CONFIG.format(remote=remote)}  # fmt: skip
     repository = Repository(root, environment)
     repository.git("init", "--quiet", "--initial-branch=main")
     repository.dvc("init", "--quiet")

@@ -121,10 +121,11 @@ def bring_images(cleaned: bool) -> None:
     """
     params = parse_yaml(Path("params.yaml").read_text(encoding="utf-8"))
     dataset = Path(params["preprocess"]["dataset"])
-    if not dataset.exists():  # or it is in git
-        dvc("pull", str(dataset))
+    wanted = [] if dataset.exists() else [str(dataset)]  # it may be in git
     if cleaned and CLEAN in recorded_outs():
-        dvc("pull", CLEAN)
+        wanted.append(CLEAN)
+    if wanted:
+        dvc("pull", *wanted)
 
 
 def recorded_outs() -> list[str]:
