@@ -59,6 +59,10 @@ def reason_to_rest(job: Job, head: str) -> str:
         return "A pull request from a fork gets no secrets and cannot be retrained: push its branch to this repository."
     if is_own(head):
         return f"{head[:10]} is what retraining committed: nothing to do."
+    if git("status", "--porcelain", "--untracked-files=no"):
+        raise UserError(
+            "there are changes that are not committed, so that the result would be of no commit: commit them"
+        )
     if not job.branch:
         raise UserError("no branch is checked out, so that the result could go nowhere: `git switch BRANCH` first")
     return ""

@@ -171,9 +171,14 @@ def test_the_gate_stops_a_pull_request_until_it_is_mended(world):
         assert "[This run](https://forge.example/team/app/actions/runs/5)" in comment["body"]
 
         # Mended: the same comment, now with pictures of the commit that landed. Nobody is told to skip its tests.
+        # The remote comes from a secret this time.
+        config = world.colleague.read(".dvc/config")
+        (world.colleague.root / ".dvc/config").write_text("")
         world.colleague.replace("params.yaml", "brightness: 150", "brightness: 90")
         mended = world.push("try")
-        done = call(world.clone(mended, **environment), "retrain.py")
+        ci = world.clone(mended, **environment, DVC_CONFIG_LOCAL=config)
+        done = call(ci, "retrain.py")
+        assert not (ci.root / ".dvc/config.local").exists()
         landed = world.tip("try")
         assert (done.code, world.remote.git("rev-parse", "try~1").strip()) == (0, mended), done.output
         assert [row["id"] for row in server.comments] == [comment["id"]]
@@ -198,6 +203,13 @@ def test_a_run_that_breaks_off_is_told(world):
         assert "there is no DVC remote to take data from" in server.comments[0]["body"]
         assert (server.statuses[-1]["sha"], server.statuses[-1]["state"]) == (broken, "failure")
     assert world.tip("try") == broken
+
+
+def test_a_result_of_changes_that_are_in_no_commit_is_refused(world):
+    ci = world.clone("main")
+    ci.replace("params.yaml", "brightness: 100", "brightness: 90")
+    done = call(ci, "retrain.py")
+    assert (done.code, "there are changes that are not committed" in done.output) == (1, True)
 
 
 def test_a_fork_is_left_alone(world):
