@@ -1,0 +1,38 @@
+"""When numbers count as reproduced, and what the issue says; the whole flow is in test_retrain.py."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import reproduce
+
+OLD = {"AP": 0.7, "AP_low": 0.6, "AP_high": 0.8}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        (OLD, OLD, True),
+        (OLD, {"AP": 0.6}, True),
+        (OLD, {"AP": 0.8}, True),
+        (OLD, {"AP": 0.59}, False),
+        (OLD, {"AP": 0.81}, False),
+        (OLD, {"AP": None}, False),
+        (OLD, {}, False),
+        ({"AP": 1.0, "AP_low": None, "AP_high": None}, {"AP": 1.0}, True),
+        ({"AP": 1.0, "AP_low": None, "AP_high": None}, {"AP": 0.999}, False),
+        ({"AP": None}, {"AP": None}, True),
+        ({"AP": None}, {"AP": 0.5}, False),
+        ({}, {}, True),
+    ],
+)
+def test_within(old: dict[str, Any], new: dict[str, Any], expected: bool) -> None:
+    assert reproduce.within(old, new, "AP") is expected
+
+
+def test_the_issue_names_numbers_and_files() -> None:
+    text = reproduce.differences([f"metrics/{number}.json" for number in range(23)], ["| AP | 0.7 | 0.5 |"])
+    assert text.splitlines()[:3] == ["| | committed | now |", "| --- | --- | --- |", "| AP | 0.7 | 0.5 |"]
+    assert text.splitlines()[-2:] == ["- `metrics/19.json`", "- and 3 more"]

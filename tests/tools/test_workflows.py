@@ -1,0 +1,85 @@
+"""The workflow files are what GitHub and GitLab take, start on what matters, and give away nothing."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ci_landing import INPUTS, RESULTS, is_input
+
+ROOT = Path(__file__).parents[2]
+WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
+GITLAB = ROOT / ".gitlab-ci.yml"
+SECRET = re.compile(r"\bsecrets\.|github\.token")
+
+
+def read(path: Path) -> dict[Any, Any]:
+    """A workflow; YAML reads its key `on` as true."""
+    return dict(yaml.safe_load(path.read_text(encoding="utf-8")))
+
+
+def jobs() -> list[tuple[str, dict[str, Any]]]:
+    return [(path.stem, job) for path in WORKFLOWS for job in read(path)["jobs"].values()]
+
+
+def check(program: str, *arguments: str) -> None:
+    command = [str(Path(sys.executable).parent / program), *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_they_fit_the_forges_schemas():
+    check("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *map(str, WORKFLOWS))
+    check("check-jsonschema", "--builtin-schema", "vendor.gitlab-ci", "--data-transform", "gitlab-ci", str(GITLAB))
+
+
+def test_zizmor_finds_no_weakness():
+    check("zizmor", "--offline", "--no-progress", "--quiet", str(ROOT / ".github/workflows"))
+
+
+def test_a_push_starts_them_exactly_when_an_input_changes():
+    """What no run would follow must not be left to one."""
+    starts = read(ROOT / ".github/workflows/retrain.yml")[True]
+    assert starts["push"]["paths"] == starts["pull_request"]["paths"] == list(INPUTS)
+    (rule,) = [rule for rule in read(GITLAB)["retrain"]["rules"] if "changes" in rule]
+    assert rule["changes"] == list(INPUTS)
+
+
+def test_everything_that_the_pipeline_depends_on_is_an_input():
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"].values()
+    made = [path for stage in stages for path in stage["outs"]]
+    needed = [path for stage in stages for path in stage["deps"] if path not in made and not path.startswith("${")]
+    assert len(needed) > 50
+    assert [path for path in needed if not is_input(path)] == []
+    tracked = subprocess.run(
+        ["git", "ls-files", *RESULTS, "*.dvc"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert [path for path in tracked.stdout.split() if not is_input(path)] == []
+
+
+@pytest.mark.parametrize(("name", "job"), jobs())
+def test_a_job_is_short_and_holds_little_power(name, job):
+    steps = job["steps"]
+    assert all(len(step["run"].splitlines()) == 1 for step in steps if "run" in step), "the scripts hold the steps"
+    assert all(re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", step["uses"]) for step in steps if "uses" in step)
+    assert job["timeout-minutes"] <= 360
+    assert read(ROOT / f".github/workflows/{name}.yml")["permissions"] == {}
+    assert "write" not in job["permissions"].values() or "vars.RETRAIN_RUNNER" in job["if"]
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_a_fork_sees_no_secret(path):
+    starts, text = read(path)[True], path.read_text(encoding="utf-8")
+    assert "pull_request_target" not in starts
+    if SECRET.search(text) and "pull_request" in starts:
+        (job,) = read(path)["jobs"].values()
+        assert "github.event.pull_request.head.repo.full_name == github.repository" in job["if"]
+    for job in read(path)["jobs"].values():
+        exposed = [step["run"] for step in job["steps"] if SECRET.search(str(step.get("env", "")))]
+        assert all(run.startswith(".venv/bin/python tools/re") for run in exposed), "installing needs no secret"
