@@ -20,7 +20,7 @@ from pathlib import Path
 
 from detector.data.cleaning import Finding, PreprocessParams, labels_of
 from detector.data.decisions import DECISIONS, Decision, follow_decisions, read_decisions
-from detector.data.folders import clean, read_dataset
+from detector.data.folders import clean, executor_of, read_dataset
 from detector.data.manifest import CleanImage, Labels, write_labels, write_manifest
 from detector.data.memory import inspect_all
 from detector.errors import UserError, run_command
@@ -43,7 +43,7 @@ def main() -> None:
     if not Path(params.dataset).is_dir():
         raise UserError(f"params.yaml: `preprocess.dataset` is {params.dataset!r}, which is not a folder")
     images, findings = read_dataset(params, notes)
-    facts, opened = inspect_all([Path(params.dataset) / image.path for image in images], FACTS)
+    facts, opened = inspect_all([Path(params.dataset) / image.path for image in images], FACTS, executor_of(params))
     labels = labels_of(images, params)
     shutil.rmtree(CLEAN, ignore_errors=True)
     cleaned = clean(images, facts, labels, params, CLEAN / "images", CONVERTED)

@@ -32,6 +32,8 @@ class PreprocessParams(Section):
     duplicate_iou: float = Field(gt=0, le=1)
     near_duplicate: float = Field(gt=0)
     on_error: Literal["drop", "stop"]
+    executor: Literal["threads", "processes", "dask"] = "threads"
+    dask_scheduler: str | None = None
 
 
 class Finding(NamedTuple):

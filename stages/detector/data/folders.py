@@ -13,6 +13,7 @@ from tqdm.contrib.concurrent import thread_map
 
 from detector.data.cleaning import Finding, PreprocessParams, clean_boxes, labels_of
 from detector.data.duplicates import duplicate_groups
+from detector.data.executors import Executor
 from detector.data.formats import READERS
 from detector.data.inspection import ImageFacts
 from detector.data.manifest import CleanImage, Labels
@@ -54,7 +55,7 @@ def read_folder(rules: PreprocessParams, split: str | None, converted: Path, mem
         images = [image for image in images if image.split == split]
         if not images:
             raise UserError(f"{folder}: no image is in a list `{split}`; the dataset has {', '.join(lists) or 'none'}")
-    facts, _ = inspect_all([folder / image.path for image in images], memory / "memory.sqlite")
+    facts, _ = inspect_all([folder / image.path for image in images], memory / "memory.sqlite", executor_of(rules))
     cleaned = clean(images, facts, labels, rules, converted, memory / "images")
     return CleanFolder(cleaned.images, labels, sorted(findings + cleaned.findings), dict(sorted(notes.items())))
 
@@ -75,6 +76,11 @@ def read_dataset(rules: PreprocessParams, notes: Counter[str]) -> tuple[list[Raw
     return list(images.values()), findings
 
 
+def executor_of(rules: PreprocessParams) -> Executor:
+    """What opens the images."""
+    return Executor(rules.executor, rules.dask_scheduler)
+
+
 def clean(
     images: Sequence[RawImage], facts: Sequence[ImageFacts], labels: Labels, rules: PreprocessParams,
     converted: Path, memory: Path,
@@ -82,6 +88,7 @@ def clean(
     """Apply the rules to every image; change those that need it; find the duplicates.
 
     facts: of each image's file. converted: the folder for changed images; memory: where such are kept by content.
+    They are changed on this machine, whatever opened them.
     """
     usable: list[tuple[RawImage, ImageFacts]] = []
     findings: list[Finding] = []

@@ -13,6 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from detector.data.images import orientation, to_rgb, upright
 
 THUMBNAIL = 24  # side in pixels of the grey thumbnail that near-duplicates are found with
+MISSING = "missing file"  # an error: nothing is there
 JPEG_FORMATS = ("JPEG", "MPO")  # MPO: a JPEG with a second picture behind it, as many phones write
 
 
@@ -44,7 +45,7 @@ def inspect(path: Path) -> ImageFacts:
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        return ImageFacts("", error="missing file")
+        return ImageFacts("", error=MISSING)
     except OSError as error:
         return ImageFacts("", error=f"unreadable file ({error.strerror})")
     content = hashlib.sha256(data).hexdigest()
