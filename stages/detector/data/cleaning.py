@@ -24,7 +24,7 @@ class PreprocessParams(Section):
     """`preprocess:` of params.yaml, where every key is explained."""
 
     dataset: str
-    format: Literal["jsonl", "parts", "coco", "voc", "yolo"]
+    format: Literal["jsonl", "parts", "coco", "voc", "yolo", "archive"]
     classes: list[str] | None = None
     states: list[str] | None = None
     trust_threshold: float = Field(ge=0, le=1)

@@ -20,6 +20,7 @@ from typing import Any
 import PIL
 from tqdm import tqdm
 
+from detector.data.archives import file_status
 from detector.data.executors import Executor, spread
 from detector.data.inspection import MISSING, ImageFacts, inspect, write_changed
 from detector.errors import UserError
@@ -35,7 +36,7 @@ FileKey = tuple[str, int, int, int]  # path, size in bytes, times of modificatio
 def file_key(path: Path) -> FileKey | None:
     """The key of a file, or None when it cannot be seen."""
     try:
-        status = path.stat()
+        status = file_status(path)
     except OSError:
         return None
     return str(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns
