@@ -16,8 +16,8 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-HEADER = 512  # bytes before the data of a member; its name comes first in them
-NAME = 100  # bytes for the name
+HEADER = 512  # bytes before the data of a member
+NAME, SIZE = slice(0, 100), slice(124, 135)  # of the header: the name, and the size in octal digits
 INDEX_LINE = "{:014} {:012}\n"  # offset and size of a member's data, in bytes
 INDEX_WIDTH = len(INDEX_LINE.format(0, 0))
 _SHARD = re.compile(r"shard-\d{5}\.tar")
@@ -68,6 +68,7 @@ def _read_member(member: Member) -> bytes:
     with member.shard.open("rb") as file:
         file.seek(offset - HEADER)
         data = file.read(HEADER + size)
-    if data[:NAME].rstrip(b"\0") != member.name.encode() or len(data) != HEADER + size:
+    told = (data[NAME].rstrip(b"\0").decode(errors="replace"), data[SIZE], len(data))
+    if told != (member.name, b"%011o" % size, HEADER + size):
         raise OSError(5, "the index is not of this shard", str(member.shard / member.name))
     return data[HEADER:]
