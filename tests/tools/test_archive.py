@@ -146,6 +146,8 @@ def test_members_that_are_not_there(packed: Path) -> None:
     for name in ("00000_000003.jpg", "notes.txt", "x.jpg"):
         assert inspect(packed / "shard-00000.tar" / name).error == "missing file"
     index = packed / "shard-00000.idx"
+    index.write_text("no numbers\n")
+    assert inspect(packed / "shard-00000.tar/00000_000000.jpg").error == "unreadable file (the index is damaged)"
     for wrong in ("00000000000512 000000000001\n", "00000000000000 000000000001\n", "00099999999999 000000000001\n"):
         index.write_text(wrong)
         with pytest.raises(OSError, match="the index is not of this shard"):

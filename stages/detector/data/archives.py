@@ -64,9 +64,12 @@ def _read_member(member: Member) -> bytes:
         line = index.read(INDEX_WIDTH)
     if not line:
         raise FileNotFoundError(2, "no such member", str(member.shard / member.name))
-    offset, size = map(int, line.split())
+    try:
+        offset, size = map(int, line.split())
+    except ValueError:
+        raise OSError(5, "the index is damaged", str(member.shard.with_suffix(".idx"))) from None
     with member.shard.open("rb") as file:
-        file.seek(offset - HEADER)
+        file.seek(max(0, offset - HEADER))
         data = file.read(HEADER + size)
     told = (data[NAME].rstrip(b"\0").decode(errors="replace"), data[SIZE], len(data))
     if told != (member.name, b"%011o" % size, HEADER + size):
