@@ -33,6 +33,10 @@ bench-accuracy: $(INSTALLED)  ## measure accuracy for its time beside YOLO11n (D
 bench-evaluation: $(INSTALLED)  ## measure whether the intervals and the comparison can be trusted, and their speed
 	python -m benchmarks.uncertainty
 
+bench-scale: $(INSTALLED)  ## measure split and coco-convert on a million images, and DVC on 20,000 as files and as shards
+	python -m benchmarks.scale
+	python -m benchmarks.many_files
+
 install: $(INSTALLED)  ## make the virtual environment (VENV=folder to use another)
 
 mirrors: $(INSTALLED)  ## install TensorBoard, Weights & Biases and MLflow, for train.mirrors
@@ -54,4 +58,4 @@ $(SAMPLE):
 	python tools/sample_data.py --out $(SAMPLE)
 	dvc add --quiet $(SAMPLE)
 
-.PHONY: help repro test check bench bench-accuracy bench-evaluation bench-labels install mirrors lock
+.PHONY: help repro test check bench bench-accuracy bench-evaluation bench-labels bench-scale install mirrors lock

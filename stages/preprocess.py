@@ -17,19 +17,12 @@ import os
 import shutil
 from collections import Counter
 from pathlib import Path
-from typing import NamedTuple
 
-from tqdm import tqdm
-from tqdm.contrib.concurrent import thread_map
-
-from detector.data.cleaning import Finding, PreprocessParams, clean_boxes, labels_of
+from detector.data.cleaning import Finding, PreprocessParams, labels_of
 from detector.data.decisions import DECISIONS, Decision, follow_decisions, read_decisions
-from detector.data.duplicates import duplicate_groups
-from detector.data.formats import READERS
-from detector.data.inspection import ImageFacts
+from detector.data.folders import clean, executor_of, read_dataset
 from detector.data.manifest import CleanImage, Labels, write_labels, write_manifest
-from detector.data.memory import convert, inspect_all
-from detector.data.records import RawImage
+from detector.data.memory import inspect_all
 from detector.errors import UserError, run_command
 from detector.params import load_section
 
@@ -43,21 +36,17 @@ FACTS = Path(".cache/preprocess/memory.sqlite")
 CONVERTED = Path(os.environ.get("DVC_ROOT", ".")) / ".cache/preprocess/images"
 
 
-class Cleaned(NamedTuple):
-    """The usable images, everything found wrong, and how many images showed what is already there."""
-
-    images: list[CleanImage]
-    findings: list[Finding]
-
-
 def main() -> None:
     params = load_section(Path("params.yaml"), "preprocess", PreprocessParams)
     decisions = read_decisions(REVIEWED)
     notes: Counter[str] = Counter()
+    if not Path(params.dataset).is_dir():
+        raise UserError(f"params.yaml: `preprocess.dataset` is {params.dataset!r}, which is not a folder")
     images, findings = read_dataset(params, notes)
-    facts, opened = inspect_all([Path(params.dataset) / image.path for image in images], FACTS)
+    facts, opened = inspect_all([Path(params.dataset) / image.path for image in images], FACTS, executor_of(params))
     labels = labels_of(images, params)
-    cleaned = clean(images, facts, labels, params)
+    shutil.rmtree(CLEAN, ignore_errors=True)
+    cleaned = clean(images, facts, labels, params, CLEAN / "images", CONVERTED)
     findings += cleaned.findings
     decided, unmatched = follow_decisions(cleaned.images, decisions, labels)
     findings += [unmatched_finding(decision) for decision in unmatched]
@@ -69,93 +58,6 @@ def main() -> None:
     METRICS.write_text(json.dumps(metrics, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     draw(decided, labels)
     print_summary(metrics, opened, len(images))
-
-
-def read_dataset(params: PreprocessParams, notes: Counter[str]) -> tuple[list[RawImage], list[Finding]]:
-    """All images of the dataset, each file once, and a finding for each that is listed again."""
-    dataset = Path(params.dataset)
-    if not dataset.is_dir():
-        raise UserError(f"params.yaml: `preprocess.dataset` is {params.dataset!r}, which is not a folder")
-    images: dict[str, RawImage] = {}
-    findings = []
-    for image in READERS[params.format](dataset.absolute(), notes):
-        path = os.path.normpath(dataset / image.path)
-        if images.setdefault(path, image) is not image:
-            findings.append(Finding("image listed twice, dropped", image.where, image.path, "the first stays"))
-    if not images:
-        raise UserError(f"{dataset}: no images in this {params.format} dataset")
-    return list(images.values()), findings
-
-
-def clean(images: list[RawImage], facts: list[ImageFacts], labels: Labels, params: PreprocessParams) -> Cleaned:
-    """Apply the rules to every image; change those that need it; find the duplicates."""
-    usable: list[tuple[RawImage, ImageFacts]] = []
-    findings: list[Finding] = []
-    for image, fact in zip(images, facts, strict=True):
-        if fact.error:
-            findings.append(Finding(f"{fact.error}, image dropped", image.where, image.path, ""))
-        elif image.size not in (None, (fact.width, fact.height)):
-            detail = f"annotated at {image.size}, the upright file has {(fact.width, fact.height)} pixels"
-            findings.append(Finding("annotated at another size, image dropped", image.where, image.path, detail))
-        else:
-            usable.append((image, fact))
-    groups = duplicate_groups(
-        [fact.content for _, fact in usable], [fact.thumbnail for _, fact in usable], params.near_duplicate
-    )
-    converted = convert_images(usable, params)
-    cleaned: list[CleanImage] = []
-    for index, (image, fact) in enumerate(tqdm(usable, desc="clean boxes", unit="image", disable=None)):
-        source = repository_path(Path(params.dataset) / image.path)
-        path = converted.get(index, source)
-        if fact.change:
-            findings.append(Finding(f"{fact.change}, converted", image.where, image.path, ""))
-        boxes, wrong = clean_boxes(image, fact.width, fact.height, labels, params)
-        findings += wrong
-        cleaned.append(
-            CleanImage(
-                image=path,
-                source=source,
-                content=fact.content[:16],
-                width=fact.width,
-                height=fact.height,
-                group=path if groups[index] == index else cleaned[groups[index]].group,
-                sequence=image.sequence,
-                split=image.split,
-                boxes=boxes,
-            )
-        )
-    return Cleaned(cleaned, findings)
-
-
-def repository_path(path: Path) -> str:
-    """The path relative to the repository, which holds in any clone; absolute when it lies outside."""
-    absolute = Path(os.path.abspath(path))  # noqa: PTH100  resolve() would follow links out of the repository
-    root = Path.cwd()
-    return absolute.relative_to(root).as_posix() if absolute.is_relative_to(root) else absolute.as_posix()
-
-
-def convert_images(usable: list[tuple[RawImage, ImageFacts]], params: PreprocessParams) -> dict[int, str]:
-    """Write those that have to be changed into data/clean/images; their new paths by their index.
-
-    A file is named after its content, and the second one of the same content gets a number.
-    """
-    shutil.rmtree(CLEAN, ignore_errors=True)
-    copies: Counter[str] = Counter()
-    names: dict[int, str] = {}
-    for index, (_, fact) in enumerate(usable):
-        if fact.change:
-            copies[fact.content] += 1
-            names[index] = fact.content[:16] + (f"_{copies[fact.content]}" if copies[fact.content] > 1 else "")
-
-    def write(index: int) -> str:
-        image, fact = usable[index]
-        source, target = Path(params.dataset) / image.path, CLEAN / "images" / names[index]
-        return convert(source, fact.content, target, CONVERTED).as_posix()
-
-    written = thread_map(
-        write, names, desc="convert images", unit="image", disable=None, max_workers=os.cpu_count(), leave=False
-    )
-    return dict(zip(names, written, strict=True))
 
 
 def unmatched_finding(decision: Decision) -> Finding:

@@ -12,16 +12,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from detector.data.manifest import SPLITS, read_manifest
+from detector.data.manifest import SPLITS, read_outlines
+from detector.data.split_lock import read_lock, updated_lock, write_lock
 from detector.data.splitting import (
     SplitParams,
     check_splits,
     deal,
     describe,
-    read_lock,
     straddling,
-    updated_lock,
-    write_lock,
 )
 from detector.errors import run_command
 from detector.params import load_section
@@ -34,7 +32,7 @@ METRICS = Path("metrics/split.json")
 
 def main() -> None:
     params = load_section(Path("params.yaml"), "split", SplitParams)
-    images = list(read_manifest(MANIFEST))
+    images = list(read_outlines(MANIFEST))
     text = LOCK.read_text(encoding="utf-8") if LOCK.exists() else ""
     lock = read_lock(text, params)
     if text.strip() and not lock and params.strategy != "given":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from pydantic import ValidationError
 
-from detector.data.coco_files import CocoConvertParams, coco_dataset
+from detector.data.coco_files import CocoConvertParams, coco_dataset, groups_of, write_coco
 from detector.data.manifest import CleanBox, CleanImage, Labels
 from detector.errors import UserError
 
@@ -29,6 +30,17 @@ def convert(
 ) -> dict[str, Any]:
     states = None if present is None else list(present)
     return coco_dataset(images, labels, CocoConvertParams(present_states=states))
+
+
+def test_written_image_by_image_it_is_the_same(tmp_path: Path) -> None:
+    box = CleanBox("bolt", (1.5, 2.25, 11.5, 7.25), "absent", 0.9)
+    alike = replace(image("ä.jpg", box), group="a.jpg")
+    for images in ([], [image("a.jpg")], [image("a.jpg", box, box), image("b.jpg"), alike]):
+        params = CocoConvertParams(present_states=["intact"])
+        written = write_coco(tmp_path / "coco.json", iter(images), groups_of(images), LABELS, params)
+        text = json.dumps(coco_dataset(images, LABELS, params), ensure_ascii=False, separators=(",", ":"))
+        assert (tmp_path / "coco.json").read_text(encoding="utf-8") == text + "\n"
+        assert written == (len(images), sum(len(each.boxes) for each in images))
 
 
 def test_no_images() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from hypothesis import given
@@ -12,8 +13,11 @@ from detector.data.manifest import (
     CleanBox,
     CleanImage,
     Labels,
+    read_images_at,
     read_labels,
     read_manifest,
+    read_outlines,
+    read_places,
     write_labels,
     write_manifest,
 )
@@ -47,6 +51,17 @@ def test_round_trip(tmp_path_factory, written: list[CleanImage]) -> None:
     path = tmp_path_factory.getbasetemp() / "manifest.jsonl"
     write_manifest(path, written)
     assert list(read_manifest(path)) == written
+    outlines = list(read_outlines(path))
+    assert [replace(image, boxes=()) for image in outlines] == [replace(image, boxes=()) for image in written]
+    assert [[(box.label, box.state) for box in image.boxes] for image in outlines] == [
+        [(box.label, box.state) for box in image.boxes] for image in written
+    ]
+    last = {image.image: image for image in written}  # of the same path
+    places = read_places(path)
+    assert list(read_images_at(path, reversed(places.values()))) == list(reversed([last[name] for name in places]))
+    assert [(place.group, place.sequence) for place in places.values()] == [
+        (last[name].group, last[name].sequence) for name in places
+    ]
 
 
 def test_one_plain_record_a_line(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from manifests import image, params
 from pydantic import ValidationError
 
 from detector.data.manifest import SPLITS
-from detector.data.splitting import Lock, check_splits, describe, read_lock, write_lock
+from detector.data.split_lock import read_lock, write_lock
+from detector.data.splitting import Lock, check_splits, describe
 from detector.errors import UserError
 
 

@@ -12,15 +12,13 @@ from hypothesis import strategies as st
 from manifests import RATIOS, dataset, image, params
 
 from detector.data.manifest import SPLITS, CleanImage
+from detector.data.split_lock import read_lock, updated_lock, write_lock
 from detector.data.splitting import (
     Lock,
     deal,
     describe,
-    read_lock,
     straddling,
     units_of,
-    updated_lock,
-    write_lock,
 )
 from detector.errors import UserError
 

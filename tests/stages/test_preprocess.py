@@ -201,12 +201,13 @@ def test_a_second_run_opens_nothing_and_writes_the_same_bytes(done: Done) -> Non
     assert outputs(done.folder) == done.outputs
 
 
-def test_another_folder_gives_the_same_bytes(done: Done, tmp_path: Path) -> None:
+@pytest.mark.parametrize("executor", ["threads", "dask"])
+def test_another_folder_gives_the_same_bytes(done: Done, tmp_path: Path, executor: str) -> None:
     elsewhere = tmp_path / "a rather longer name"
     shutil.copytree(done.folder / "data" / "raw", elsewhere / "data" / "raw")
     (elsewhere / "data/clean/images").mkdir(parents=True)
     (elsewhere / "data/clean/images/old.png").touch()
-    finished = run(elsewhere, "-X", "importtime", dataset="./data/raw/../raw/set/")
+    finished = run(elsewhere, "-X", "importtime", dataset="./data/raw/../raw/set/", executor=executor)
     assert finished.returncode == 0, finished.stderr
     assert outputs(elsewhere) == done.outputs
     assert "matplotlib" in finished.stderr

@@ -24,7 +24,7 @@ class PreprocessParams(Section):
     """`preprocess:` of params.yaml, where every key is explained."""
 
     dataset: str
-    format: Literal["jsonl", "parts", "coco", "voc", "yolo"]
+    format: Literal["jsonl", "parts", "coco", "voc", "yolo", "archive"]
     classes: list[str] | None = None
     states: list[str] | None = None
     trust_threshold: float = Field(ge=0, le=1)
@@ -32,6 +32,8 @@ class PreprocessParams(Section):
     duplicate_iou: float = Field(gt=0, le=1)
     near_duplicate: float = Field(gt=0)
     on_error: Literal["drop", "stop"]
+    executor: Literal["threads", "processes", "dask"] = "threads"
+    dask_scheduler: str | None = None
 
 
 class Finding(NamedTuple):

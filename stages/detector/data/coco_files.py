@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import json
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from detector.data.disjoint_sets import linked_by_keys
-from detector.data.manifest import CleanImage, Labels
+from detector.data.manifest import CleanImage, Labels, Place
 from detector.errors import UserError
 from detector.params import Section
 
@@ -17,6 +21,13 @@ class CocoConvertParams(Section):
     present_states: list[str] | None
 
 
+class Written(NamedTuple):
+    """How much a COCO file holds."""
+
+    images: int
+    boxes: int
+
+
 def coco_dataset(images: Sequence[CleanImage], labels: Labels, params: CocoConvertParams) -> dict[str, Any]:
     """The COCO dictionary of `images`, which get ids from 1 in the order of their paths.
 
@@ -25,50 +36,96 @@ def coco_dataset(images: Sequence[CleanImage], labels: Labels, params: CocoConve
     not alone in its sequence or among its near duplicates has a `group`: such images are no independent evidence.
     Raises UserError when `present_states` names a state that the dataset does not have.
     """
+    ids = _ids(labels, params)
+    ordered = sorted(images, key=lambda image: image.image)
+    groups = groups_of(ordered)
+    annotations: list[dict[str, Any]] = []
+    for number, image in enumerate(ordered, 1):
+        annotations += _annotations(image, number, len(annotations) + 1, ids)
+    rows = [_image(image, number, groups.get(number - 1)) for number, image in enumerate(ordered, 1)]
+    return {"images": rows, "annotations": annotations, **_names(ids)}
+
+
+def write_coco(
+    path: Path, images: Iterable[CleanImage], groups: Mapping[int, str], labels: Labels, params: CocoConvertParams
+) -> Written:
+    """The dictionary of `coco_dataset` as JSON, written with one image in memory at a time.
+
+    images: in the order of their paths; groups: `groups_of` them. Raises UserError likewise.
+    """
+    ids = _ids(labels, params)
+    boxes, number = 0, 0
+    with path.open("w", encoding="utf-8") as file, tempfile.TemporaryFile("w+", encoding="utf-8") as later:
+        file.write('{"images":[')
+        for number, image in enumerate(images, 1):
+            file.write("," * (number > 1) + _json(_image(image, number, groups.get(number - 1))))
+            for annotation in _annotations(image, number, boxes + 1, ids):
+                later.write("," * (boxes > 0) + _json(annotation))
+                boxes += 1
+        file.write('],"annotations":[')
+        later.seek(0)
+        shutil.copyfileobj(later, file)
+        file.write("]," + _json(_names(ids)).removeprefix("{") + "\n")
+    return Written(number, boxes)
+
+
+def _json(value: dict[str, Any]) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+class _Ids(NamedTuple):
+    """By name; present: the states that are there to be detected."""
+
+    classes: dict[str, int]
+    states: dict[str, int]
+    present: set[str]
+
+
+def _ids(labels: Labels, params: CocoConvertParams) -> _Ids:
     present = set(labels.states if params.present_states is None else params.present_states)
     unknown = sorted(present - set(labels.states))
     if unknown and labels.states:
         raise UserError(f"params.yaml: `coco_convert.present_states` names {unknown}; the dataset has {labels.states}")
     class_ids = {name: number for number, name in enumerate(labels.classes, 1)}
-    state_ids = {name: number for number, name in enumerate(labels.states, 1)}
-    annotations: list[dict[str, Any]] = []
-    ordered = sorted(images, key=lambda image: image.image)
-    groups = _groups(ordered)
-    for image_id, image in enumerate(ordered, 1):
-        for box in image.boxes:
-            left, top, right, bottom = box.xyxy
-            width, height = round(right - left, 3), round(bottom - top, 3)
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": image_id,
-                    "category_id": class_ids[box.label],
-                    "bbox": [left, top, width, height],
-                    "area": round(width * height, 3),
-                    "iscrowd": int(box.iscrowd),
-                    "state": state_ids.get(box.state or "", 0),
-                }
-            )
+    return _Ids(class_ids, {name: number for number, name in enumerate(labels.states, 1)}, present)
+
+
+def _names(ids: _Ids) -> dict[str, Any]:
     return {
-        "images": [
-            {
-                "id": number,
-                "file_name": image.image,
-                "width": image.width,
-                "height": image.height,
-                "content": image.content,
-                **({"group": groups[number - 1]} if number - 1 in groups else {}),
-            }
-            for number, image in enumerate(ordered, 1)
-        ],
-        "annotations": annotations,
-        "categories": [{"id": number, "name": name} for name, number in class_ids.items()],
-        "states": [{"id": number, "name": name, "present": name in present} for name, number in state_ids.items()],
+        "categories": [{"id": number, "name": name} for name, number in ids.classes.items()],
+        "states": [{"id": number, "name": name, "present": name in ids.present} for name, number in ids.states.items()],
     }
 
 
-def _groups(images: Sequence[CleanImage]) -> dict[int, str]:
-    """The sequence, or the first of the near duplicates, of each image that shares it with another one."""
+def _image(image: CleanImage, number: int, group: str | None) -> dict[str, Any]:
+    return {
+        "id": number,
+        "file_name": image.image,
+        "width": image.width,
+        "height": image.height,
+        "content": image.content,
+        **({} if group is None else {"group": group}),
+    }
+
+
+def _annotations(image: CleanImage, image_id: int, first: int, ids: _Ids) -> Iterator[dict[str, Any]]:
+    """Of all boxes of an image; first: the id of the first one."""
+    for number, box in enumerate(image.boxes, first):
+        left, top, right, bottom = box.xyxy
+        width, height = round(right - left, 3), round(bottom - top, 3)
+        yield {
+            "id": number,
+            "image_id": image_id,
+            "category_id": ids.classes[box.label],
+            "bbox": [left, top, width, height],
+            "area": round(width * height, 3),
+            "iscrowd": int(box.iscrowd),
+            "state": ids.states.get(box.state or "", 0),
+        }
+
+
+def groups_of(images: Sequence[CleanImage] | Sequence[Place]) -> dict[int, str]:
+    """The sequence, or the first of the near duplicates, of each image (by its index) that shares it with another."""
     keys = (
         [("group", image.group)] + [("sequence", image.sequence)] * (image.sequence is not None) for image in images
     )

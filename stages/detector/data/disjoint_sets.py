@@ -12,6 +12,11 @@ class DisjointSets:
     def __init__(self, size: int) -> None:
         self._parent = list(range(size))
 
+    def add(self) -> int:
+        """One more, alone in its set; its index."""
+        self._parent.append(len(self._parent))
+        return len(self._parent) - 1
+
     def root(self, index: int) -> int:
         """The smallest member of the set that `index` is in."""
         while self._parent[index] != index:
@@ -27,13 +32,14 @@ class DisjointSets:
 
 def linked_by_keys(keys_of_items: Iterable[Iterable[Hashable]]) -> list[list[int]]:
     """Indices of the items that share a key, directly or through others, in the order of their first item."""
-    keys = list(keys_of_items)
-    sets = DisjointSets(len(keys))
+    sets = DisjointSets(0)
     first: dict[Hashable, int] = {}
-    for index, of_item in enumerate(keys):
+    count = 0
+    for of_item in keys_of_items:
+        count = sets.add() + 1
         for key in of_item:
-            sets.join(first.setdefault(key, index), index)
+            sets.join(first.setdefault(key, count - 1), count - 1)
     linked: dict[int, list[int]] = defaultdict(list)
-    for index in range(len(keys)):
+    for index in range(count):
         linked[sets.root(index)].append(index)
     return list(linked.values())

@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
-from PIL import Image
 
+from detector.data.images import open_image
 from detector.data.manifest import CleanImage, Labels
 from detector.plot_style import PALETTE, colour, save_figure
 
@@ -140,7 +140,7 @@ def draw_sheet(images: Sequence[CleanImage], labels: Labels, root: Path, path: P
     for place in axes.flat:
         place.axis("off")
     for place, image in zip(axes.flat, picked, strict=False):
-        with Image.open(root / image.image) as opened:
+        with open_image(root / image.image) as opened:
             opened.draft("RGB", (SHEET_SIZE, SHEET_SIZE))
             opened.thumbnail((SHEET_SIZE, SHEET_SIZE))
             place.imshow(np.asarray(opened), extent=(0, image.width, image.height, 0), interpolation="auto")

@@ -7,6 +7,7 @@ about four times as fast as decoding in full.
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from detector.boxes import scale_to_fit
+from detector.data.archives import member_of, read_file
 
 Pixels = NDArray[np.uint8]
 
@@ -37,9 +39,14 @@ class Letterboxed(NamedTuple):
     scale: float
 
 
+def open_image(path: Path) -> Image.Image:
+    """The image at `path`, not yet decoded: of a file, or of a member of a shard (see `archives`)."""
+    return Image.open(path) if member_of(path) is None else Image.open(io.BytesIO(read_file(path)))
+
+
 def load_letterboxed(path: Path, size: tuple[int, int], fill: tuple[int, int, int]) -> Letterboxed:
     """Decode the image at `path`, fit it into `size` (H, W) and pad right and below with `fill` (RGB)."""
-    with Image.open(path) as image:
+    with open_image(path) as image:
         return letterbox(image, size, fill)
 
 

@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from detector.data.images import orientation, to_rgb, upright
+from detector.data.archives import read_file
+from detector.data.images import open_image, orientation, to_rgb, upright
 
 THUMBNAIL = 24  # side in pixels of the grey thumbnail that near-duplicates are found with
+MISSING = "missing file"  # an error: nothing is there
 JPEG_FORMATS = ("JPEG", "MPO")  # MPO: a JPEG with a second picture behind it, as many phones write
 
 
@@ -42,9 +44,9 @@ def inspect(path: Path) -> ImageFacts:
     three times as fast as a full decode.
     """
     try:
-        data = path.read_bytes()
+        data = read_file(path)
     except FileNotFoundError:
-        return ImageFacts("", error="missing file")
+        return ImageFacts("", error=MISSING)
     except OSError as error:
         return ImageFacts("", error=f"unreadable file ({error.strerror})")
     content = hashlib.sha256(data).hexdigest()
@@ -106,7 +108,7 @@ def write_changed(source: Path, target: Path) -> Path:
 
     A JPEG stays a JPEG (quality 95, full colour resolution); everything else becomes a PNG.
     """
-    with Image.open(source) as image:
+    with open_image(source) as image:
         jpeg = image.format in JPEG_FORMATS
         pixels = to_rgb(upright(image))
     target = target.with_suffix(".jpg" if jpeg else ".png")

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 SPLITS = ("train", "val", "test")
 
@@ -66,9 +66,56 @@ def read_manifest(path: Path) -> Iterator[CleanImage]:
     """The images of a manifest that preprocess wrote."""
     with path.open(encoding="utf-8") as file:
         for line in file:
+            yield _image(json.loads(line))
+
+
+def _image(record: dict[str, Any]) -> CleanImage:
+    boxes = tuple(CleanBox(**{**box, "xyxy": tuple(box["xyxy"])}) for box in record.pop("boxes"))
+    return CleanImage(boxes=boxes, **record)
+
+
+def read_outlines(path: Path) -> Iterator[CleanImage]:
+    """As `read_manifest`, but boxes have only their label and state: all of one kind are one object, placed nowhere.
+
+    A million such images take a third of a gigabyte, instead of three.
+    """
+    kinds: dict[tuple[str, str | None], CleanBox] = {}
+    with path.open(encoding="utf-8") as file:
+        for line in file:
             record = json.loads(line)
-            boxes = tuple(CleanBox(**{**box, "xyxy": tuple(box["xyxy"])}) for box in record.pop("boxes"))
-            yield CleanImage(boxes=boxes, **record)
+            pairs = [(box["label"], box["state"]) for box in record.pop("boxes")]
+            boxes = tuple(kinds.setdefault(pair, CleanBox(pair[0], (0.0, 0.0, 0.0, 0.0), pair[1])) for pair in pairs)
+            same = {name: record["image"] for name in ("source", "group") if record[name] == record["image"]}
+            yield CleanImage(**record | same, boxes=boxes)
+
+
+class Place(NamedTuple):
+    """Where an image stands in a manifest, in bytes, and what links it with others."""
+
+    offset: int
+    group: str
+    sequence: str | None
+
+
+def read_places(path: Path) -> dict[str, Place]:
+    """Of every image, by its path."""
+    places = {}
+    with path.open("rb") as file:
+        offset = 0
+        for line in file:
+            record = json.loads(line)
+            name = record["image"]
+            places[name] = Place(offset, name if record["group"] == name else record["group"], record["sequence"])
+            offset += len(line)
+    return places
+
+
+def read_images_at(path: Path, places: Iterable[Place]) -> Iterator[CleanImage]:
+    """The images that stand there, one in memory at a time."""
+    with path.open("rb") as file:
+        for place in places:
+            file.seek(place.offset)
+            yield _image(json.loads(file.readline()))
 
 
 def write_labels(path: Path, labels: Labels) -> None:

@@ -8,19 +8,24 @@ outside the stage's outputs and outside git; several processes may use it.
 
 from __future__ import annotations
 
-import os
 import shutil
 import sqlite3
 import tempfile
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
+from dataclasses import astuple
 from pathlib import Path
+from typing import Any
 
 import PIL
 from tqdm import tqdm
 
-from detector.data.inspection import ImageFacts, inspect, write_changed
+from detector.data.archives import file_status
+from detector.data.executors import Executor, spread
+from detector.data.inspection import MISSING, ImageFacts, inspect, write_changed
+from detector.errors import UserError
+
+THREADS = Executor()
 
 # The number is raised whenever inspection.py finds or writes something else for the same file.
 VERSION = f"3-pillow-{PIL.__version__}"
@@ -31,17 +36,18 @@ FileKey = tuple[str, int, int, int]  # path, size in bytes, times of modificatio
 def file_key(path: Path) -> FileKey | None:
     """The key of a file, or None when it cannot be seen."""
     try:
-        status = path.stat()
+        status = file_status(path)
     except OSError:
         return None
     return str(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-def inspect_all(paths: list[Path], memory: Path) -> tuple[list[ImageFacts], int]:
+def inspect_all(paths: list[Path], memory: Path, executor: Executor = THREADS) -> tuple[list[ImageFacts], int]:
     """The facts of every path, in order, and how many files had to be opened; all cores, with a bar.
 
-    memory: an SQLite file. Threads serve: Pillow decodes, and hashlib hashes, without holding the
-    interpreter's lock. What an interrupted run has found is remembered too.
+    memory: an SQLite file. Threads serve on a few cores: Pillow decodes, and hashlib hashes, without holding the
+    interpreter's lock. What an interrupted run has found is remembered too. Raises UserError when a worker of a
+    cluster does not see a file that is there.
     """
     known = recall(memory)
     keys = [file_key(path) for path in paths]
@@ -49,15 +55,23 @@ def inspect_all(paths: list[Path], memory: Path) -> tuple[list[ImageFacts], int]
     unknown = [index for index, fact in enumerate(facts) if fact is None]
     fresh: dict[int, ImageFacts] = {}
     try:
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            found = pool.map(lambda index: inspect(paths[index]), unknown)
-            bar = tqdm(found, total=len(unknown), desc="inspect images", unit="image", disable=None)
-            fresh.update(zip(unknown, bar, strict=True))
+        found = spread(_inspected, [str(paths[index].absolute()) for index in unknown], executor)
+        bar = tqdm(found, total=len(unknown), desc="inspect images", unit="image", disable=None)
+        for index, values in zip(unknown, bar, strict=True):
+            fresh[index] = ImageFacts(*values)
+            if executor.kind == "dask" and fresh[index].error == MISSING and keys[index] is not None:
+                raise UserError(f"{paths[index].absolute()} is not there for a worker of the Dask cluster: the dataset "
+                                "must lie at the same absolute path on all its machines")  # fmt: skip
     finally:
         # What could not be read may be readable next time.
         read = {index: fact for index, fact in fresh.items() if fact.content}
         remember(memory, ((key, fact) for index, fact in read.items() if (key := keys[index]) is not None))
     return [fresh[index] if fact is None else fact for index, fact in enumerate(facts)], len(unknown)
+
+
+def _inspected(path: str) -> tuple[Any, ...]:
+    """The facts of a file, as plain values."""
+    return astuple(inspect(Path(path)))
 
 
 def recall(memory: Path) -> dict[FileKey, ImageFacts]:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from pydantic import Field, model_validator
@@ -28,9 +28,9 @@ from detector.errors import UserError
 from detector.params import Section
 
 IMPROVEMENT_SWEEPS = 5
-HEADER = "# strategy"
 Lock = dict[str, str]  # content of an image -> its split
-Features = Counter[object]  # how often an image, a unit or all have what is kept in proportion
+Features = Counter[object]  # how often an image has what is kept in proportion
+Unit = tuple[tuple[int, int], ...]  # the same of a unit: number of the feature, how often
 
 
 class Ratios(Section):
@@ -119,28 +119,22 @@ def _deal_units(
     After Sechidis et al. 2011, "On the Stratification of Multi-Label Data": the largest units first,
     then those with the rarest label; ties by a hash of the content and the seed. Then a few improving sweeps.
     """
-    counts = [_features(image, params.strategy) for image in images]
-    totals: Features = Counter()
-    for count in counts:
-        totals.update(count)
-    taken: dict[str, Features] = {split: Counter() for split in SPLITS}
-    for count, split in zip(counts, splits, strict=True):
-        if split is not None:
-            taken[split].update(count)
-    missing = {
-        split: {feature: params.ratios.of(split) * total - taken[split][feature] for feature, total in totals.items()}
-        for split in SPLITS
-    }
+    numbers, totals = _numbered(images, params)
+    missing = _missing(images, splits, numbers, totals, params)
 
-    def order(unit: list[int]) -> tuple[int, int, str]:
-        rarest = min(totals[feature] for index in unit for feature in counts[index])
+    def together(unit: list[int]) -> Unit:
+        features: Features = sum((_features(images[index], params.strategy) for index in unit), Counter())
+        return tuple((numbers[feature], count) for feature, count in features.items())
+
+    def order(member: tuple[list[int], Unit]) -> tuple[int, int, str]:
+        unit, features = member
+        rarest = min(totals[feature] for feature, _ in features)
         return -len(unit), rarest, _hash(images[unit[0]].content, params.seed)
 
     fresh = [sorted(unit, key=lambda index: (images[index].content, images[index].image)) for unit in fresh]
-    ordered = sorted(fresh, key=order)
-    together = [sum((counts[index] for index in unit), Counter()) for unit in ordered]
+    ordered = sorted(((unit, together(unit)) for unit in fresh), key=order)
     homes = []
-    for unit, features in zip(ordered, together, strict=True):
+    for unit, features in ordered:
         if params.strategy == "random":
             split = _by_hash(_hash(images[unit[0]].content, params.seed), params.ratios)
         else:
@@ -148,24 +142,46 @@ def _deal_units(
         _take(missing[split], features)
         homes.append(split)
     if params.strategy != "random":
-        _improve(homes, together, missing, totals)
-    for unit, split in zip(ordered, homes, strict=True):
+        _improve(homes, [features for _, features in ordered], missing, totals)
+    for (unit, _), split in zip(ordered, homes, strict=True):
         for index in unit:
             splits[index] = split
 
 
-def _improve(
-    homes: list[str], units: list[Features], missing: dict[str, dict[object, float]], totals: Features
-) -> None:
+def _numbered(images: Sequence[CleanImage], params: SplitParams) -> tuple[dict[object, int], list[int]]:
+    """A number for each feature of the dataset, and how often all images have it."""
+    totals: Features = Counter()
+    for image in images:
+        totals.update(_features(image, params.strategy))
+    return {feature: number for number, feature in enumerate(totals)}, list(totals.values())
+
+
+def _missing(
+    images: Sequence[CleanImage], splits: Sequence[str | None], numbers: Mapping[object, int], totals: Sequence[int],
+    params: SplitParams,
+) -> dict[str, list[float]]:  # fmt: skip
+    """How much each split lacks of each feature, by number, when these images are already in one."""
+    taken = {split: [0] * len(totals) for split in SPLITS}
+    for image, split in zip(images, splits, strict=True):
+        if split is not None:
+            for feature, count in _features(image, params.strategy).items():
+                taken[split][numbers[feature]] += count
+    return {
+        split: [params.ratios.of(split) * total - has for total, has in zip(totals, taken[split], strict=True)]
+        for split in SPLITS
+    }
+
+
+def _improve(homes: list[str], units: Sequence[Unit], missing: dict[str, list[float]], totals: Sequence[int]) -> None:
     """Move single units while that lowers the sum of squared shares that the splits miss or have too many."""
     for _ in range(IMPROVEMENT_SWEEPS):
         for number, unit in enumerate(units):
             home = homes[number]
-            own = sum((count / totals[feature]) ** 2 for feature, count in unit.items())
+            own = sum((count / totals[feature]) ** 2 for feature, count in unit)
             here = _need(missing[home], unit, totals)
             best = max(SPLITS, key=lambda name: _need(missing[name], unit, totals) if name != home else here + own)
             if best != home:
-                _take(missing[home], Counter({feature: -count for feature, count in unit.items()}))
+                _take(missing[home], tuple((feature, -count) for feature, count in unit))
                 _take(missing[best], unit)
                 homes[number] = best
 
@@ -180,13 +196,13 @@ def _features(image: CleanImage, strategy: str) -> Features:
     return features
 
 
-def _need(missing: Mapping[object, float], unit: Features, totals: Features) -> float:
+def _need(missing: Sequence[float], unit: Unit, totals: Sequence[int]) -> float:
     """How much of what the unit has the split still lacks, each feature as a share of its total."""
-    return sum((count / totals[feature]) * (missing[feature] / totals[feature]) for feature, count in unit.items())
+    return sum((count / totals[feature]) * (missing[feature] / totals[feature]) for feature, count in unit)
 
 
-def _take(missing: dict[object, float], unit: Features) -> None:
-    for feature, count in unit.items():
+def _take(missing: list[float], unit: Unit) -> None:
+    for feature, count in unit:
         missing[feature] -= count
 
 
@@ -251,49 +267,3 @@ def straddling(images: Sequence[CleanImage], splits: Sequence[str | None]) -> li
         if len({splits[index] for index in unit} - {None}) > 1:
             found.append([images[index].image for index in unit])
     return found
-
-
-def read_lock(text: str, params: SplitParams) -> Lock:
-    """The assignments in a lock's text; none when it was made under other parameters.
-
-    Raises UserError naming the line that is not `<content> <split>`, or contradicts another one.
-    """
-    lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
-    if not lines:
-        return {}
-    number, header = lines[0]
-    if not header.startswith(HEADER):
-        raise UserError(
-            f"split.lock:{number}: found {header!r}, expected what the images were dealt under, such as "
-            f"{_header(params)!r}; after a merge, keep the first line of one side"
-        )
-    if header != _header(params):
-        return {}
-    lock: Lock = {}
-    for number, line in lines[1:]:
-        content, _, split = line.partition(" ")
-        if split not in SPLITS:
-            raise UserError(
-                f"split.lock:{number}: found {line!r}, expected an image's hash and one of {', '.join(SPLITS)}; "
-                "after a merge, keep the lines of both sides"
-            )
-        if lock.setdefault(content, split) != split:
-            raise UserError(
-                f"split.lock:{number}: {content} is in {split} here and in {lock[content]} above; keep one line"
-            )
-    return lock
-
-
-def write_lock(lock: Lock, params: SplitParams) -> str:
-    """The lock's text: what it was dealt under, then a line an image, sorted, so that merges are easy."""
-    return "\n".join([_header(params), *(f"{content} {split}" for content, split in sorted(lock.items()))]) + "\n"
-
-
-def _header(params: SplitParams) -> str:
-    ratios = "/".join(f"{params.ratios.of(name):g}" for name in SPLITS)
-    return f"{HEADER} {params.strategy}, ratios {ratios}, seed {params.seed}"
-
-
-def updated_lock(lock: Lock, images: Iterable[CleanImage], splits: Iterable[str | None]) -> Lock:
-    """The lock with what has been dealt; images that are gone keep their line, they may come back."""
-    return lock | {image.content: split for image, split in zip(images, splits, strict=True) if split}

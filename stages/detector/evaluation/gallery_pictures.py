@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from detector.data.images import open_image
 from detector.evaluation.galleries import Shown
 from detector.evaluation.mistakes import KINDS, MISSED, RIGHT, Pairs
 from detector.plot_style import PALETTE
@@ -65,7 +66,7 @@ def draw_galleries(
         for number, one in enumerate(shown, 1):
             image = images[one.image]
             truth, hits = _truth(pairs, one, missed, names), _found(pairs, one, found, names)
-            with Image.open(root / image["file_name"]) as opened:
+            with open_image(root / image["file_name"]) as opened:
                 pixels = opened.convert("RGB")
             whole = fitted((0, 0, image["width"], image["height"]))
             if one.detection < 0 and one.object < 0:

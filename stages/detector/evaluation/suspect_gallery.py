@@ -12,9 +12,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
-from PIL import Image
 
 from detector.boxes import xywh_to_xyxy
+from detector.data.images import open_image
 from detector.evaluation.gallery_pictures import FOUND, TRUTH
 from detector.evaluation.suspects import Suspect
 from detector.plot_style import save_figure
@@ -63,7 +63,7 @@ def _labels_by_file(truths: Iterable[dict[str, Any]]) -> dict[str, list[tuple[fl
 
 
 def _draw(axes: Axes, suspect: Suspect, labels: Sequence[tuple[float, ...]], root: Path) -> None:
-    with Image.open(root / suspect.file) as opened:
+    with open_image(root / suspect.file) as opened:
         window = _window(suspect, opened.size)
         crop = opened.convert("RGB").crop(window)
     crop.thumbnail((LARGEST_CROP, LARGEST_CROP))

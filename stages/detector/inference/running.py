@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from detector.data.images import UNREADABLE, Letterboxed, letterbox, load_letterboxed, to_rgb, upright
+from detector.data.images import UNREADABLE, Letterboxed, letterbox, load_letterboxed, open_image, to_rgb, upright
 from detector.errors import UserError
 from detector.inference.detections import Found
 from detector.inference.tiling import Tiling, stitch, tiles_of
@@ -78,7 +78,7 @@ def _letterboxed(path: Path, facts: Facts) -> Letterboxed:
 def _decoded(path: Path) -> Image.Image:
     """Upright and RGB; from an array, or else every tile would be turned once more by the EXIF orientation."""
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             return Image.fromarray(np.asarray(to_rgb(upright(image))))
     except UNREADABLE as error:
         raise UserError(f"{path}: the image cannot be read ({error})") from None

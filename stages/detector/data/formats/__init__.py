@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from detector.data.formats import coco, jsonl, parts, voc, yolo
+from detector.data.formats import archive, coco, jsonl, parts, voc, yolo
 from detector.data.records import Reader
 
 READERS: dict[str, Reader] = {
@@ -11,4 +11,5 @@ READERS: dict[str, Reader] = {
     "coco": coco.read,
     "voc": voc.read,
     "yolo": yolo.read,
+    "archive": archive.read,
 }

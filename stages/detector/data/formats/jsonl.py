@@ -41,15 +41,26 @@ _SPLITS = ("train", "val", "test")
 
 def read(folder: Path, notes: Counter[str]) -> Iterator[RawImage]:
     """Yield the images in the order of the lines; blank lines are skipped."""
-    path = _dataset_file(folder)
+    yield from read_file(folder, dataset_file(folder))
+
+
+def read_file(folder: Path, path: Path) -> Iterator[RawImage]:
+    """The images of one file of lines; their paths are relative to `folder`."""
+    for where, record in records(path):
+        yield _image(folder, where, record)
+
+
+def records(path: Path) -> Iterator[tuple[str, Record]]:
+    """The place and the object of each line that is not blank. Raises UserError naming a line that is none."""
     for line_number, line in _lines(path):
         source = decode(line, path.name, line_number)
         if source.strip():
             where = f"{path.name}:{line_number}"
-            yield _image(folder, where, as_mapping(where, parse_json(source, path.name, line_number)))
+            yield where, as_mapping(where, parse_json(source, path.name, line_number))
 
 
-def _dataset_file(folder: Path) -> Path:
+def dataset_file(folder: Path) -> Path:
+    """dataset.jsonl, or the only *.jsonl. Raises UserError when there is none, or more."""
     paths = sorted(folder.glob("*.jsonl"))
     named = [path for path in paths if path.name == "dataset.jsonl"] or paths
     if len(named) == 1:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from detector.data.images import open_image
 from detector.evaluation.galleries import Shown, ranked_images
 from detector.evaluation.mistakes import KINDS, RIGHT, Pairs
 
@@ -90,7 +91,7 @@ def embedded_pictures(
 
 def encoded_picture(path: Path, size: int) -> str:
     """A JPEG of at most `size` pixels, as base64."""
-    with Image.open(path) as opened:
+    with open_image(path) as opened:
         opened.draft("RGB", (size, size))
         small = opened.convert("RGB")
     small.thumbnail((size, size), Image.Resampling.BICUBIC)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from detector.data.images import open_image
 from detector.evaluation.gallery_pictures import FOUND, TRUTH, Drawn, Window, draw
 from detector.evaluation.report.payload import encoded_jpeg
 
@@ -20,7 +21,7 @@ def suspect_pictures(rows: list[dict[str, str]], root: Path) -> list[str]:
 
 def _close_up(row: dict[str, str], path: Path) -> Image.Image:
     left, top, width, height = (float(row[key] or 0) for key in ("left", "top", "width", "height"))
-    with Image.open(path) as opened:
+    with open_image(path) as opened:
         pixels = opened.convert("RGB")
     side = min(max(width, height, 8) * 2, *pixels.size)
     x = min(max(0.0, left + width / 2 - side / 2), pixels.width - side)
