@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from detector.checkpoint import Card
-from detector.exporting.onnx_file import Deployed, write_onnx
+from detector.errors import UserError
+from detector.exporting.onnx_file import Deployed, make_onnx, write_onnx
 from detector.exporting.parity import Answer, difference
+from detector.inference.onnx_runner import open_onnx
+from detector.inference.running import Facts
 from detector.models import MODELS, detr
 from detector.models.state_head import States
 from trained_like import trained_like
@@ -25,7 +27,7 @@ SIZE = (64, 96)
 IMAGES = np.random.default_rng(0).integers(0, 256, (7, 3, *SIZE), dtype=np.uint8)
 TOLERANCE = 1e-3  # of scores
 IMAGES[1, :, 40:] = IMAGES[2, :, :, 50:] = 120  # padding
-CARD = Card("simple", ["a", "ü"], [], SIZE, (1, 2, 3), (9, 9, 9), {}, 0, "hash", {})
+FACTS = Facts("simple", ["a", "ü"], [], SIZE, (1, 2, 3), "hash", {"a": 0.5, "ü": 0.25}, 0.8, "code", "dataset")
 
 
 @pytest.mark.parametrize(("name", "states"), [("simple", 0), *[(name, 2) for name in MODELS]])
@@ -34,8 +36,7 @@ def test_answers_like_the_model_for_any_batch(
 ) -> None:
     monkeypatch.setattr(detr, "LAYERS", 1)  # all are alike, and six take half a minute
     model = trained_like(name, States((True, False)[:states], (1.0, 1.0)[:states], 0.5), IMAGES)
-    card = replace(CARD, states=["whole", "gone"][:states])
-    write_onnx(model, card, tmp_path / "model.onnx")
+    write_onnx(model, FACTS._replace(states=["whole", "gone"][:states]), tmp_path / "model.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
     same = []
     for batch in (1, 2, 3, 7):
@@ -66,7 +67,7 @@ def answer_of(outputs: list[NDArray[Any]], index: int) -> Answer:
 def test_bytes_repeat_and_name_no_place_of_this_machine(tmp_path: Path) -> None:
     model = trained_like("simple", States(), IMAGES)
     for name in ("one", "two"):
-        write_onnx(model, CARD, tmp_path / f"{name}.onnx")
+        write_onnx(model, FACTS, tmp_path / f"{name}.onnx")
     content = (tmp_path / "one.onnx").read_bytes()
     assert content == (tmp_path / "two.onnx").read_bytes()
     assert str(Path(__file__).parents[2]).encode() not in content
@@ -74,13 +75,46 @@ def test_bytes_repeat_and_name_no_place_of_this_machine(tmp_path: Path) -> None:
     assert b"stack_trace" not in content
 
 
+class Large(torch.nn.Module):
+    """More weights than a file can hold, all of them one number in memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1).expand(2**29), requires_grad=False)
+
+
+def test_a_model_that_is_too_large() -> None:
+    with pytest.raises(
+        UserError, match=r"weights take 2\.1 GB, and an ONNX file holds at most 2\.1 GB; take a smaller"
+    ):
+        make_onnx(Large(), FACTS)
+
+
+class Odd(torch.nn.Module):
+    """Needs an operator that ONNX does not have."""
+
+    def forward(self, images: torch.Tensor) -> object:
+        pixels = torch.special.airy_ai(images.float())
+        return type("Output", (), {"detections": SimpleNamespace(boxes_xyxy=pixels, scores=pixels, labels=pixels)})
+
+
+def test_an_operator_that_onnx_does_not_have() -> None:
+    with pytest.raises(UserError, match=r"cannot be written as ONNX \(opset 20\): .*airy_ai.*Replace that operator"):
+        make_onnx(Odd(), FACTS)
+
+
+def test_nodes_say_their_module(tmp_path: Path) -> None:
+    names = [node.name for node in make_onnx(trained_like("simple", States(), IMAGES), FACTS).graph.node]
+    assert len(names) == len(set(names))
+    assert {name.partition("/")[0].partition(".")[0] for name in names} == {"", "normalize", "backbone", "neck", "head"}
+
+
 def test_interface_and_metadata(tmp_path: Path) -> None:
-    write_onnx(trained_like("simple", States(), IMAGES), CARD, tmp_path / "model.onnx")
+    write_onnx(trained_like("simple", States(), IMAGES), FACTS, tmp_path / "model.onnx")
     file = onnx.load(tmp_path / "model.onnx")
     facts = {entry.key: json.loads(entry.value) for entry in file.metadata_props}
-    assert facts["classes"] == ["a", "ü"]
-    assert facts["size"] == list(SIZE)
-    assert facts["fill"] == [1, 2, 3]
+    assert facts == json.loads(json.dumps(FACTS._asdict()))
+    assert open_onnx(tmp_path / "model.onnx", 1)[0] == FACTS
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
     (image,) = session.get_inputs()
     assert (image.name, image.type, image.shape[1:]) == ("image", "tensor(uint8)", [3, *SIZE])
