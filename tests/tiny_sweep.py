@@ -1,4 +1,4 @@
-"""A DVC repository whose training takes milliseconds: a curve that its parameters make, told to the sweep as ours is."""
+"""A DVC repository whose training takes milliseconds: a curve that its parameters make."""
 
 from __future__ import annotations
 
@@ -99,6 +99,13 @@ share = len(found) / len(images)
 Path("metrics/evaluate.json").write_text(
     json.dumps({"AP": share, "AP_low": share - 0.05, "AP_high": share + 0.05, "threshold": 0.5}))
 """
+AFTER = """\
+import runpy, sys
+from pathlib import Path
+sys.path[:0] = [str(Path({sweep!r}).parent), str(Path({sweep!r}).parents[1] / "stages")]
+{code}
+runpy.run_path({sweep!r}, run_name="__main__")
+"""
 BASIC: dict[str, Any] = {
     "name": "tiny",
     "objectives": {"metrics/train.json:best/AP": "maximize"},
@@ -134,12 +141,9 @@ def write_sweep(repository: Repository, **changes: Any) -> None:
 
 def start(repository: Repository, *arguments: str, code: str = "") -> subprocess.Popen[str]:
     """`tools/sweep.py ...` in the background; `code` runs before it."""
-    program = f"import runpy, sys\nsys.path.insert(0, {str(SWEEP.parent)!r})\nsys.path.insert(0, {str(SOURCE / 'stages')!r})\n"
-    program += (
-        f"{code}\nsys.argv = ['sweep.py', *{list(arguments)!r}]\nrunpy.run_path({str(SWEEP)!r}, run_name='__main__')"
-    )
+    command = [str(SWEEP), *arguments] if not code else ["-c", AFTER.format(code=code, sweep=str(SWEEP)), *arguments]
     return subprocess.Popen(
-        [sys.executable, "-c", program], cwd=repository.root, env={**os.environ, **repository.environment},
+        [sys.executable, *command], cwd=repository.root, env={**os.environ, **repository.environment},
         text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
 

@@ -20,8 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "stages"))
 
 from detector.errors import run_command
 from sweeping.settings import load_plan
-from sweeping.study import open_study, storage_url
-from sweeping.working import Worker, commit_of
+from sweeping.study import begin, open_study, storage_url
+from sweeping.working import Worker, check_unchanged, head
 
 
 def main() -> None:
@@ -50,9 +50,11 @@ def parse_arguments() -> argparse.Namespace:
 def run(arguments: argparse.Namespace) -> None:
     """Trials, until there are as many as sweep.yaml says."""
     plan = load_plan(arguments.file)
-    commit = commit_of(Path())
-    study = open_study(plan, storage_url(plan, arguments.storage), commit)
-    if not Worker(plan, study, Path.cwd(), commit).work(max(1, arguments.jobs)):
+    study = open_study(plan, storage_url(plan, arguments.storage), new=True)
+    commit = study.user_attrs.get("commit", head())
+    check_unchanged(commit)
+    begin(study, plan, commit)
+    if not Worker(plan, study, Path.cwd()).work(max(1, arguments.jobs)):
         print("stopped; the same command goes on from here")
         sys.exit(130)
     print("next: python tools/sweep.py report")

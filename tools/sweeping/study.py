@@ -60,26 +60,20 @@ def explained(url: str) -> Iterator[None]:
         ) from None
 
 
-def open_study(plan: Plan, url: str, commit: str | None) -> optuna.Study:
-    """The sweep's study; `commit`: that trials stand on, with which it is made unless it is there.
-
-    Raises UserError when it is not there (without `commit`), was begun with another sweep.yaml or on another commit,
-    or the database cannot be used.
-    """
+def open_study(plan: Plan, url: str, new: bool = False) -> optuna.Study:
+    """The sweep's study. Raises UserError when it is not there, unless it may be `new`, or the database fails."""
     if url.startswith("sqlite:///"):
         Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
     with explained(url):
         storage = open_storage(url)
         names = optuna.get_all_study_names(storage)
-        if commit is None and plan.sweep.name not in names:
+        if not new and plan.sweep.name not in names:
             raise UserError(f"there is no sweep `{plan.sweep.name}` yet: `python tools/sweep.py run` begins it")
         study = optuna.create_study(
             storage=storage, study_name=plan.sweep.name, load_if_exists=True, sampler=sampler_of(plan),
             pruner=pruner_of(plan), directions=[objective.direction for objective in plan.objectives],
         )  # fmt: skip
         study.set_metric_names([objective.key for objective in plan.objectives])
-    if commit is not None:
-        begin_or_check(study, plan, commit)
     return study
 
 
@@ -99,8 +93,11 @@ def open_storage(url: str) -> RDBStorage:
     raise AssertionError("unreachable")
 
 
-def begin_or_check(study: optuna.Study, plan: Plan, commit: str) -> None:
-    """Note what the sweep is and enqueue its start, or see that it is still the same."""
+def begin(study: optuna.Study, plan: Plan, commit: str) -> None:
+    """Note what a new sweep is and on which commit its trials stand, and enqueue its start.
+
+    Raises UserError when it is not new, and another sweep than before.
+    """
     definition = definition_of(plan)
     known = study.user_attrs
     if "definition" not in known:
@@ -116,12 +113,6 @@ def begin_or_check(study: optuna.Study, plan: Plan, commit: str) -> None:
         raise UserError(
             f"sweep.yaml: the sweep `{plan.sweep.name}` was begun with other {changed}: put them back to go on, or "
             "begin another one under another `name`"
-        )
-    if known["commit"] != commit:
-        raise UserError(
-            f"the sweep `{plan.sweep.name}` was begun on commit {known['commit'][:10]}, and this is {commit[:10]}: its "
-            f"trials could not be compared. `git switch --detach {known['commit'][:10]}` to go on, or begin another "
-            "one under another `name` in sweep.yaml"
         )
 
 

@@ -148,7 +148,7 @@ def start(experiment: Experiment, plan: Plan, root: Path) -> subprocess.Popen[by
         "targets": plan.targets,
         "params": [override(key, value) for key, value in experiment.values.items()],
         "metrics": list(dict.fromkeys(objective.file for objective in plan.objectives)),
-        "lock": str(experiment.folder / "lock"),
+        "lock": str(experiment.folder.parent / "lock"),  # one for all sweeps of this clone
         "result": str(experiment.file(".result.json")),
     }
     environment = {**os.environ, REPORT: str(experiment.file(".jsonl")), "PYTHONUNBUFFERED": "1"}

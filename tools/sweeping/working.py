@@ -21,6 +21,7 @@ from sweeping.study import count, fate, folder_of, retried_numbers, retry
 from sweeping.trials import Interrupted, Surroundings, TrialFailed, run_trial
 
 WAIT = 1.0  # seconds between two looks at what other workers do
+UNRELATED = ("sweep.yaml", "sweeps", "docs", "*.md")  # what may change while a sweep goes on
 HOPELESS = 3  # trials, after which a sweep ends in which all of them failed
 
 
@@ -32,24 +33,29 @@ def git(*arguments: str) -> str:
     return done.stdout.strip()
 
 
-def commit_of(root: Path) -> str:
-    """The commit that trials stand on. Raises UserError when files of git are changed: they would go into trials."""
-    changed = git("-C", str(root), "status", "--porcelain", "--untracked-files=no")
+def head() -> str:
+    """The commit that is checked out."""
+    return git("rev-parse", "HEAD")
+
+
+def check_unchanged(commit: str) -> None:
+    """Raise UserError when files are not as in `commit`, on which the sweep's trials stand, committed or not."""
+    changed = git("diff", "--name-only", commit, "--", ".", *(f":(exclude){path}" for path in UNRELATED))
     if changed:
-        names = ", ".join(line[2:].strip() for line in changed.splitlines())
         raise UserError(
-            f"{names} differ from the last commit, and trials would differ with them: `git commit` (or, after an "
-            "experiment that was killed, `git checkout params.yaml`), then run the sweep again"
+            f"{', '.join(changed.splitlines())}: not as in commit {commit[:10]}, on which all trials of a sweep "
+            "must stand. For a new sweep, commit; to go on with one, put them back (`git checkout params.yaml` after "
+            f"an experiment that was killed, or `git switch --detach {commit[:10]}`)"
         )
-    return git("-C", str(root), "rev-parse", "HEAD")
 
 
 class Worker:
     """Trials of one process, `jobs` at a time, each in a thread that waits for its experiment."""
 
-    def __init__(self, plan: Plan, study: optuna.Study, root: Path, commit: str) -> None:
+    def __init__(self, plan: Plan, study: optuna.Study, root: Path) -> None:
         sweep = plan.sweep
-        self._plan, self._study, self._root, self._commit = plan, study, root, commit
+        self._plan, self._study = plan, study
+        self._commit: str = study.user_attrs["commit"]
         self._board = Board(sweep.name, sweep.trials)
         folder = folder_of(plan).resolve()
         folder.mkdir(parents=True, exist_ok=True)
@@ -100,8 +106,7 @@ class Worker:
     def _objective(self, trial: Trial) -> tuple[float, ...]:
         with self._lock:
             self._starting -= 1
-            if commit_of(self._root) != self._commit:
-                raise UserError(f"another commit was checked out while the sweep ran: go back to {self._commit[:10]}")
+            check_unchanged(self._commit)
         return run_trial(trial, self._around)
 
     def _ended(self, study: optuna.Study, trial: FrozenTrial) -> None:
