@@ -19,9 +19,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "stages"))
 
 from detector.errors import run_command
-from sweeping.settings import load_plan
+from sweeping.results import outcome_of, set_params, write_csv, write_yaml
+from sweeping.settings import PARAMS, load_plan
 from sweeping.study import begin, open_study, storage_url
 from sweeping.working import Worker, check_unchanged, head
+
+REPORTS = Path("sweeps")
 
 
 def main() -> None:
@@ -44,6 +47,8 @@ def parse_arguments() -> argparse.Namespace:
         command.add_argument("--storage", metavar="URL", help="sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME")
         if name == "run":
             command.add_argument("-j", "--jobs", type=int, default=1, help="trials at a time on this machine")
+        if name == "apply":
+            command.add_argument("--trial", metavar="N", type=int, help="another complete trial than the best")
     return parser.parse_args()
 
 
@@ -61,11 +66,33 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def report(arguments: argparse.Namespace) -> None:
-    pass
+    """Files, pictures and the page; the first report of a study looks at test, no other does."""
+    from sweeping.judging import judge_best
+    from sweeping.page import lines, summary, write_page
+    from sweeping.pictures import draw_all
+
+    plan = load_plan(arguments.file)
+    study = open_study(plan, storage_url(plan, arguments.storage))
+    outcome = outcome_of(plan, study)
+    judged = judge_best(outcome, study)
+    folder = REPORTS / plan.sweep.name
+    folder.mkdir(parents=True, exist_ok=True)
+    write_csv(folder / "trials.csv", outcome)
+    write_yaml(folder / "optimization_results.yaml", outcome, judged)
+    pictures = draw_all(folder, outcome, study.get_trials(deepcopy=False))
+    write_page(folder / "report.html", outcome, judged, pictures)
+    print("\n".join([summary(outcome), *lines(outcome, judged)]))
+    print(f"trial {judged['test']['trial']} is {judged['test']['verdict']}")
+    print(f"see {folder}/report.html; next: python tools/sweep.py apply")
 
 
 def apply(arguments: argparse.Namespace) -> None:
-    pass
+    """The values of the best trial, or of another, into params.yaml."""
+    plan = load_plan(arguments.file)
+    outcome = outcome_of(plan, open_study(plan, storage_url(plan, arguments.storage)), arguments.trial)
+    for key, (old, new) in set_params(PARAMS, outcome.best.user_attrs["values"]).items():
+        print(f"{key}: {old} -> {new}")
+    print(f"{PARAMS} has the values of trial {outcome.best.number}; next: dvc repro")
 
 
 if __name__ == "__main__":

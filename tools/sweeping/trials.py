@@ -112,42 +112,49 @@ def judge(trial: Trial, epoch: dict[str, Any], around: Surroundings) -> None:
 def run_experiment(
     experiment: Experiment, around: Surroundings, on_epoch: Callable[[dict[str, Any]], None]
 ) -> list[float]:
-    """The experiment's objectives. `on_epoch` may raise to end it. Raises Interrupted or TrialFailed."""
+    """The objectives of the stages that a trial needs; see `run_stages`."""
+    plan = around.plan
+    files = list(dict.fromkeys(objective.file for objective in plan.objectives))
+    return objectives_in(run_stages(experiment, around, plan.targets, files, on_epoch), plan)
+
+
+def run_stages(
+    experiment: Experiment,
+    around: Surroundings,
+    targets: list[str],
+    metrics: list[str],
+    on_epoch: Callable[[dict[str, Any]], None] = lambda epoch: None,
+) -> dict[str, Any]:
+    """Run stages as an experiment and return its metrics files. targets: none for all stages.
+
+    `on_epoch` may raise to end it. Raises Interrupted or TrialFailed.
+    """
     told, result = experiment.file(".jsonl"), experiment.file(".result.json")
     for path in (told, result):
         path.unlink(missing_ok=True)
-    process = start(experiment, around.plan, around.root)
-    seen, keep = 0, around.plan.sweep.keep_checkpoints
+    process = start(experiment, around.root, targets, metrics)
+    keep = around.plan.sweep.keep_checkpoints
     try:
-        while process.poll() is None:
-            time.sleep(POLL)
-            lines = read_lines(told)
-            for line in lines[seen:]:
-                if "epoch" in line:
-                    on_epoch(line)
-            seen = len(lines)
-            if around.stopping.is_set():
-                keep = True  # this very training goes on later
-                raise Interrupted
-    except BaseException:
+        watch(process, told, around.stopping, on_epoch)
+    except BaseException as error:
         interrupt(process)
-        if not keep:
-            remove_checkpoints(read_lines(told))
+        if not keep and not isinstance(error, Interrupted):  # an interrupted training goes on later
+            remove_checkpoints(told)
         raise
     if not result.exists():
         if not keep:
-            remove_checkpoints(read_lines(told))
+            remove_checkpoints(told)
         raise TrialFailed(experiment.file(".log"))
-    return objectives_of(json.loads(result.read_text(encoding="utf-8"))["metrics"], around.plan)
+    return dict(json.loads(result.read_text(encoding="utf-8"))["metrics"])
 
 
-def start(experiment: Experiment, plan: Plan, root: Path) -> subprocess.Popen[bytes]:
+def start(experiment: Experiment, root: Path, targets: list[str], metrics: list[str]) -> subprocess.Popen[bytes]:
     """The process that runs an experiment, in a process group of its own: Ctrl-C reaches it only through us."""
     request = {
         "name": experiment.name,
-        "targets": plan.targets,
+        "targets": targets,
         "params": [override(key, value) for key, value in experiment.values.items()],
-        "metrics": list(dict.fromkeys(objective.file for objective in plan.objectives)),
+        "metrics": metrics,
         "lock": str(experiment.folder.parent / "lock"),  # one for all sweeps of this clone
         "result": str(experiment.file(".result.json")),
     }
@@ -157,6 +164,25 @@ def start(experiment: Experiment, plan: Plan, root: Path) -> subprocess.Popen[by
             [sys.executable, str(DRIVER), json.dumps(request)], cwd=root, env=environment, stdin=subprocess.DEVNULL,
             stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
+
+
+def watch(
+    process: subprocess.Popen[bytes],
+    told: Path,
+    stopping: threading.Event,
+    on_epoch: Callable[[dict[str, Any]], None],
+) -> None:
+    """Hand on each epoch that is told until the process ends. Raises Interrupted, or what `on_epoch` raises."""
+    seen = 0
+    while process.poll() is None:
+        time.sleep(POLL)
+        lines = read_lines(told)
+        for line in lines[seen:]:
+            if "epoch" in line:
+                on_epoch(line)
+        seen = len(lines)
+        if stopping.is_set():
+            raise Interrupted
 
 
 def override(key: str, value: Any) -> str:
@@ -185,14 +211,14 @@ def interrupt(process: subprocess.Popen[bytes]) -> None:
             return
 
 
-def remove_checkpoints(told: list[dict[str, Any]]) -> None:
+def remove_checkpoints(told: Path) -> None:
     """Remove the folder that this training would go on from; nobody will run it again."""
-    for line in told:
+    for line in read_lines(told):
         if "checkpoints" in line:
             shutil.rmtree(line["checkpoints"], ignore_errors=True)
 
 
-def objectives_of(metrics: dict[str, Any], plan: Plan) -> list[float]:
+def objectives_in(metrics: dict[str, Any], plan: Plan) -> list[float]:
     """The objectives in the metrics files. Raises UserError when one is not there."""
     values = []
     for objective in plan.objectives:
