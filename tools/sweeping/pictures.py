@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from optuna.trial import FrozenTrial, TrialState
 
 from detector.plot_style import colour, save_figure
@@ -17,6 +18,7 @@ from sweeping.results import Outcome
 from sweeping.settings import Parameter
 
 COMPLETE, PRUNED, BEST = colour(0), "#b0b0b0", colour(3)
+HALO = {"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 0.5}  # behind a number that a line crosses
 
 
 def draw_all(folder: Path, outcome: Outcome, trials: list[FrozenTrial]) -> dict[str, Path]:
@@ -50,7 +52,7 @@ def history(outcome: Outcome) -> Figure:
         axes.scatter(*zip(*pruned, strict=True), color=PRUNED, marker="x", label="pruned, as far as it came")
     axes.scatter(outcome.best.number, outcome.best.values[0], color=BEST, zorder=4, label="best")
     axes.set(xlabel="trial", ylabel=objective.key, title="Each trial in its order")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False, loc="best")
     return figure
 
@@ -73,7 +75,7 @@ def epochs(outcome: Outcome, trials: list[FrozenTrial]) -> Figure | None:
     kinds = {"best": BEST, "complete": COMPLETE, "pruned": PRUNED}
     axes.legend([plt.Line2D([], [], color=kind) for kind in kinds.values()], kinds, frameon=False, loc="lower right")
     axes.set(xlabel="epoch", ylabel=f"{outcome.plan.objectives[0].name} on val", title="What was seen of each trial")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
 
 
@@ -127,9 +129,6 @@ def axis(axes: Axes, place: int, name: str, ticks: list[Any], height: Callable[[
         axes.text(place + 0.02, height(value), shown, fontsize=8, va="center", bbox=HALO)
 
 
-HALO = {"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 0.5}
-
-
 def importances(outcome: Outcome) -> Figure | None:
     """Bars, the most important on top; None when nothing can be said."""
     shares = outcome.importances.shares
@@ -152,7 +151,9 @@ def pareto(outcome: Outcome) -> Figure | None:
         if row["state"] == "complete":
             point = [row[objective.key] for objective in objectives[:2]]
             axes.scatter(*point, color=BEST if row["trial"] in front else COMPLETE)
-            axes.annotate(str(row["trial"]), point, xytext=(4, 4), textcoords="offset points", fontsize=8)
+            axes.annotate(
+                str(row["trial"]), (point[0], point[1]), xytext=(4, 4), textcoords="offset points", fontsize=8
+            )
     ways = [f"{objective.key} ({objective.direction})" for objective in objectives[:2]]
     axes.set(xlabel=ways[0], ylabel=ways[1], title="Orange: no trial beats these in everything")
     return figure

@@ -135,7 +135,7 @@ def write_yaml(path: Path, outcome: Outcome, judged: dict[str, Any]) -> None:
             "interval": judged["interval"],
         },
         "default": judged["default"],
-        "test": judged["test"],
+        "test": {key: value for key, value in judged["test"].items() if key not in ("table", "default")},
         **({"front": [trial.number for trial in outcome.front]} if len(plan.objectives) > 1 else {}),
         "importances": {"of": outcome.importances.of_what, **outcome.importances.shares},
         "counts": dict(outcome.counts),
@@ -144,6 +144,7 @@ def write_yaml(path: Path, outcome: Outcome, judged: dict[str, Any]) -> None:
     }
     writer = YAML()
     writer.width = 4096
+    writer.default_flow_style = False
     with path.open("w", encoding="utf-8") as file:
         writer.dump(found, file)
 
