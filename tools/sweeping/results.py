@@ -46,9 +46,8 @@ def outcome_of(plan: Plan, study: optuna.Study, number: int | None = None) -> Ou
         raise UserError(f"no trial of the sweep `{plan.sweep.name}` is complete yet: `python tools/sweep.py run`")
     retried = retried_numbers(trials)
     rows = [row_of(trial, fate(trial, retried), plan) for trial in trials]
-    front = sorted(study.best_trials, key=lambda trial: trial.values[0])
-    if plan.objectives[0].direction == "maximize":
-        front.reverse()
+    sign = -1 if plan.objectives[0].direction == "maximize" else 1
+    front = sorted(study.best_trials, key=lambda trial: (sign * trial.values[0], trial.number))
     best = front[0] if number is None else chosen(trials, number)
     return Outcome(plan, study.user_attrs["commit"], rows, counts, best, front, importances_of(study, plan))
 
