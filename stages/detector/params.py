@@ -39,33 +39,43 @@ def parse_yaml(text: str) -> Any:
     return yaml.load(text, Loader=_Loader)
 
 
-def load_section(path: Path, section: str, model: type[SectionType]) -> SectionType:
-    """Check `section` of the YAML file at `path` against `model`.
-
-    Raises UserError naming the file and key, the value found, what was expected and, for an unknown
-    key, the nearest valid name.
-    """
+def read_yaml(path: Path) -> Any:
+    """What the YAML file at `path` holds. Raises UserError when it is missing or no YAML."""
     try:
-        document = parse_yaml(path.read_text(encoding="utf-8"))
+        return parse_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} is missing: run this in the repository's root") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 text: {error}") from None
     except yaml.YAMLError as error:
         raise UserError(f"{path} is not valid YAML: {error}") from None
+
+
+def load_section(path: Path, section: str, model: type[SectionType]) -> SectionType:
+    """Check `section` of the YAML file at `path` against `model`.
+
+    Raises UserError naming the file and key, the value found, what was expected and, for an unknown
+    key, the nearest valid name.
+    """
+    document = read_yaml(path)
     if not isinstance(document, dict) or not isinstance(document.get(section), dict):
         raise UserError(f"{path}: section `{section}` is missing or not a mapping")
+    return checked(path, document[section], model, section)
+
+
+def checked(path: Path, values: dict[str, Any], model: type[SectionType], within: str = "") -> SectionType:
+    """Check one mapping of the YAML file at `path`, which stands there `within` a key, as `load_section` does."""
     try:
         # Strict, so that neither "3" nor true is a number; as JSON, so that a list may still be a tuple.
-        return model.model_validate_json(json.dumps(document[section], default=str), strict=True)
+        return model.model_validate_json(json.dumps(values, default=str), strict=True)
     except ValidationError as error:
-        lines = [_describe(problem, section, model) for problem in error.errors()]
+        lines = [_describe(problem, within, model) for problem in error.errors()]
         raise UserError(f"{path}: " + "\n".join(dict.fromkeys(lines))) from None
 
 
-def _describe(problem: Any, section: str, model: type[Section]) -> str:
+def _describe(problem: Any, within: str, model: type[Section]) -> str:
     path = [str(part) for part in problem["loc"]]
-    key = ".".join([section, *path])
+    key = ".".join([*filter(None, [within]), *path])
     if problem["type"] == "extra_forbidden":
         near = difflib.get_close_matches(path[-1], _keys(model, path[:-1]), n=1, cutoff=0.0)
         hint = f"; did you mean `{near[0]}`?" if near else ""

@@ -21,6 +21,7 @@ from detector.training.history import History
 from detector.training.loop import Step, grouped, train_one_epoch
 from detector.training.mirrors import Mirror
 from detector.training.progress import Spent, Waiting, epoch_line, peak_memory
+from detector.training.reporting import report
 from detector.training.resumable import load_latest, save
 from detector.training.state import Best, Run, begin, restore, state_of
 
@@ -55,6 +56,8 @@ def fit(
     the device's memory too small or the model not compiled.
     """
     history = History(log, mirrors) if distributed.is_first() else None
+    if distributed.is_first():
+        report({"checkpoints": str(folder.resolve())})
     run = begin(model, recipe, iterations_of(loaders, recipe) * recipe.epochs, history, engine)
     state = distributed.from_first(load_latest(folder) if distributed.is_first() else None)
     if state is not None:
@@ -112,6 +115,7 @@ def do_epoch(
     if run.history is not None:
         loss, lr = run.history.average_loss(), run.history.learning_rate()
         run.history.epoch_done(run.epoch, validation)
+        report({"epoch": run.epoch, **validation})
         images = recipe.batch_size * distributed.count()
         print(epoch_line(run.epoch, recipe.epochs, loss, lr, validation, images, spent, peak_memory()), flush=True)
 

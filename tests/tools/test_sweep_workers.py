@@ -1,0 +1,96 @@
+"""Two workers in two clones share a study on a real PostgreSQL server, and one of them is killed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import optuna
+import pytest
+
+from sweeping.study import storage_url
+from tiny_sweep import make_repository, start, write_sweep
+
+IMPATIENT = "import sweeping.study as study\nstudy.HEARTBEAT, study.GRACE = 1, 2"
+SECONDS = 120  # in which a worker should have begun a trial
+
+
+def programs() -> Path | None:
+    """The folder with PostgreSQL's programs: the newest of Debian's, or that of the PATH."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+    named = shutil.which("initdb")
+    return found[-1].parent if found else Path(named).parent if named else None
+
+
+@pytest.fixture(scope="module")
+def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server of our own that listens at a socket in a temporary folder."""
+    bin_ = programs()
+    if bin_ is None:
+        pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
+    folder = tmp_path_factory.mktemp("postgresql")
+    as_user: dict[str, str] = {}
+    if os.geteuid() == 0:  # it refuses to run as root
+        for path in (folder, *folder.parents[:2]):
+            path.chmod(0o755)
+        shutil.chown(folder, "postgres")
+        as_user = {"user": "postgres"}
+
+    def run(*command: str) -> None:
+        done = subprocess.run(command, **as_user, cwd=folder, capture_output=True, text=True)  # type: ignore[call-overload]
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    data = str(folder / "data")
+    run(str(bin_ / "initdb"), "--pgdata", data, "--username", "sweeper", "--auth", "trust", "--no-sync")
+    options = f"-c listen_addresses='' -c unix_socket_directories={folder} -c fsync=off"
+    run(str(bin_ / "pg_ctl"), "--pgdata", data, "--wait", "--log", str(folder / "log"), "--options", options, "start")
+    try:
+        yield f"postgresql://sweeper@/postgres?unix_sock={folder}/.s.PGSQL.5432"
+    finally:
+        run(str(bin_ / "pg_ctl"), "--pgdata", data, "--mode", "immediate", "stop")
+
+
+def test_two_workers_share_a_study_and_one_is_killed(postgresql, tmp_path):
+    first = make_repository(tmp_path / "first", tmp_path / "settings")
+    write_sweep(first, name="shared", trials=4, parameters={"train.lr": {"low": 1e-4, "high": 1.0, "log": True},
+                                                            "train.pause": {"values": [0.5]}})  # fmt: skip
+    first.commit()
+    second = first.copy(tmp_path / "second")
+    workers = [start(one, "run", "--storage", postgresql, code=IMPATIENT) for one in (first, second)]
+    url = storage_url(None, postgresql)  # type: ignore[arg-type]
+    study = wait_for_both(url)
+    workers[0].kill()
+    killed = workers[0].communicate()[0]
+    output = workers[1].communicate()[0]
+    assert workers[1].returncode == 0, killed + output
+
+    trials = study.get_trials()
+    states = [trial.state.name for trial in trials]
+    assert (states.count("COMPLETE"), states.count("FAIL"), len(states)) == (4, 1, 5), states
+    (dead,) = [trial for trial in trials if trial.state.name == "FAIL"]
+    (again,) = [trial for trial in trials if trial.system_attrs.get("failed_trial") == dead.number]
+    assert again.params == dead.params
+    assert "shared: 4 of 4 trials" in output
+    assert len({str(trial.params) for trial in trials}) == 4, "no trial should be tried twice by both"
+    end = time.monotonic() + SECONDS  # what the dead worker had started ends by itself
+    while list((first.root / ".dvc/tmp/exps/standalone").glob("tmp*")):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def wait_for_both(url: str) -> optuna.Study:
+    """The study, once each worker trains."""
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end:
+        time.sleep(0.1)
+        try:
+            study = optuna.load_study(study_name="shared", storage=url)
+        except Exception:  # it is not there yet, nor may its tables be
+            continue
+        if len([trial for trial in study.trials if trial.intermediate_values]) == 2:
+            return study
+    raise AssertionError("the workers did not begin")

@@ -1,0 +1,1 @@
+"""What `tools/sweep.py` consists of."""
