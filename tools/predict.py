@@ -21,6 +21,7 @@ import argparse
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -39,7 +40,7 @@ from detector.inference.tiling import tiling_of
 from detector.inference.video import count_frames
 from detector.interruption import deferred, interrupt, listen, requested
 
-FILES = {"coco": CocoFile, "jsonl": JsonLinesFile, "csv": CsvFile}
+FILES: dict[str, Callable[[Path, Facts], ResultFile]] = {"coco": CocoFile, "jsonl": JsonLinesFile, "csv": CsvFile}
 FORMATS = (*FILES, "pictures")
 INCOMPLETE = 3  # exit code: done, but not with every input
 
@@ -151,9 +152,7 @@ def make_folder(folder: Path) -> None:
         raise UserError(f"{folder}: cannot be made ({error.strerror}); name another folder with --out") from None
 
 
-def open_file(
-    name: str, given: argparse.Namespace, facts: Facts, inputs: Inputs, stack: ExitStack
-) -> ResultFile:
+def open_file(name: str, given: argparse.Namespace, facts: Facts, inputs: Inputs, stack: ExitStack) -> ResultFile:
     """What answers are written to in a format; the stack closes it."""
     file: ResultFile
     if name == "pictures":
@@ -177,7 +176,9 @@ def tell(totals: Totals, inputs: Inputs, facts: Facts, progress: Progress, given
     for number, name in enumerate(facts.classes, 1):
         print(f"  {name}: {totals.boxes[number]:,}")
     if facts.states:
-        print("states: " + ", ".join(f"{name} {totals.states[number]:,}" for number, name in enumerate(facts.states, 1)))
+        print(
+            "states: " + ", ".join(f"{name} {totals.states[number]:,}" for number, name in enumerate(facts.states, 1))
+        )
     notes = {
         "images without an object": totals.empty,
         "inputs that could not be read (to their end)": len(totals.problems),

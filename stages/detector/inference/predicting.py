@@ -77,6 +77,4 @@ def _found(readable: Iterator[Seen], detector: Detector) -> Iterator[tuple[Seen,
         return
     for seen in readable:
         assert seen.image is not None
-        yield seen, find_in_tiles_of(
-            seen.image, runner, facts, batch_size, tiling, facts.nms_iou, facts.max_detections
-        )
+        yield seen, find_in_tiles_of(seen.image, runner, facts, batch_size, tiling, facts.nms_iou, facts.max_detections)

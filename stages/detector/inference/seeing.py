@@ -77,15 +77,13 @@ def see_all(inputs: Iterable[Input], asked: Asked, threads: int, most: int) -> I
             continue
         for one in group:
             frames = _see_frames(one, asked)
-            for seen in ahead(lambda _, frames=frames: next(frames, None), repeat(None), 1, most):
+            for seen in ahead(_next, repeat(frames), 1, most):
                 if seen is None:
                     break
                 yield seen
 
 
-def ahead(
-    function: Callable[[Item], Result], items: Iterable[Item], threads: int, most: int
-) -> Iterator[Result]:
+def ahead(function: Callable[[Item], Result], items: Iterable[Item], threads: int, most: int) -> Iterator[Result]:
     """function(item) for each, in their order, computed by threads at most `most` items ahead of who asks."""
     waiting: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(threads) as pool:
@@ -113,7 +111,7 @@ def see(path: Path, asked: Asked) -> Seen | Problem:
 
 
 def open_in_full(path: Path, longest: int) -> Image.Image:
-    """An image that could be read before, upright and RGB; a JPEG much larger than `longest` pixels not quite in full."""
+    """An image that could be read before, upright and RGB; a JPEG at half its size or less, but `longest` pixels."""
     with Image.open(path, formats=FORMATS) as image:
         width, height = image.size
         with _large if width * height > LARGE_PIXELS else nullcontext():
@@ -145,6 +143,11 @@ def _see_frames(one: Input, asked: Asked) -> Iterator[Seen | Problem]:
             yield Seen(one.path, *image.size, view, image if asked.pixels or asked.frames else None, frame, False)
     except Unreadable as error:
         yield Problem(one.path, str(error))
+
+
+def _next(frames: Iterator[Seen | Problem]) -> Seen | Problem | None:
+    """None at the end."""
+    return next(frames, None)
 
 
 def _without_path(error: OSError, path: Path) -> str:
