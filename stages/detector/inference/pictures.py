@@ -101,7 +101,7 @@ def annotated(image: Image.Image, width: int, predictions: Sequence[Prediction],
     labels = [_label(prediction, size[0] / width, facts) for prediction in predictions]
     canvas = ImageDraw.Draw(picture)
     for label in reversed(labels):
-        edged_rectangle(canvas, label.corners, label.colour, max(2, round(side / 320)), dashed=False)
+        edged_rectangle(canvas, label.corners, label.colour, max(3, round(side / 240)), dashed=False)
     letters = 8 + side // 100
     places = places_of(labels, size, letters)
     for label, place in reversed(list(zip(labels, places, strict=True))):
