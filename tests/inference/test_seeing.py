@@ -75,9 +75,7 @@ def test_extreme_sizes(tmp_path: Path, size: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize(("orientation", "upright"), [(1, (128, 96)), (3, (128, 96)), (6, (96, 128)), (8, (96, 128))])
-def test_a_turned_photograph_has_its_upright_size(
-    tmp_path: Path, orientation: int, upright: tuple[int, int]
-) -> None:
+def test_a_turned_photograph_has_its_upright_size(tmp_path: Path, orientation: int, upright: tuple[int, int]) -> None:
     exif = Image.Exif()
     exif[ORIENTATION_TAG] = orientation
     picture(SIZE).save(tmp_path / "turned.jpg", exif=exif)
