@@ -86,6 +86,17 @@ def test_tiles_find_what_is_too_small_in_the_whole(folder: Path) -> None:
     assert found["bbox"] == [431, 203, 3, 3]
 
 
+def test_a_large_image_may_hold_more_than_one_input(folder: Path) -> None:
+    write_bright(folder / "model.onnx", max_detections=1)
+    large = Image.new("RGB", (256, 64))
+    for left in (8, 72, 136, 200):
+        large.paste((255, 255, 255), (left, 20, left + 30, 50))
+    large.save(folder / "large.png")
+    run(folder, "large.png", "--tile", "64", "--overlap", "0")
+    boxes = sorted(one["bbox"] for one in coco(folder)["annotations"] if one["bbox"][2] == 30)
+    assert boxes == [[left, 20, 30, 30] for left in (8, 72, 136, 200)]
+
+
 def test_threads_and_batches_change_nothing(folder: Path) -> None:
     written = []
     for options in (["--threads", "1", "--batch-size", "1"], ["--threads", "4", "--batch-size", "100"]):

@@ -97,8 +97,8 @@ def annotated(image: Image.Image, width: int, predictions: Sequence[Prediction],
     labels = [_label(prediction, size[0] / width, facts) for prediction in predictions]
     canvas = ImageDraw.Draw(picture)
     for label in reversed(labels):
-        edged_rectangle(canvas, label.corners, label.colour, max(3, round(side / 240)), dashed=False)
-    letters = 8 + side // 100
+        edged_rectangle(canvas, label.corners, label.colour, max(3, round(side / 480)), dashed=False)
+    letters = 10 + side // 160
     places = places_of(labels, size, letters)
     for label, place in reversed(list(zip(labels, places, strict=True))):
         plate(canvas, place, label.text, label.colour, ink_on(label.colour), letters)

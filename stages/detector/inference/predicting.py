@@ -13,7 +13,7 @@ from detector.inference.detections import Found, Prediction, coco_results
 from detector.inference.inputs import Input
 from detector.inference.running import Facts, Runner, answers, find_in_tiles_of
 from detector.inference.seeing import Asked, Problem, Seen, see_all
-from detector.inference.tiling import Tiling
+from detector.inference.tiling import Tiling, tiles_of
 
 
 class Detector(NamedTuple):
@@ -77,4 +77,6 @@ def _found(readable: Iterator[Seen], detector: Detector) -> Iterator[tuple[Seen,
         return
     for seen in readable:
         assert seen.image is not None
-        yield seen, find_in_tiles_of(seen.image, runner, facts, batch_size, tiling, facts.nms_iou, facts.max_detections)
+        # What the model gives of one input at most, of each tile: a large image has more objects than a small one.
+        most = facts.max_detections * len(tiles_of(*seen.image.size, tiling))
+        yield seen, find_in_tiles_of(seen.image, runner, facts, batch_size, tiling, facts.nms_iou, most)
