@@ -1,13 +1,15 @@
 """Write the trained detector as an ONNX file, and prove that it answers like the model.
 
 command  python stages/export.py
-reads    params.yaml (export, evaluate), models/detector.{safetensors,json}, data/coco/test.json and images
+reads    params.yaml (export, evaluate), models/detector.{safetensors,json}, data/coco/test.json and images,
+         metrics/evaluate/details.json (thresholds, calibration), data/clean/manifest.jsonl (only its hash)
 writes   models/model.onnx, metrics/export.json; no model file when the proof fails
 time     about 20 s on 2 cores
 """
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 from collections.abc import Iterator
@@ -24,19 +26,23 @@ from numpy.typing import NDArray
 from torch import nn
 from tqdm import tqdm
 
-from detector.checkpoint import Card, load_checkpoint
+from detector.checkpoint import load_checkpoint
 from detector.data.dataset import read_coco
 from detector.data.images import load_letterboxed
 from detector.errors import UserError, run_command
 from detector.evaluation.settings import EvaluateParams, postprocess_of
+from detector.evaluation.torch_runner import facts_of
 from detector.exporting.onnx_file import INPUT, OPSET, OUTPUTS, write_onnx
 from detector.exporting.parity import Answer, Difference, ExportParams, difference
+from detector.inference.running import Facts
 from detector.models import load_model
 from detector.params import load_section
 from detector.seeding import make_deterministic
 
 CHECKPOINT = Path("models/detector.safetensors")
 TEST = Path("data/coco/test.json")
+DETAILS = Path("metrics/evaluate/details.json")
+MANIFEST = Path("data/clean/manifest.jsonl")
 MODEL = Path("models/model.onnx")
 METRICS = Path("metrics/export.json")
 BATCHES = (1, 2, 3)
@@ -52,11 +58,13 @@ def main() -> None:
     make_deterministic(0, evaluated.threads)
     keep_freed_memory()
     weights, card = load_checkpoint(CHECKPOINT)
-    model = load_model(card.model, weights, len(card.classes), len(card.states), postprocess_of(evaluated))
+    postprocess = postprocess_of(evaluated)
+    model = load_model(card.model, weights, len(card.classes), len(card.states), postprocess)
+    facts = with_operating_point(facts_of(card, postprocess))
     print(f"export {card.model}, {card.size[0]}x{card.size[1]}, opset {OPSET}", flush=True)
     try:
-        write_onnx(model, card, MODEL)
-        compared, worst = compare(model, card, params)
+        write_onnx(model, facts, MODEL)
+        compared, worst = compare(model, facts, params)
     except BaseException:
         MODEL.unlink(missing_ok=True)
         raise
@@ -76,14 +84,31 @@ def main() -> None:
           f"boxes to {worst.box:.1e} pixels, scores to {worst.score:.1e}")  # fmt: skip
 
 
-def compare(model: nn.Module, card: Card, params: ExportParams) -> tuple[int, Difference]:
+def with_operating_point(facts: Facts) -> Facts:
+    """What evaluation found out about the detector, and which dataset it comes from."""
+    details = json.loads(DETAILS.read_text(encoding="utf-8"))
+    threshold = {row["class"]: row["threshold"] for row in details["classes"]}
+    temperature = details["calibration"]["temperature"]
+    if list(threshold) != facts.classes:
+        raise UserError(
+            f"{DETAILS} is of classes {list(threshold)}, the checkpoint of {facts.classes}; run `dvc repro`"
+        )
+    return facts._replace(
+        threshold=threshold,
+        temperature=1.0 if temperature is None else temperature,  # nothing to fit it by
+        dataset=hashlib.sha256(MANIFEST.read_bytes()).hexdigest(),
+    )
+
+
+def compare(model: nn.Module, facts: Facts, params: ExportParams) -> tuple[int, Difference]:
     """Both on the same test images; raises UserError with the worst image when they disagree."""
     session = onnxruntime.InferenceSession(MODEL, providers=["CPUExecutionProvider"])
     paths = [image["file_name"] for image in read_coco(TEST)["images"]][: params.images]
-    fill = (card.mean[0], card.mean[1], card.mean[2])
     worst = Difference(0.0, 0.0, 0.0)
     for batch in tqdm(list(batches(paths)), desc="compare", unit="batch", disable=None):
-        images = np.stack([load_letterboxed(Path(path), card.size, fill).pixels.transpose(2, 0, 1) for path in batch])
+        images = np.stack(
+            [load_letterboxed(Path(path), facts.size, facts.fill).pixels.transpose(2, 0, 1) for path in batch]
+        )
         pairs = zip(batch, answers_of_model(model, images), answers_of_file(session, images, MODEL), strict=True)
         for path, expected, found in pairs:
             now = difference(expected, found, params.score_tolerance)

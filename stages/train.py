@@ -57,6 +57,7 @@ from detector.models.recipe import Recipe
 from detector.models.state_head import States, state_weights
 from detector.params import load_section
 from detector.seeding import draw_differently, make_deterministic
+from detector.training.code import code_hash
 from detector.training.engine import Engine, explained, machine
 from detector.training.fit import fit
 from detector.training.loading import load_data
@@ -120,7 +121,7 @@ def train(params: TrainParams, started: float) -> None:
         card = Card(
             params.model, names.classes, names.states if states.present else [], size,
             statistics.mean, statistics.deviation, asdict(recipe), params.seed, data_hash(), best.validation,
-            engine.precision, params.processes,
+            engine.precision, params.processes, code_hash(),
         )  # fmt: skip
         if distributed.is_first():
             finish(best, card, folder, started)

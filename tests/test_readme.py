@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from detector.checkpoint import Card
 from detector.exporting.onnx_file import write_onnx
+from detector.inference.running import Facts
 from detector.models import MODELS
 from detector.models.normalization import PixelStatistics
 from detector.models.postprocess import Postprocess
@@ -53,8 +53,8 @@ def test_the_onnx_file_is_used_as_the_readme_says(states: int, tmp_path: Path, m
     kind = States((True,) * states, (1.0,) * states)
     model = MODELS["simple"].build(3, kind, PixelStatistics((9, 9, 9), (60, 60, 60)), Postprocess(), "none")
     names = ["whole", "broken"][:states]
-    card = Card("simple", ["a", "b", "c"], names, (64, 96), (9, 9, 9), (60, 60, 60), {}, 0, "", {})
-    write_onnx(model.eval(), card, tmp_path / "models/model.onnx")
+    facts = Facts("simple", ["a", "b", "c"], names, (64, 96), (9, 9, 9), "")
+    write_onnx(model.eval(), facts, tmp_path / "models/model.onnx")
     Image.new("RGB", (192, 100)).save(tmp_path / "photo.jpg")
     monkeypatch.chdir(tmp_path)
     variables: dict[str, Any] = {}

@@ -21,7 +21,8 @@ class Card:
     model: its line in the table. size: (H, W) of the input. mean, deviation: of R, G, B, 0..255; images
     are padded with the mean. recipe: the resolved training settings. data: SHA-256 of the COCO files that
     it was trained and validated on. validation: AP and AP50 on val, and the epoch they were reached in.
-    precision: in which layers computed in training. processes: that trained together.
+    precision: in which layers computed in training. processes: that trained together. code: SHA-256 of the code that
+    trained; older checkpoints do not say.
     """
 
     model: str
@@ -36,6 +37,7 @@ class Card:
     validation: dict[str, float]
     precision: str = "fp32"
     processes: int = 1
+    code: str = ""
 
 
 def save_checkpoint(path: Path, weights: dict[str, Tensor], card: Card) -> None:

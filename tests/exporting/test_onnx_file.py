@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from detector.checkpoint import Card
 from detector.exporting.onnx_file import Deployed, write_onnx
 from detector.exporting.parity import Answer, difference
+from detector.inference.onnx_runner import open_onnx
+from detector.inference.running import Facts
 from detector.models import MODELS, detr
 from detector.models.state_head import States
 from trained_like import trained_like
@@ -25,7 +25,7 @@ SIZE = (64, 96)
 IMAGES = np.random.default_rng(0).integers(0, 256, (7, 3, *SIZE), dtype=np.uint8)
 TOLERANCE = 1e-3  # of scores
 IMAGES[1, :, 40:] = IMAGES[2, :, :, 50:] = 120  # padding
-CARD = Card("simple", ["a", "ü"], [], SIZE, (1, 2, 3), (9, 9, 9), {}, 0, "hash", {})
+FACTS = Facts("simple", ["a", "ü"], [], SIZE, (1, 2, 3), "hash", {"a": 0.5, "ü": 0.25}, 0.8, "code", "dataset")
 
 
 @pytest.mark.parametrize(("name", "states"), [("simple", 0), *[(name, 2) for name in MODELS]])
@@ -34,8 +34,7 @@ def test_answers_like_the_model_for_any_batch(
 ) -> None:
     monkeypatch.setattr(detr, "LAYERS", 1)  # all are alike, and six take half a minute
     model = trained_like(name, States((True, False)[:states], (1.0, 1.0)[:states], 0.5), IMAGES)
-    card = replace(CARD, states=["whole", "gone"][:states])
-    write_onnx(model, card, tmp_path / "model.onnx")
+    write_onnx(model, FACTS._replace(states=["whole", "gone"][:states]), tmp_path / "model.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
     same = []
     for batch in (1, 2, 3, 7):
@@ -66,7 +65,7 @@ def answer_of(outputs: list[NDArray[Any]], index: int) -> Answer:
 def test_bytes_repeat_and_name_no_place_of_this_machine(tmp_path: Path) -> None:
     model = trained_like("simple", States(), IMAGES)
     for name in ("one", "two"):
-        write_onnx(model, CARD, tmp_path / f"{name}.onnx")
+        write_onnx(model, FACTS, tmp_path / f"{name}.onnx")
     content = (tmp_path / "one.onnx").read_bytes()
     assert content == (tmp_path / "two.onnx").read_bytes()
     assert str(Path(__file__).parents[2]).encode() not in content
@@ -75,12 +74,11 @@ def test_bytes_repeat_and_name_no_place_of_this_machine(tmp_path: Path) -> None:
 
 
 def test_interface_and_metadata(tmp_path: Path) -> None:
-    write_onnx(trained_like("simple", States(), IMAGES), CARD, tmp_path / "model.onnx")
+    write_onnx(trained_like("simple", States(), IMAGES), FACTS, tmp_path / "model.onnx")
     file = onnx.load(tmp_path / "model.onnx")
     facts = {entry.key: json.loads(entry.value) for entry in file.metadata_props}
-    assert facts["classes"] == ["a", "ü"]
-    assert facts["size"] == list(SIZE)
-    assert facts["fill"] == [1, 2, 3]
+    assert facts == json.loads(json.dumps(FACTS._asdict()))
+    assert open_onnx(tmp_path / "model.onnx", 1)[0] == FACTS
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
     (image,) = session.get_inputs()
     assert (image.name, image.type, image.shape[1:]) == ("image", "tensor(uint8)", [3, *SIZE])

@@ -100,7 +100,7 @@ def make_project() -> None:
         Path(f"data/coco/{split}.json").write_text(json.dumps(dataset))
     card = Card("simple", CLASSES, list(STATES), SIZE, (120,) * 3, (60,) * 3, {}, 0, data_hash(), {})
     save_checkpoint(Path(CHECKPOINT), model.state_dict(), card)
-    write_onnx(model, card, Path(EXPORTED))
+    write_onnx(model, facts._replace(data=data_hash(), threshold=dict.fromkeys(CLASSES, 0.5)), Path(EXPORTED))
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from detector.checkpoint import load_checkpoint
+from detector.checkpoint import Card, load_checkpoint
 from detector.inference.detections import Found
 from detector.inference.running import Facts, Runner
 from detector.models import load_model
@@ -20,8 +20,22 @@ def open_checkpoint(path: Path, postprocess: Postprocess, device: torch.device) 
     """A .safetensors file that train wrote, with its .json beside it; UserError when it is missing or no such file."""
     weights, card = load_checkpoint(path)
     model = load_model(card.model, weights, len(card.classes), len(card.states), postprocess).to(device)
-    fill = (card.mean[0], card.mean[1], card.mean[2])
-    return Facts(card.model, card.classes, card.states, card.size, fill, card.data), model
+    return facts_of(card, postprocess), model
+
+
+def facts_of(card: Card, postprocess: Postprocess) -> Facts:
+    """What a checkpoint's card says, and how its detections are picked."""
+    return Facts(
+        card.model,
+        card.classes,
+        card.states,
+        card.size,
+        (card.mean[0], card.mean[1], card.mean[2]),
+        card.data,
+        code=card.code,
+        nms_iou=postprocess.iou_threshold,
+        max_detections=postprocess.max_detections,
+    )
 
 
 def runner_of(model: nn.Module, device: torch.device) -> Runner:

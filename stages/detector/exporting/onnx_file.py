@@ -13,7 +13,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from detector.checkpoint import Card
+from detector.inference.running import Facts
 
 OPSET = 20
 INPUT = "image"
@@ -39,29 +39,29 @@ class Deployed(nn.Module):
         return found.boxes_xyxy, found.scores, found.labels, *states
 
 
-def write_onnx(model: nn.Module, card: Card, path: Path) -> None:
+def write_onnx(model: nn.Module, facts: Facts, path: Path) -> None:
     """Export `model` (in evaluation mode, on the CPU) for any batch size; the bytes are the same each time.
 
-    The metadata hold what is needed to use the file alone: class names, input size, padding colour.
+    The metadata hold what is needed to use the file alone: class names, thresholds, input size, padding colour ...
     """
-    example = torch.zeros(2, 3, *card.size, dtype=torch.uint8)
+    example = torch.zeros(2, 3, *facts.size, dtype=torch.uint8)
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")  # the exporter warns of its own internals
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         program = torch.onnx.export(
-            Deployed(model, bool(card.states)).eval(),
+            Deployed(model, bool(facts.states)).eval(),
             (example,),
             dynamo=True,
             opset_version=OPSET,
             input_names=[INPUT],
-            output_names=[*OUTPUTS, *(STATE_OUTPUTS if card.states else ())],
+            output_names=[*OUTPUTS, *(STATE_OUTPUTS if facts.states else ())],
             dynamic_shapes={INPUT: {0: torch.export.Dim("batch", min=1)}},
             verbose=False,
         )
     assert program is not None
     file = program.model_proto
     without_traces(file)
-    describe(file, card)
+    describe(file, facts)
     onnx.checker.check_model(file, full_check=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(file.SerializeToString(deterministic=True))
@@ -83,16 +83,8 @@ def without_traces(file: onnx.ModelProto) -> None:
     file.producer_version = file.producer_version.partition("+")[0]  # without the build: cpu, cu132, ...
 
 
-def describe(file: onnx.ModelProto, card: Card) -> None:
+def describe(file: onnx.ModelProto, facts: Facts) -> None:
     """Write the metadata, each value as JSON."""
     del file.metadata_props[:]
-    facts = {
-        "model": card.model,
-        "classes": card.classes,
-        "states": card.states,
-        "size": card.size,
-        "fill": card.mean,
-        "data": card.data,
-    }
-    for key, value in facts.items():
+    for key, value in facts._asdict().items():
         file.metadata_props.add(key=key, value=json.dumps(value, ensure_ascii=False))

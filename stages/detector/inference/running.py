@@ -21,10 +21,15 @@ Runner = Callable[[NDArray[np.uint8]], list[Found]]
 
 
 class Facts(NamedTuple):
-    """What a file says of its detector.
+    """What a file says of its detector; an ONNX file holds each field as JSON in its metadata.
 
     model: its line in the table of models. classes, states: names in the order of their ids, from 1. size: (H, W)
     of the input. fill: RGB of the padding. data: SHA-256 of the COCO files that it was trained and validated on.
+
+    threshold: the operating threshold of each class, of the score as the file gives it; a checkpoint has none.
+    temperature: of `calibration.rescaled`, which makes a score the share that is right; 1 changes nothing.
+    code: SHA-256 of the code that trained it. dataset: SHA-256 of the cleaned dataset's manifest; a checkpoint does
+    not say. precision: fp32, fp16 or int8. nms_iou, max_detections: how detections were picked, of an image.
     """
 
     model: str
@@ -33,6 +38,13 @@ class Facts(NamedTuple):
     size: tuple[int, int]
     fill: tuple[int, int, int]
     data: str
+    threshold: dict[str, float] = {}  # noqa: RUF012 - nobody changes it
+    temperature: float = 1.0
+    code: str = ""
+    dataset: str = ""
+    precision: str = "fp32"
+    nms_iou: float = 0.6
+    max_detections: int = 100
 
 
 def find_whole(paths: list[Path], runner: Runner, facts: Facts, batch_size: int) -> Iterator[Found]:
