@@ -81,7 +81,9 @@ def settings_of(given: argparse.Namespace) -> Settings:
         if not 0 < value < 1e9:
             raise UserError(f"--{name.replace('_', '-')} {value:g}: expected more than 0")
     if given.queue < given.max_images:
-        raise UserError(f"--queue {given.queue} is less than --max-images {given.max_images}: such a request could never be answered")
+        raise UserError(
+            f"--queue {given.queue} is less than --max-images {given.max_images}: such a request would never fit"
+        )
     return Settings(
         model=given.model,
         provider=given.provider,

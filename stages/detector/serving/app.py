@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from fastapi.staticfiles import StaticFiles
 
@@ -87,7 +87,7 @@ def bare_app(settings: Settings, lifespan: Any) -> FastAPI:
     app = FastAPI(
         title="Detector",
         version="1",
-        description="Finds objects in images, with the model that /v1/model tells of.",
+        description="Finds objects in images. Authorization is needed only where the service asks for a token.",
         docs_url=None,  # FastAPI's own pages load their scripts from elsewhere; ours is page/docs.html
         redoc_url=None,
         lifespan=lifespan,
@@ -101,9 +101,7 @@ def bare_app(settings: Settings, lifespan: Any) -> FastAPI:
     return app
 
 
-async def check_token(
-    request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)]
-) -> None:
+async def check_token(request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)]) -> None:
     """Raises HTTPException 401 without the token; in a time that tells nothing of it."""
     token: str | None = request.app.state.token
     if token is not None and not hmac.compare_digest(given.credentials.encode() if given else b"", token.encode()):
@@ -138,7 +136,7 @@ async def model(request: Request) -> ModelAnswer:
     return answer
 
 
-@secured.get("/metrics", responses={401: REFUSALS[401], 200: {"content": {"text/plain": {}}}})
+@secured.get("/metrics", responses={401: REFUSALS[401]}, response_class=PlainTextResponse)
 def prometheus() -> Response:
     """Counts and durations of all workers, for Prometheus."""
     return Response(metrics.latest(), media_type=metrics.CONTENT_TYPE)

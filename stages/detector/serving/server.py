@@ -55,7 +55,9 @@ def listen(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
-        raise UserError(f"cannot listen on {host}, port {port} ({error.strerror}): try another --port or --host") from None
+        raise UserError(
+            f"cannot listen on {host}, port {port} ({error.strerror}): try another --port or --host"
+        ) from None
     listener.set_inheritable(True)
     return listener
 

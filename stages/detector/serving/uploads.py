@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from fastapi import HTTPException, Request
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
+
 MULTIPART = "multipart/form-data"
-EXPECTED = f"expected {MULTIPART} with one or more files, or the bytes of one image as image/* or application/octet-stream"
+EXPECTED = (
+    f"expected {MULTIPART} with one or more files, or the bytes of one image as image/* or application/octet-stream"
+)
 
 
 class Upload(NamedTuple):
@@ -97,7 +102,7 @@ class _Parts:
         self._name = self._value = b""
         self._content = bytearray()
 
-    def callbacks(self) -> dict[str, object]:
+    def callbacks(self) -> MultipartCallbacks:
         return {
             "on_part_begin": self._begin,
             "on_header_field": lambda data, start, end: self._add_name(data[start:end]),

@@ -2,7 +2,8 @@
 
 const $ = (id) => document.getElementById(id);
 const LOWEST = 0.01;  // what the slider can show is asked for once
-const LARGEST = 2048; // pixels of the canvas's longer side: phones refuse larger ones
+const SHARP = 1024;   // pixels of the canvas's longer side at least, so that lines stay fine on a small image
+const LARGEST = 2048; // and at most: phones refuse much larger ones
 
 let model = null;
 let threshold = null; // of all classes; null: each its own
@@ -77,7 +78,7 @@ function detections() {
 }
 
 function colour(id) {
-  return `hsl(${(id * 137.5 + 70) % 360} 85% 60%)`;
+  return `hsl(${(id * 137.5 + 70) % 360} 85% 66%)`;
 }
 
 function text(one) {
@@ -115,7 +116,8 @@ function update() {
 
 function draw(found) {
   const { bitmap, answer, name } = images[shown];
-  const canvas = $("canvas"), scale = Math.min(1, LARGEST / Math.max(answer.width, answer.height));
+  const canvas = $("canvas"), longest = Math.max(answer.width, answer.height);
+  const scale = Math.min(LARGEST, Math.max(SHARP, longest)) / longest;
   canvas.width = Math.max(1, Math.round(answer.width * scale));
   canvas.height = Math.max(1, Math.round(answer.height * scale));
   canvas.setAttribute("aria-label", `${name}: ${found.map(text).join(", ") || "nothing found"}`);
