@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from fastapi.staticfiles import StaticFiles
+from PIL import Image
 
 from detector.environment import keep_freed_memory
 from detector.inference.onnx_runner import open_onnx
@@ -66,6 +68,8 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         keep_freed_memory()
+        Image.MAX_IMAGE_PIXELS = settings.max_pixels  # for frames that are larger than their header says
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `decode` refuses them
         metrics.forget_dead_workers()
         async with serving(app, settings, *open_onnx(settings.model, settings.threads, settings.provider)):
             yield

@@ -12,7 +12,10 @@ from detector.data.images import UNREADABLE, Letterboxed, letterbox, upright_siz
 from detector.serving.uploads import Upload
 
 # Pillow opens more, some with decoders that nobody looks after or with other programs (EPS): a service does not.
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+
+
+Image.init()  # or else Pillow does not know them all
 
 
 class Seen(NamedTuple):
@@ -22,11 +25,6 @@ class Seen(NamedTuple):
     width: int
     height: int
     letterboxed: Letterboxed
-
-
-def keep_pillow_within(max_pixels: int) -> None:
-    """Have Pillow itself refuse more (it does at twice this value), where a frame is larger than its header says."""
-    Image.MAX_IMAGE_PIXELS = max(1, max_pixels // 2)
 
 
 def decode(upload: Upload, number: int, max_pixels: int, size: tuple[int, int], fill: tuple[int, int, int]) -> Seen:
@@ -39,15 +37,15 @@ def decode(upload: Upload, number: int, max_pixels: int, size: tuple[int, int], 
         with Image.open(io.BytesIO(upload.content), formats=FORMATS) as image:
             width, height = upright_size(image)
             if width * height > max_pixels:
-                raise _too_large(number, f"{width:,} x {height:,} pixels", max_pixels)
+                raise _too_large(number, max_pixels)
             return Seen(upload.name, width, height, letterbox(image, size, fill))
     except UnidentifiedImageError:
         raise HTTPException(415, f"image {number} is none of {', '.join(FORMATS)}") from None
     except Image.DecompressionBombError:
-        raise _too_large(number, "more pixels than its header says", max_pixels) from None
+        raise _too_large(number, max_pixels) from None
     except UNREADABLE as error:
         raise HTTPException(422, f"image {number} cannot be read: {error}") from None
 
 
-def _too_large(number: int, found: str, max_pixels: int) -> HTTPException:
-    return HTTPException(413, f"image {number} has {found}, and {max_pixels:,} are allowed")
+def _too_large(number: int, max_pixels: int) -> HTTPException:
+    return HTTPException(413, f"image {number} has more than the {max_pixels:,} pixels that are allowed")

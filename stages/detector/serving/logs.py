@@ -33,6 +33,7 @@ CONFIG: dict[str, Any] = {
     "formatters": {"json": {"()": JsonLines}},
     "handlers": {"stdout": {"class": "logging.StreamHandler", "formatter": "json", "stream": "ext://sys.stdout"}},
     "loggers": {
-        name: {"handlers": ["stdout"], "level": "INFO", "propagate": False} for name in ("uvicorn", LOGGER.name)
+        **{name: {"handlers": ["stdout"], "level": "INFO", "propagate": False} for name in ("uvicorn", LOGGER.name)},
+        "python_multipart": {"level": "CRITICAL", "propagate": False},  # tells of every malformed form
     },
 }

@@ -18,7 +18,7 @@ from detector.inference.running import Facts, Runner
 from detector.serving import metrics
 from detector.serving.answers import image_answer
 from detector.serving.batching import Batcher
-from detector.serving.decoding import Seen, decode, keep_pillow_within
+from detector.serving.decoding import Seen, decode
 from detector.serving.settings import Settings
 from detector.serving.uploads import Upload, check_type, images_of, read_body
 
@@ -30,7 +30,6 @@ class Service:
     """A model at work; made inside of a running event loop."""
 
     def __init__(self, facts: Facts, runner: Runner, settings: Settings) -> None:
-        keep_pillow_within(settings.max_pixels)
         self.facts, self.settings = facts, settings
         self._in_work = 0
         self._pool = ThreadPoolExecutor(os.cpu_count() or 1, "decode")
