@@ -6,7 +6,7 @@
     curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg' http://127.0.0.1:8000/v1/predict
     curl -F image=@one.jpg -F image=@two.jpg http://127.0.0.1:8000/v1/predict
 
-MODEL     a file that export wrote (.onnx)
+MODEL     a file that export wrote (.onnx); or a git revision or artifact that holds one, such as model@v1.2.0
 
 The page is at /, the routes are explained at /docs. Only this machine is answered unless --host says otherwise.
 Where the environment variable DETECTOR_TOKEN or --token-file gives a token, every request must bring it.
@@ -27,6 +27,7 @@ from detector.inference.onnx_runner import PROVIDERS, open_onnx
 from detector.serving.server import listen, serve
 from detector.serving.service import largest_batch
 from detector.serving.settings import MEGA, Settings
+from model_source import model_path
 
 TOKEN = "DETECTOR_TOKEN"
 USUAL = Settings(Path())
@@ -54,7 +55,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         description=(__doc__ or "").split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     add = parser.add_argument
-    add("model", type=Path, help="a file that export wrote (.onnx)")
+    add("model", help="a file that export wrote (.onnx), a git revision or an artifact")
     add("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 for all")
     add("--port", type=int, default=8000, help="0: any that is free")
     add("--workers", type=int, default=1, help="processes, each with a model of its own")
@@ -85,7 +86,7 @@ def settings_of(given: argparse.Namespace) -> Settings:
             f"--queue {given.queue} is less than --max-images {given.max_images}: such a request would never fit"
         )
     return Settings(
-        model=given.model,
+        model=model_path(given.model),
         provider=given.provider,
         threads=given.threads or max(1, (CORES - 1) // given.workers),
         batch=given.batch,
