@@ -140,7 +140,7 @@ def load_rows(served: Served, facts: Facts, runner: Runner, jpegs: list[bytes], 
 def model_rate(runner: Runner, batch: NDArray[np.uint8], seconds: float = 5) -> float:
     """Images/s of the model alone."""
     runner(batch)
-    times = []
+    times: list[float] = []
     while sum(times) < seconds:
         times.append(timed(lambda: runner(batch)))
     return len(batch) / median(times)

@@ -69,7 +69,7 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         keep_freed_memory()
         Image.MAX_IMAGE_PIXELS = settings.max_pixels  # for frames that are larger than their header says
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `decode` refuses them
+        warnings.simplefilter("ignore")  # Pillow's, of oddities in files that can be read all the same
         metrics.forget_dead_workers()
         async with serving(app, settings, *open_onnx(settings.model, settings.threads, settings.provider)):
             yield
