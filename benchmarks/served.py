@@ -17,7 +17,7 @@ from benchmarks.workspace import ROOT
 from detector.errors import UserError
 
 SECONDS = 60  # to begin, and to end
-STARTED = "Application startup complete"
+STARTED = "Application startup complete."
 
 
 class Answered(NamedTuple):
@@ -76,8 +76,17 @@ class Served:
         return self._said.read_text()
 
     def log(self) -> list[dict[str, Any]]:
-        """Its log's lines, so far."""
-        return [json.loads(line) for line in self._log.read_text().splitlines()]
+        """Its log's whole lines, so far."""
+        return [json.loads(line) for line in self._log.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+    def lines(self, count: int, **wanted: object) -> list[dict[str, Any]]:
+        """Its log's lines with these fields, once there are so many: they are written after the answer."""
+        end = time.monotonic() + SECONDS
+        while True:
+            found = [line for line in self.log() if wanted.items() <= line.items()]
+            if len(found) >= count or time.monotonic() > end:
+                return found
+            time.sleep(0.02)
 
     def memory(self) -> int:
         """Bytes that its process has in RAM."""

@@ -146,21 +146,24 @@ def model_rate(runner: Runner, batch: NDArray[np.uint8], seconds: float = 5) -> 
     return len(batch) / median(times)
 
 
-async def under_load(port: int, requests: list[bytes], clients: int, seconds: float) -> Load:
-    """So many clients, each with one request at a time, for so long."""
+async def under_load(port: int, requests: list[bytes], clients: int, seconds: float = 1e9, count: int = 10**9) -> Load:
+    """So many clients, each with one request at a time, for so long or until so many are sent."""
     times: list[float] = []
     statuses: dict[int, int] = {}
     start = time.perf_counter()
+    numbers = iter(range(count))
 
-    async def work(number: int) -> None:
+    async def work() -> None:
         async with Client(port) as client:
-            while time.perf_counter() - start < seconds:
+            for number in numbers:
                 began = time.perf_counter()
-                answer = await client.send(requests[(number + len(times)) % len(requests)])
+                if began - start > seconds:
+                    break
+                answer = await client.send(requests[number % len(requests)])
                 times.append(time.perf_counter() - began)
                 statuses[answer.status] = statuses.get(answer.status, 0) + 1
 
-    await asyncio.gather(*map(work, range(clients)))
+    await asyncio.gather(*(work() for _ in range(clients)))
     return Load(times, time.perf_counter() - start, statuses)
 
 
@@ -196,18 +199,11 @@ def leak_row(served: Served, jpegs: list[bytes], count: int) -> Row:
     """Memory after a tenth of the requests and after all."""
     requests = [request(content) for content in jpegs]
 
-    async def send(some: int) -> None:
-        async def work() -> None:
-            async with Client(served.port) as client:
-                for number in range(some // 8):
-                    assert (await client.send(requests[number % len(requests)])).status == 200
-
-        await asyncio.gather(*(work() for _ in range(8)))
-
-    asyncio.run(send(count // 10))
+    asyncio.run(under_load(served.port, requests, 8, count=count // 10))
     before = served.memory()
-    asyncio.run(send(count))
+    load = asyncio.run(under_load(served.port, requests, 8, count=count))
     after = served.memory()
+    assert load.statuses == {200: count}
     growth = after / before - 1
     return Row(
         f"memory over {count:,} requests", f"{after / 1e6:.0f} MB", f"{before / 1e6:.0f} MB before",

@@ -108,7 +108,8 @@ def bare_app(settings: Settings, lifespan: Any) -> FastAPI:
 async def check_token(request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)]) -> None:
     """Raises HTTPException 401 without the token; in a time that tells nothing of it."""
     token: str | None = request.app.state.token
-    if token is not None and not hmac.compare_digest(given.credentials.encode() if given else b"", token.encode()):
+    sent = given.credentials.encode("latin-1") if given else b""
+    if token is not None and not hmac.compare_digest(sent, token.encode()):
         raise HTTPException(401, "wrong or missing token: send `Authorization: Bearer TOKEN`",
                             headers={"WWW-Authenticate": "Bearer"})  # fmt: skip
 
