@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -106,6 +107,8 @@ class Client:
 
     async def __aexit__(self, *_: object) -> None:
         self.writer.close()
+        with suppress(ConnectionError):  # the service may have ended it
+            await self.writer.wait_closed()
 
     async def send(self, request: bytes) -> Answered:
         """Send a whole request and read its answer."""

@@ -8,12 +8,13 @@ from contextlib import AbstractContextManager, asynccontextmanager, contextmanag
 from pathlib import Path
 
 import pytest
-from brightness import FACTS, write_model
+from brightness import write_model
 from fastapi import FastAPI
 from uvicorn import Config, Server
 
 from benchmarks.served import Served
-from detector.inference.running import Facts, Runner
+from detector.inference.onnx_runner import open_onnx
+from detector.inference.running import Runner
 from detector.serving.app import bare_app, serving
 from detector.serving.server import ImpatientProtocol, listen
 from detector.serving.settings import Settings
@@ -43,7 +44,7 @@ def hosted(model: Path) -> Hosting:
     @contextmanager
     def host(runner: Runner, **settings: object) -> Iterator[int]:
         chosen = Settings(model, **settings)  # type: ignore[arg-type]
-        facts = Facts(**{**FACTS, "size": (48, 64)})  # type: ignore[arg-type]
+        facts, _ = open_onnx(model, 1)
 
         @asynccontextmanager
         async def lifespan(app: FastAPI) -> AsyncIterator[None]:

@@ -6,7 +6,9 @@ import asyncio
 import signal
 import threading
 import time
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,6 +38,11 @@ class Gate:
         return [NOTHING] * len(images)
 
 
+def run(work: Coroutine[Any, Any, None]) -> None:
+    """It does not wait for ever for what does not come."""
+    asyncio.run(asyncio.wait_for(work, 60))
+
+
 @pytest.fixture
 def gate() -> Gate:
     return Gate()
@@ -57,7 +64,7 @@ def test_a_full_queue_says_when_to_come_again(hosted: Hosting, gate: Gate) -> No
         assert (await ask(port, SENT)).status == 200
 
     with hosted(gate, queue=4, batch=1, max_images=4) as port:
-        asyncio.run(work(port))
+        run(work(port))
 
 
 def test_who_waits_too_long_is_told_so(hosted: Hosting, gate: Gate) -> None:
@@ -69,7 +76,7 @@ def test_who_waits_too_long_is_told_so(hosted: Hosting, gate: Gate) -> None:
         assert (await ask(port, SENT)).status == 200
 
     with hosted(gate, timeout=0.1, batch=1) as port:
-        asyncio.run(work(port))
+        run(work(port))
 
 
 def test_who_has_gone_is_not_computed(hosted: Hosting, gate: Gate) -> None:
@@ -87,7 +94,7 @@ def test_who_has_gone_is_not_computed(hosted: Hosting, gate: Gate) -> None:
 
     with hosted(gate, queue=2, max_images=2, batch=1) as port:
         before = gate.seen
-        asyncio.run(work(port))
+        run(work(port))
         assert gate.seen - before == 2
 
 
@@ -101,7 +108,7 @@ def test_an_upload_that_trickles(hosted: Hosting, gate: Gate) -> None:
         assert (await ask(port, SENT)).status == 200
 
     with hosted(gate, upload_timeout=0.2) as port:
-        asyncio.run(work(port))
+        run(work(port))
 
 
 @pytest.mark.parametrize("sent", [b"", b"POST /v1/predict HTTP/1.1\r\nX: ", request(bytes(2_000_000))[:100_000]])
@@ -124,7 +131,7 @@ def test_a_client_that_goes_on_for_ever(hosted: Hosting, gate: Gate, sent: bytes
             assert time.monotonic() < end
 
     with hosted(gate, idle_timeout=1, max_bytes=1_000_000) as port:
-        asyncio.run(work(port))
+        run(work(port))
 
 
 def test_many_connections_at_once(served: Served) -> None:
