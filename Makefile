@@ -37,6 +37,9 @@ bench-scale: $(INSTALLED)  ## measure split and coco-convert on a million images
 	python -m benchmarks.scale
 	python -m benchmarks.many_files
 
+bench-service: $(INSTALLED)  ## measure what the service costs beside its model (60 s of 32 clients)
+	python -m benchmarks.service
+
 install: $(INSTALLED)  ## make the virtual environment (VENV=folder to use another)
 
 mirrors: $(INSTALLED)  ## install TensorBoard, Weights & Biases and MLflow, for train.mirrors
@@ -47,6 +50,8 @@ lock: $(INSTALLED)  ## compile requirements.in to requirements.txt
 	  --quiet requirements.in -o requirements.txt
 	uv pip compile --upgrade --universal --python-version 3.10 --no-header --annotation-style line \
 	  --quiet requirements-mirrors.in -o requirements-mirrors.txt
+	uv pip compile --upgrade --universal --python-version 3.10 --no-header --annotation-style line \
+	  --quiet requirements-serve.in -o requirements-serve.txt
 
 $(INSTALLED): requirements.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -58,4 +63,4 @@ $(SAMPLE):
 	python tools/sample_data.py --out $(SAMPLE)
 	dvc add --quiet $(SAMPLE)
 
-.PHONY: help repro test check bench bench-accuracy bench-evaluation bench-labels bench-scale install mirrors lock
+.PHONY: help repro test check bench bench-accuracy bench-evaluation bench-labels bench-scale install mirrors lock bench-service

@@ -1,0 +1,162 @@
+"""What the service answers when it is used as it is meant to be."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from brightness import FACTS, picture
+from PIL import Image
+
+from benchmarks.served import STARTED, Answered, Served, ask, form, request
+from detector.inference.choosing import counted
+from detector.inference.onnx_runner import open_onnx
+from detector.inference.running import find_whole
+
+
+def send(port: int, *arguments: str | bytes, **more: str) -> Answered:
+    return asyncio.run(ask(port, request(*arguments, **more)))  # type: ignore[arg-type]
+
+
+def get(port: int, path: str, **headers: str) -> Answered:
+    return send(port, path=path, method="GET", **headers)
+
+
+def test_it_answers_like_the_model_on_the_same_file(served: Served, model: Path, tmp_path: Path) -> None:
+    file = tmp_path / "image.png"
+    file.write_bytes(picture(204))
+    facts, runner = open_onnx(model, 1)
+    (expected,) = (counted(found, facts, 0.0) for found in find_whole([file], runner, facts, 1))
+    answer = send(served.port, file.read_bytes(), "image/png", "/v1/predict?threshold=0").json()["images"][0]
+    assert (answer["name"], answer["width"], answer["height"]) == ("", 128, 96)
+    found = answer["detections"]
+    assert [one["box_xyxy"] for one in found] == expected.boxes_xyxy.tolist()
+    assert [one["score"] for one in found] == pytest.approx(expected.scores.tolist(), abs=1e-5)
+    assert [one["category_id"] for one in found] == expected.labels.tolist()
+    assert [(one["category"], one["state"]) for one in found] == [("bright", None), ("dim", "whole")]
+    assert found[0]["box_xyxy"] == [8, 16, 72, 80]  # twice the input's, as the image is twice as large
+
+
+def test_many_images_come_back_in_their_order(served: Served) -> None:
+    body, kind = form(picture(250), picture(100), picture(180, (64, 300)))
+    answer = send(served.port, body, kind).json()["images"]
+    assert [one["name"] for one in answer] == ["1.jpg", "2.jpg", "3.jpg"]
+    assert [(one["width"], one["height"]) for one in answer] == [(128, 96), (128, 96), (64, 300)]
+    # By the raw scores: bright from 0.6, dim (half as sure) from 0.2; the long image is padded, so it is dark.
+    assert [[one["category"] for one in image["detections"]] for image in answer] == [["bright", "dim"], [], []]
+
+
+def test_a_threshold_is_of_the_score_that_is_answered(served: Served) -> None:
+    """Raw 0.8 and 0.4 are calibrated to 0.667 and 0.449 at the temperature 2."""
+    for threshold, count in (("0.6", 1), ("0.44", 2), ("0.7", 0)):
+        found = send(served.port, picture(204), path=f"/v1/predict?threshold={threshold}").json()["images"][0]
+        assert len(found["detections"]) == count
+    assert send(served.port, picture(204), path="/v1/predict?threshold=2").status == 422
+
+
+def test_a_photograph_taken_sideways(served: Served) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = io.BytesIO()
+    Image.fromarray(np.full((40, 80, 3), 255, np.uint8)).save(file, "JPEG", exif=exif)
+    answer = send(served.port, file.getvalue()).json()["images"][0]
+    assert (answer["width"], answer["height"]) == (40, 80)
+
+
+def test_boxes_stay_inside_the_image(served: Served) -> None:
+    (found,) = send(served.port, picture(255, (64, 10)), path="/v1/predict?threshold=0").json()["images"]
+    assert found["detections"][0]["box_xyxy"] == [4, 8, 36, 10]
+
+
+def test_the_model_says_what_it_is(served: Served, model: Path) -> None:
+    answer = get(served.port, "/v1/model").json()
+    assert {key: answer[key] for key in ("model", "classes", "states", "data", "code", "dataset", "precision")} == {
+        key: FACTS[key] for key in ("model", "classes", "states", "data", "code", "dataset", "precision")
+    }
+    assert answer["size"] == [48, 64]
+    assert answer["file"] == hashlib.sha256(model.read_bytes()).hexdigest()
+    assert answer["threshold"] == {"dim": pytest.approx(1 / 3, abs=1e-5), "bright": pytest.approx(0.55051, abs=1e-5)}
+    assert answer["limits"]["max_images"] == 3
+
+
+def test_probes_and_numbers(served: Served) -> None:
+    assert get(served.port, "/healthz").status == get(served.port, "/readyz").status == 200
+    before = numbers(served.port)
+    assert send(served.port, picture(200)).status == 200
+    assert get(served.port, f"/{'x' * 50}").status == 404
+    after = numbers(served.port)
+    for name, more in (
+        ('detector_requests_total{path="/v1/predict",status="200"}', 1),
+        ('detector_requests_total{path="other",status="404"}', 1),
+        ("detector_images_total", 1),
+        ("detector_batch_images_count", 1),
+        ("detector_images_in_work", 0),
+    ):
+        assert after[name] - before.get(name, 0) == more
+
+
+def numbers(port: int, **headers: str) -> dict[str, float]:
+    """Name and value of each line of /metrics."""
+    answer = get(port, "/metrics", **headers)
+    assert answer.headers["content-type"].startswith("text/plain; version=")
+    lines = [line.rpartition(" ") for line in answer.body.decode().splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, _, value in lines}
+
+
+def test_a_line_in_the_log_without_names_or_contents(served: Served) -> None:
+    body, kind = form(picture(111), picture(112))
+    answer = send(served.port, body.replace(b"1.jpg", b"secret.jpg"), kind, "/v1/predict?threshold=0.123")
+    (line,) = served.lines(1, request=answer.headers["x-request-id"])
+    assert line["status"] == 200
+    assert line["images"] == 2
+    assert line["path"] == "/v1/predict"
+    assert line["ms"] > 0
+    assert "secret" not in str(line)
+
+
+def test_pages_need_nothing_from_elsewhere(served: Served) -> None:
+    for path in ("/", "/docs"):
+        answer = get(served.port, path)
+        assert answer.headers["content-type"].startswith("text/html")
+        assert "default-src 'self'" in answer.headers["content-security-policy"]
+        assert b"http" not in answer.body
+    paths = get(served.port, "/openapi.json").json()["paths"]
+    assert set(paths) == {"/v1/predict", "/v1/model", "/metrics", "/healthz", "/readyz"}
+    assert set(paths["/v1/predict"]["post"]["requestBody"]["content"]) == {"multipart/form-data", "image/*"}
+    assert set(paths["/v1/predict"]["post"]["responses"]) == {"200", "400", "401", "408", "413", "415", "422", "503"}
+
+
+def test_a_token_locks_what_computes_or_tells(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("s€cret\n", encoding="utf-8")
+    with Served(model, "--token-file", str(tmp_path / "token")) as served:
+        assert get(served.port, "/healthz").status == get(served.port, "/").status == 200
+        for path, method in (("/v1/predict", "POST"), ("/v1/model", "GET"), ("/metrics", "GET")):
+            for wrong in ({}, {"Authorization": "Bearer s"}, {"Authorization": "Basic s€cret"}):
+                answer = send(served.port, picture(9), path=path, method=method, **wrong)
+                assert answer.status == 401
+                assert answer.headers["www-authenticate"] == "Bearer"
+            right = send(served.port, picture(9), path=path, method=method, Authorization="Bearer s€cret")
+            assert right.status == 200
+        assert "cret" not in str(served.log())
+
+
+def test_several_workers_are_one_service(model: Path) -> None:
+    """They count together; one that is killed is replaced, and nobody notices."""
+    token = {"Authorization": "Bearer t"}
+    with Served(model, "--workers", "2", DETECTOR_TOKEN="t") as served:
+        first, second = (line["process"] for line in served.lines(2, message=STARTED))
+        assert {send(served.port, picture(200), **token).status for _ in range(20)} == {200}
+        os.kill(first, signal.SIGKILL)
+        third = served.lines(3, message=STARTED)[2]["process"]
+        assert len({first, second, third}) == 3
+        assert {send(served.port, picture(200), **token).status for _ in range(10)} == {200}
+        counted = numbers(served.port, **token)
+        assert counted['detector_requests_total{path="/v1/predict",status="200"}'] == 30
+        assert counted["detector_images_total"] == 30
+        assert served.stop() == 0
