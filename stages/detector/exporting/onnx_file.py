@@ -13,6 +13,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from detector.exporting.nms import TRANSLATIONS
 from detector.inference.running import Facts
 
 OPSET = 20
@@ -55,6 +56,7 @@ def write_onnx(model: nn.Module, facts: Facts, path: Path) -> None:
             opset_version=OPSET,
             input_names=[INPUT],
             output_names=[*OUTPUTS, *(STATE_OUTPUTS if facts.states else ())],
+            custom_translation_table=TRANSLATIONS,
             dynamic_shapes={INPUT: {0: torch.export.Dim("batch", min=1)}},
             verbose=False,
         )
