@@ -33,6 +33,9 @@ bench-accuracy: $(INSTALLED)  ## measure accuracy for its time beside YOLO11n (D
 bench-evaluation: $(INSTALLED)  ## measure whether the intervals and the comparison can be trusted, and their speed
 	python -m benchmarks.uncertainty
 
+bench-export: $(INSTALLED)  ## measure the exported files: beside PyTorch, in 8 bits, beside YOLO11n, over files
+	python -m benchmarks.export
+
 install: $(INSTALLED)  ## make the virtual environment (VENV=folder to use another)
 
 mirrors: $(INSTALLED)  ## install TensorBoard, Weights & Biases and MLflow, for train.mirrors
@@ -54,4 +57,4 @@ $(SAMPLE):
 	python tools/sample_data.py --out $(SAMPLE)
 	dvc add --quiet $(SAMPLE)
 
-.PHONY: help repro test check bench bench-accuracy bench-evaluation bench-labels install mirrors lock
+.PHONY: help repro test check bench bench-accuracy bench-evaluation bench-export bench-labels install mirrors lock
