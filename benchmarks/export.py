@@ -19,8 +19,8 @@ from collections.abc import Iterator
 from benchmarks.deployed import THREADS, Deployed, deploy, pictures
 from benchmarks.export_models import HEAD, HOME, cells, head_lines
 from benchmarks.export_peer import peer_rows
-from benchmarks.export_predict import predict_row
 from benchmarks.export_precision import accuracy_rows, small_rows
+from benchmarks.export_predict import predict_row
 from benchmarks.models import line
 from benchmarks.speed import machine
 from benchmarks.table import Row, at_least, markdown, seconds

@@ -15,7 +15,7 @@ from benchmarks.export_models import HOME
 from benchmarks.table import Row, at_least, seconds
 from benchmarks.timing import compare_for, say
 from benchmarks.trainings import prepare, train
-from benchmarks.workspace import ROOT, make_sample, python
+from benchmarks.workspace import ROOT, python
 from detector.checkpoint import load_checkpoint
 from detector.data.dataset import present_objects
 from detector.data.images import load_letterboxed
