@@ -33,8 +33,11 @@ bench-accuracy: $(INSTALLED)  ## measure accuracy for its time beside YOLO11n (D
 bench-evaluation: $(INSTALLED)  ## measure whether the intervals and the comparison can be trusted, and their speed
 	python -m benchmarks.uncertainty
 
-bench-export: $(INSTALLED)  ## measure the exported files: beside PyTorch, in 8 bits, beside YOLO11n, over files
+bench-export: $(INSTALLED)  ## measure the exported files: beside PyTorch, in 8 bits, beside YOLO11n, in use
 	python -m benchmarks.export
+
+bench-service: $(INSTALLED)  ## measure what the service costs beside its model (60 s of 32 clients)
+	python -m benchmarks.service
 
 install: $(INSTALLED)  ## make the virtual environment (VENV=folder to use another)
 
@@ -46,6 +49,8 @@ lock: $(INSTALLED)  ## compile requirements.in to requirements.txt
 	  --quiet requirements.in -o requirements.txt
 	uv pip compile --upgrade --universal --python-version 3.10 --no-header --annotation-style line \
 	  --quiet requirements-mirrors.in -o requirements-mirrors.txt
+	uv pip compile --upgrade --universal --python-version 3.10 --no-header --annotation-style line \
+	  --quiet requirements-serve.in -o requirements-serve.txt
 
 $(INSTALLED): requirements.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -57,4 +62,4 @@ $(SAMPLE):
 	python tools/sample_data.py --out $(SAMPLE)
 	dvc add --quiet $(SAMPLE)
 
-.PHONY: help repro test check bench bench-accuracy bench-evaluation bench-export bench-labels install mirrors lock
+.PHONY: help repro test check bench bench-accuracy bench-evaluation bench-export bench-labels bench-service install mirrors lock

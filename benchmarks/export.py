@@ -4,7 +4,7 @@ command  python -m benchmarks.export [--models simple ssdlite ...] [--seconds S]
 reads    stages/, tools/, tests/trained_like.py, params.yaml
 writes   .cache/bench-export/: ONNX files, two detectors trained on the sample, the peer's own environment; they stay
 prints   tables: every file and how alike it answers, ONNX Runtime beside PyTorch, 8 bits beside float, the peer,
-         images/s of `tools/predict.py`
+         images/s of `tools/predict.py`, what the service costs and bears
 time     about 25 minutes on 2 cores, 8 of them for trainings that are done once
 
 Two things that are compared run in turn in one process, with the same number of threads; figures are medians, and a
@@ -20,7 +20,7 @@ from benchmarks.deployed import THREADS, Deployed, deploy, pictures
 from benchmarks.export_models import HEAD, HOME, cells, head_lines
 from benchmarks.export_peer import peer_rows
 from benchmarks.export_precision import accuracy_rows, small_rows
-from benchmarks.export_predict import predict_row
+from benchmarks.export_use import use_rows
 from benchmarks.models import line
 from benchmarks.speed import machine
 from benchmarks.table import Row, at_least, markdown, seconds
@@ -47,7 +47,7 @@ def main() -> None:
         print(line(cells(deployed)), flush=True)
         rows += [*eager_rows(deployed, arguments.seconds), *small_rows(deployed, BATCHES, arguments.seconds)]
     print(f"\n{markdown(rows)}", flush=True)
-    for measured in (accuracy_rows, peer_rows, predict_row):  # each on the files that are there by now
+    for measured in (accuracy_rows, peer_rows, use_rows):  # each on the files that are there by now
         print(f"\n{markdown(list(measured()))}", flush=True)
 
 

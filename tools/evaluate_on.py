@@ -43,7 +43,7 @@ from detector.data.manifest import SPLITS
 from detector.errors import UserError, run_command
 from detector.evaluation.files import write_numbers, write_predictions
 from detector.evaluation.settings import EvaluateParams
-from detector.inference.tiling import SMALLEST_TILE, Tiling
+from detector.inference.tiling import Tiling, tiling_of
 from detector.params import load_section
 from detector.seeding import make_deterministic
 
@@ -95,15 +95,6 @@ def main(arguments: list[str] | None = None) -> None:
     write(folder, outcome, about, dataset.findings)
     outcome.draw(folder / "pictures", params.gallery)
     tell(outcome, about, folder)
-
-
-def tiling_of(side: int, overlap: float) -> Tiling:
-    """Checked; UserError naming the option."""
-    if side < SMALLEST_TILE:
-        raise UserError(f"--tile {side}: a tile needs at least {SMALLEST_TILE} pixels")
-    if not 0 <= overlap <= 0.9:
-        raise UserError(f"--overlap {overlap}: expected a share from 0 to 0.9")
-    return Tiling(side, overlap)
 
 
 def check_tile(tiling: Tiling, coco: dict[str, Any]) -> None:

@@ -12,8 +12,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, which colour-blind readers tell apart too.
-PALETTE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#000000")
+from detector.drawing import PALETTE
 
 plt.rcParams.update(
     {
@@ -32,11 +31,6 @@ plt.rcParams.update(
         "image.interpolation": "nearest",
     }
 )
-
-
-def colour(index: int) -> str:
-    """The palette's colour for any index."""
-    return PALETTE[index % len(PALETTE)]
 
 
 def save_figure(figure: Figure, path: Path) -> None:

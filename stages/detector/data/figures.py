@@ -16,7 +16,8 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from detector.data.manifest import CleanImage, Labels
-from detector.plot_style import PALETTE, colour, save_figure
+from detector.drawing import PALETTE, colour
+from detector.plot_style import save_figure
 
 NO_STATE = "no state"
 SHEET = (3, 4)  # rows and columns of the sheet of sample images

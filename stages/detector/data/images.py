@@ -49,8 +49,8 @@ def letterbox(image: Image.Image, size: tuple[int, int], fill: tuple[int, int, i
     A photograph that was taken sideways is turned upright, as preprocess does for training.
     """
     height, width = size
-    turned = orientation(image) >= 5 and image.format != "TIFF"  # of which Pillow tells the upright size
-    full_width, full_height = image.size[::-1] if turned else image.size
+    full_width, full_height = upright_size(image)
+    turned = (full_width, full_height) != image.size
     scale = scale_to_fit(full_width, full_height, width, height)
     fitted = (max(1, round(full_width * scale)), max(1, round(full_height * scale)))
     image.draft("RGB", fitted[::-1] if turned else fitted)
@@ -85,6 +85,12 @@ def orientation(image: Image.Image) -> int:
     except Exception:  # Pillow raises nearly anything for broken EXIF, and the pixels may be fine
         return 1
     return int(value) if value in _UPRIGHT_BY else 1
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """(width, height) of an opened image once it is upright, before anything is decoded."""
+    turned = orientation(image) >= 5 and image.format != "TIFF"  # of which Pillow tells the upright size
+    return image.size[::-1] if turned else image.size
 
 
 def upright(image: Image.Image) -> Image.Image:

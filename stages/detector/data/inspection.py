@@ -58,7 +58,7 @@ def inspect(path: Path) -> ImageFacts:
 
 def _facts(data: bytes, content: str) -> ImageFacts:
     with Image.open(io.BytesIO(data)) as image:
-        if useless := _unusable_depth(image):
+        if useless := unusable_depth(image):
             return ImageFacts(content, error=useless)
         turn = orientation(image)
         change = _change(image, turn)
@@ -71,7 +71,7 @@ def _facts(data: bytes, content: str) -> ImageFacts:
     return ImageFacts(content, width, height, thumbnail, change)
 
 
-def _unusable_depth(image: Image.Image) -> str:
+def unusable_depth(image: Image.Image) -> str:
     """Why grey values of more than 8 bits would turn black: only 8 and full 16 bits are told apart."""
     if image.mode != "F" and not image.mode.startswith("I"):
         return ""

@@ -16,12 +16,11 @@ from numpy.typing import NDArray
 from detector.evaluation.coco_metrics import evaluate_boxes
 from detector.evaluation.intervals import share
 from detector.evaluation.matching import Matches
-from detector.inference.detections import Prediction
+from detector.inference.detections import Prediction, rescaled
 
 BINS = 10
 COLDEST, HOTTEST = 0.05, 20.0
 STEPS = 80  # of the search: each takes 38% off the range
-EDGE = 1e-5  # predictions have 5 digits, so nothing nearer to 0 or 1 is known
 
 
 class Temperature(NamedTuple):
@@ -72,13 +71,6 @@ def errors_of_draws(matches: Matches, times: NDArray[np.int32]) -> NDArray[np.fl
     # A bin's share of all, times the gap between its means, is the gap between its sums, as a share of all.
     gaps = np.abs(of_draws(counted.scores) - of_draws(counted.hits[0].astype(np.float64)))
     return share(gaps.sum(axis=1), of_draws(None).sum(axis=1))
-
-
-def rescaled(scores: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
-    """sigmoid(logit(score) / temperature) for scores in 0..1: their order stays."""
-    inside = np.clip(scores, EDGE, 1 - EDGE)
-    result: NDArray[np.float64] = 1 / (1 + np.exp(-(np.log(inside) - np.log1p(-inside)) / temperature))
-    return result
 
 
 def with_temperature(predictions: list[Prediction], temperature: float) -> list[Prediction]:

@@ -10,7 +10,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.plot_style import colour, save_figure
+from detector.drawing import colour
+from detector.plot_style import save_figure
 
 
 def draw_precision_recall(

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import matplotlib
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from detector.drawing import PALETTE, edged_rectangle, font, plate, plate_size, rectangle
 from detector.evaluation.galleries import Shown
 from detector.evaluation.mistakes import KINDS, MISSED, RIGHT, Pairs
-from detector.plot_style import PALETTE
 
 TRUTH, FOUND, ABSENT = PALETTE[2], PALETTE[3], "#888888"
 PANEL = 720  # longest side in pixels of a picture, however large the image: lines and letters keep their size
@@ -117,8 +115,8 @@ def draw(pixels: Image.Image, window: Window, boxes: Sequence[Drawn], frame: Win
         _draw_box(canvas, window, box)
     if frame is not None:
         corners = _place(window, frame[:4])
-        _rectangle(canvas, corners, "black", 4, dashed=False)
-        _rectangle(canvas, corners, "white", 2, dashed=False)
+        rectangle(canvas, corners, "black", 4, dashed=False)
+        rectangle(canvas, corners, "white", 2, dashed=False)
     for box in boxes:
         if box.label:
             _draw_label(canvas, window, box, size)
@@ -127,9 +125,9 @@ def draw(pixels: Image.Image, window: Window, boxes: Sequence[Drawn], frame: Win
 
 def put_together(panels: Sequence[Image.Image], text: str) -> Image.Image:
     """Pictures side by side above a line of text."""
-    font = _font(CAPTION)
+    letters = font(CAPTION)
     width = sum(panel.width for panel in panels) + GAP * (len(panels) - 1)
-    while font.getlength(text) > width - 2 * GAP and len(text) > 4:
+    while letters.getlength(text) > width - 2 * GAP and len(text) > 4:
         text = text[:-2].rstrip("…") + "…"
     height = max(panel.height for panel in panels)
     sheet = Image.new("RGB", (width, height + 2 * CAPTION), "white")
@@ -137,7 +135,7 @@ def put_together(panels: Sequence[Image.Image], text: str) -> Image.Image:
     for panel in panels:
         sheet.paste(panel, (left, (height - panel.height) // 2))
         left += panel.width + GAP
-    ImageDraw.Draw(sheet).text((GAP, height + CAPTION), text, fill="black", font=font, anchor="lm")
+    ImageDraw.Draw(sheet).text((GAP, height + CAPTION), text, fill="black", font=letters, anchor="lm")
     return sheet
 
 
@@ -184,37 +182,15 @@ def _draw_box(canvas: ImageDraw.ImageDraw, window: Window, box: Drawn) -> None:
     left, top, width, height = box.bbox
     corners = _place(window, (left, top, left + width, top + height))
     line = 6 if box.wrong else 3
-    _rectangle(canvas, corners, "black", line + 2, box.dashed)  # an edge, seen on any ground
-    _rectangle(canvas, corners, box.colour, line, box.dashed)
-
-
-def _rectangle(canvas: ImageDraw.ImageDraw, corners: Sequence[float], colour: str, width: int, dashed: bool) -> None:
-    left, top, right, bottom = corners
-    sides = [(left, top, right, top), (right, top, right, bottom), (right, bottom, left, bottom), (left, bottom, left,
-             top)]  # fmt: skip
-    for x1, y1, x2, y2 in sides:
-        length = abs(x2 - x1) + abs(y2 - y1)
-        dashes = max(1, round(length / 14)) if dashed else 0
-        parts = [(n / dashes, (n + 0.6) / dashes) for n in range(dashes)] if dashed else [(0.0, 1.0)]
-        for start, end in parts:
-            canvas.line((x1 + (x2 - x1) * start, y1 + (y2 - y1) * start, x1 + (x2 - x1) * end, y1 + (y2 - y1) * end),
-                        fill=colour, width=width)  # fmt: skip
+    edged_rectangle(canvas, corners, box.colour, line, box.dashed)
 
 
 def _draw_label(canvas: ImageDraw.ImageDraw, window: Window, box: Drawn, size: tuple[int, int]) -> None:
     """What was found above its box, the truth below; inside the picture always."""
-    font = _font(FONT)
     left, top, right, bottom = _place(window, [*box.bbox[:2], box.bbox[0] + box.bbox[2], box.bbox[1] + box.bbox[3]])
     if right < 0 or bottom < 0 or left > size[0] or top > size[1]:
         return
-    width, height = font.getlength(box.label) + 6, FONT + 5
+    width, height = plate_size(box.label, FONT)
     x = min(max(0, left), max(0, size[0] - width))
     y = min(max(0, bottom if box.dashed else top - height), size[1] - height)
-    canvas.rectangle((x, y, x + width, y + height), fill=box.colour)
-    canvas.text((x + 3, y + height / 2), box.label, fill="black", font=font, anchor="lm")
-
-
-@functools.cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which matplotlib brings along: the same on every machine, with most alphabets."""
-    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"), size)
+    plate(canvas, (x, y, x + width, y + height), box.label, box.colour, "black", FONT)

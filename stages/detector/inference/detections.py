@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from detector.boxes import xyxy_to_xywh
 
+EDGE = 1e-5  # scores are written with 5 digits, so nothing nearer to 0 or 1 is known
+
 
 class Prediction(TypedDict):
     """One detection in COCO's results format; bbox is [left, top, width, height] in image pixels.
@@ -40,6 +42,13 @@ class Found(NamedTuple):
     def chosen(self, places: NDArray[Any]) -> Found:
         """Some of them, by a mask [N] or by their places."""
         return Found._make(column[places] for column in self)
+
+
+def rescaled(scores: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
+    """sigmoid(logit(score) / temperature) for scores in 0..1: their order stays."""
+    inside = np.clip(scores, EDGE, 1 - EDGE)
+    result: NDArray[np.float64] = 1 / (1 + np.exp(-(np.log(inside) - np.log1p(-inside)) / temperature))
+    return result
 
 
 def coco_results(found: Found, image_id: int, width: int, height: int) -> list[Prediction]:

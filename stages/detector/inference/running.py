@@ -57,12 +57,18 @@ def find_in_tiles(
 ) -> Iterator[Found]:
     """The same in overlapping tiles; iou_threshold and most as for `stitch`."""
     for path in paths:
-        image = _decoded(path)
-        windows = tiles_of(*image.size, tiling)
-        crops = (image.crop((left, top, right, bottom)) for left, top, right, bottom in windows.tolist())
-        views = list(answers((letterbox(crop, facts.size, facts.fill) for crop in crops), runner, batch_size))
-        placed = [_in_image(found, window) for found, window in zip(views, windows, strict=True)]
-        yield stitch(placed, windows, tiling, iou_threshold, most)
+        yield find_in_tiles_of(_decoded(path), runner, facts, batch_size, tiling, iou_threshold, most)
+
+
+def find_in_tiles_of(
+    image: Image.Image, runner: Runner, facts: Facts, batch_size: int, tiling: Tiling, iou_threshold: float, most: int
+) -> Found:
+    """The same in one image that is upright, RGB and in memory."""
+    windows = tiles_of(*image.size, tiling)
+    crops = (image.crop((left, top, right, bottom)) for left, top, right, bottom in windows.tolist())
+    views = list(answers((letterbox(crop, facts.size, facts.fill) for crop in crops), runner, batch_size))
+    placed = [_in_image(found, window) for found, window in zip(views, windows, strict=True)]
+    return stitch(placed, windows, tiling, iou_threshold, most)
 
 
 def answers(inputs: Iterable[Letterboxed], runner: Runner, batch_size: int) -> Iterator[Found]:
@@ -87,10 +93,16 @@ def _letterboxed(path: Path, facts: Facts) -> Letterboxed:
         raise UserError(f"{path}: the image cannot be read ({error})") from None
 
 
+def in_memory(image: Image.Image) -> Image.Image:
+    """An opened image, decoded in full, upright and RGB."""
+    decoded = to_rgb(upright(image))
+    decoded.info = {}  # or else every tile would be turned once more by the EXIF orientation
+    return decoded
+
+
 def _decoded(path: Path) -> Image.Image:
-    """Upright and RGB; from an array, or else every tile would be turned once more by the EXIF orientation."""
     try:
         with Image.open(path) as image:
-            return Image.fromarray(np.asarray(to_rgb(upright(image))))
+            return in_memory(image)
     except UNREADABLE as error:
         raise UserError(f"{path}: the image cannot be read ({error})") from None

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.boxes import area_xyxy
+from detector.errors import UserError
 from detector.inference.detections import Found
 
 SMALLEST_TILE = 32  # pixels, as for a model's input
@@ -29,6 +30,15 @@ class Tiling(NamedTuple):
 
     side: int
     overlap: float
+
+
+def tiling_of(side: int, overlap: float) -> Tiling:
+    """The tiling that a command was given as --tile and --overlap. Raises UserError naming the wrong one."""
+    if side < SMALLEST_TILE:
+        raise UserError(f"--tile {side}: a tile needs at least {SMALLEST_TILE} pixels")
+    if not 0 <= overlap <= 0.9:
+        raise UserError(f"--overlap {overlap}: expected a share from 0 to 0.9")
+    return Tiling(side, overlap)
 
 
 def tiles_of(width: int, height: int, tiling: Tiling) -> NDArray[np.int64]:

@@ -1,0 +1,136 @@
+"""The images of a request: its body read within limits, and taken apart."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, NamedTuple
+
+from fastapi import HTTPException, Request
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
+
+MULTIPART = "multipart/form-data"
+EXPECTED = (
+    f"expected {MULTIPART} with one or more files, or the bytes of one image as image/* or application/octet-stream"
+)
+
+
+class Upload(NamedTuple):
+    """name: as the client calls the file, empty where it does not say."""
+
+    name: str
+    content: bytes
+
+
+async def read_body(request: Request, most: int, seconds: float) -> bytes:
+    """The whole body. Raises HTTPException: 413 when it is or would be longer, 408 when it comes too slowly.
+
+    A body that announces its length is refused before any of it is read. Raises ClientDisconnect when it breaks off.
+    """
+    too_long = HTTPException(413, f"the request is longer than the {most:,} bytes that are allowed")
+    announced = request.headers.get("content-length", "0")
+    if announced.isdecimal() and int(announced) > most:
+        raise too_long
+    body = bytearray()
+
+    async def read() -> None:
+        async for chunk in request.stream():
+            body.extend(chunk)
+            if len(body) > most:
+                raise too_long
+
+    try:
+        await asyncio.wait_for(read(), seconds)
+    except asyncio.TimeoutError:
+        message = f"the upload was not complete after {seconds:g} seconds"
+        raise HTTPException(408, message, headers={"Connection": "close"}) from None
+    return bytes(body)
+
+
+def check_type(content_type: str) -> None:
+    """Raises HTTPException 415 when no image can come in a body of that type."""
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind not in (MULTIPART, "application/octet-stream") and not kind.startswith("image/"):
+        raise HTTPException(415, f"content type `{kind[:80]}`: {EXPECTED}")
+
+
+def images_of(body: bytes, content_type: str, most: int) -> list[Upload]:
+    """The files of a multipart body, or the body itself; one at least, none of them empty.
+
+    Raises HTTPException: 400 for a body that is empty, cut off or malformed, 413 for more than `most` files.
+    """
+    if not body:
+        raise HTTPException(400, f"the request is empty: {EXPECTED}")
+    if not content_type.lower().startswith(MULTIPART):
+        return [Upload("", body)]
+    found = _files_of(body, content_type)
+    if not found:
+        raise HTTPException(400, "the form holds no file: send each image as a file, such as -F image=@photo.jpg")
+    if len(found) > most:
+        raise HTTPException(413, f"{len(found)} images in one request, and {most} are allowed")
+    for number, upload in enumerate(found, 1):
+        if not upload.content:
+            raise HTTPException(400, f"image {number} is empty")
+    return found
+
+
+def _files_of(body: bytes, content_type: str) -> list[Upload]:
+    """The parts that have a file name, in their order; other fields of the form are passed over."""
+    boundary = parse_options_header(content_type)[1].get(b"boundary", b"")
+    parts = _Parts()
+    try:
+        parser = MultipartParser(boundary, parts.callbacks())
+        parser.write(body)
+        parser.finalize()
+    except FormParserError as error:
+        raise HTTPException(400, f"the form cannot be read: {error}") from None
+    if not parts.ended:
+        raise HTTPException(400, "the form is cut off: its closing boundary is missing")
+    return parts.files
+
+
+class _Parts:
+    """Gathers what the parser calls out."""
+
+    def __init__(self) -> None:
+        self.files: list[Upload] = []
+        self.ended = False
+        self._headers: dict[bytes, bytes] = {}
+        self._name = self._value = b""
+        self._content = bytearray()
+
+    def callbacks(self) -> MultipartCallbacks:
+        return {
+            "on_part_begin": self._begin,
+            "on_header_field": lambda data, start, end: self._add_name(data[start:end]),
+            "on_header_value": lambda data, start, end: self._add_value(data[start:end]),
+            "on_header_end": self._end_header,
+            "on_part_data": lambda data, start, end: self._content.extend(data[start:end]),
+            "on_part_end": self._end,
+            "on_end": self._finish,
+        }
+
+    def _begin(self) -> None:
+        self._headers, self._content = {}, bytearray()
+        self._name = self._value = b""
+
+    def _add_name(self, data: bytes) -> None:
+        self._name += data
+
+    def _add_value(self, data: bytes) -> None:
+        self._value += data
+
+    def _end_header(self) -> None:
+        self._headers[self._name.lower()] = self._value
+        self._name = self._value = b""
+
+    def _end(self) -> None:
+        options = parse_options_header(self._headers.get(b"content-disposition"))[1]
+        if b"filename" in options:
+            self.files.append(Upload(options[b"filename"].decode("utf-8", "replace"), bytes(self._content)))
+
+    def _finish(self) -> None:
+        self.ended = True

@@ -1,0 +1,66 @@
+"""A service for the tests of a file."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from pathlib import Path
+
+import pytest
+from brightness import FACTS, write_model
+from fastapi import FastAPI
+from uvicorn import Config, Server
+
+from benchmarks.served import Served
+from detector.inference.running import Facts, Runner
+from detector.serving.app import bare_app, serving
+from detector.serving.server import ImpatientProtocol, listen
+from detector.serving.settings import Settings
+
+Hosting = Callable[..., AbstractContextManager[int]]
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("model") / "model.onnx")
+
+
+@pytest.fixture(scope="module")
+def served(model: Path) -> Iterator[Served]:
+    """As a user starts it; in the end it must not have said anything of an exception."""
+    options = ("--max-images", "3", "--queue", "20", "--max-megabytes", "1", "--max-megapixels", "0.5")
+    with Served(model, *options) as served:
+        yield served
+        assert not [line for line in served.log() if "traceback" in line]
+        assert served.process.poll() is None
+
+
+@pytest.fixture
+def hosted(model: Path) -> Hosting:
+    """In this process, with a runner and settings of the test's: `with hosted(runner, queue=3) as port`."""
+
+    @contextmanager
+    def host(runner: Runner, **settings: object) -> Iterator[int]:
+        chosen = Settings(model, **settings)  # type: ignore[arg-type]
+        facts = Facts(**{**FACTS, "size": (48, 64)})  # type: ignore[arg-type]
+
+        @asynccontextmanager
+        async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+            async with serving(app, chosen, facts, runner):
+                yield
+
+        app = bare_app(chosen, lifespan)
+        with listen("127.0.0.1", 0) as listener:
+            server = Server(Config(app, http=ImpatientProtocol, ws="none", loop="asyncio", log_config=None,
+                                   timeout_keep_alive=int(chosen.idle_timeout)))  # fmt: skip
+            thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+            thread.start()
+            try:
+                yield listener.getsockname()[1]
+            finally:
+                server.should_exit = True
+                thread.join(30)
+                assert not thread.is_alive()
+
+    return host
