@@ -6,7 +6,7 @@
     python tools/predict.py models/model.onnx 'scans/**/*.tif' --tile 640
     python tools/predict.py models/model.onnx clip.mp4 --format pictures
 
-MODEL     a file that export wrote (.onnx)
+MODEL     a file that export wrote (.onnx); or, with DVC, a git revision or an artifact (tools/model_source.py)
 INPUT     images, folders (searched through), patterns, videos, or the number of a camera; each counts once
 
 Writes into FOLDER, by format: predictions.json (coco), dataset.jsonl (what `preprocess.format: jsonl` reads, to be
@@ -39,6 +39,7 @@ from detector.inference.seeing import Problem, allow_large_images
 from detector.inference.tiling import tiling_of
 from detector.inference.video import count_frames
 from detector.interruption import deferred, interrupt, listen, requested
+from model_source import model_path
 
 FILES: dict[str, Callable[[Path, Facts], ResultFile]] = {"coco": CocoFile, "jsonl": JsonLinesFile, "csv": CsvFile}
 FORMATS = (*FILES, "pictures")
@@ -80,7 +81,7 @@ def main(arguments: list[str] | None = None) -> None:
 def parse(arguments: list[str]) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("model", type=Path, help="a file that export wrote (.onnx)")
+    parser.add_argument("model", help="a file that export wrote (.onnx), a git revision or an artifact")
     parser.add_argument("input", nargs="+", help="images, folders, patterns, videos, or a camera's number")
     parser.add_argument("--out", type=Path, default=Path("predictions"), help="folder to write (default: predictions)")
     parser.add_argument("--format", type=formats, default=["coco"],
@@ -128,7 +129,7 @@ def cores() -> int:
 def open_detector(given: argparse.Namespace) -> Detector:
     """The model, and how to run it."""
     tiling = None if given.tile is None else tiling_of(given.tile, given.overlap)
-    facts, runner = open_onnx(given.model, given.threads, given.provider)
+    facts, runner = open_onnx(model_path(given.model), given.threads, given.provider)
     return Detector(facts, runner, given.threshold, tiling, given.batch_size, given.threads)
 
 
@@ -172,7 +173,7 @@ def tell(totals: Totals, inputs: Inputs, facts: Facts, progress: Progress, given
     """The summary, on stdout."""
     progress.clear()
     boxes = totals.boxes.total()
-    print(f"{totals.images:,} images, {boxes:,} objects, {progress.seconds():.1f} s, {progress.rate():,.1f} images/s")
+    print(f"{totals.images:,} images, {boxes:,} objects, {progress.seconds():.1f} s, {progress.speed()}")
     for number, name in enumerate(facts.classes, 1):
         print(f"  {name}: {totals.boxes[number]:,}")
     if facts.states:

@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw
 from detector.drawing import colour, edged_rectangle, plate, plate_size
 from detector.errors import UserError
 from detector.inference.detections import Prediction
+from detector.inference.result_files import save_jpeg
 from detector.inference.running import Facts
 from detector.inference.seeing import Seen, open_in_full
 from detector.inference.video import Film
@@ -21,7 +22,7 @@ from detector.inference.video import Film
 SMALLEST, LARGEST = 640, 4096
 QUALITY = 90
 JPEG_SUFFIXES = (".jpg", ".jpeg")
-LIGHT = 140  # luma from which black is read better than white
+LIGHT = 100  # luma from which black is read better than white
 
 
 class Pictures:
@@ -61,19 +62,14 @@ class Pictures:
         except OSError as error:
             raise UserError(f"{seen.path}: cannot be read any more ({error})") from None
         picture = annotated(image, seen.width, predictions, self.facts)
-        try:
-            if seen.frame is None:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                picture.save(path, "JPEG", quality=QUALITY)
-                return
-            if self.film is None or self.source != seen.path:
-                if self.film is not None:
-                    self.film.close()
-                self.film, self.source = Film(path, seen.frame.rate, picture.size), seen.path
-            self.film.add(picture)
-        except OSError as error:
-            raise UserError(f"{path}: cannot be written ({error.strerror or error}); make room, or leave pictures out"
-                            ) from None  # fmt: skip
+        if seen.frame is None:
+            save_jpeg(picture, path, QUALITY)
+            return
+        if self.film is None or self.source != seen.path:
+            if self.film is not None:
+                self.film.close()
+            self.film, self.source = Film(path, seen.frame.rate, picture.size), seen.path
+        self.film.add(picture)
 
     def _place(self, seen: Seen) -> Path:
         """Where its copy goes: its name, with one more suffix where that is not the copy's format."""
@@ -101,7 +97,7 @@ def annotated(image: Image.Image, width: int, predictions: Sequence[Prediction],
     labels = [_label(prediction, size[0] / width, facts) for prediction in predictions]
     canvas = ImageDraw.Draw(picture)
     for label in reversed(labels):
-        edged_rectangle(canvas, label.corners, label.colour, max(2, round(side / 320)), dashed=False)
+        edged_rectangle(canvas, label.corners, label.colour, max(3, round(side / 240)), dashed=False)
     letters = 8 + side // 100
     places = places_of(labels, size, letters)
     for label, place in reversed(list(zip(labels, places, strict=True))):

@@ -29,7 +29,7 @@ class Progress:
 
     def show(self) -> None:
         """The line as it is now."""
-        line = f"{self.done:,}{f' / {self.total:,}' if self.total else ''} images, {self.rate():,.1f} images/s"
+        line = f"{self.done:,}{f' / {self.total:,}' if self.total else ''} images, {self.speed()}"
         if self.done and self.total > self.done:
             seconds = round((self.total - self.done) / self.rate())
             line += f", {seconds // 60}:{seconds % 60:02d} left"
@@ -48,6 +48,10 @@ class Progress:
     def rate(self) -> float:
         """Images a second so far."""
         return self.done / max(1e-9, self.seconds())
+
+    def speed(self) -> str:
+        """The rate in words."""
+        return f"{self.rate():,.{1 if self.rate() >= 1 else 2}f} images/s"
 
     def seconds(self) -> float:
         """Since the start."""

@@ -13,6 +13,8 @@ import os
 from pathlib import Path
 from typing import Any, Protocol
 
+from PIL import Image
+
 from detector.errors import UserError
 from detector.inference.detections import Prediction
 from detector.inference.running import Facts
@@ -41,7 +43,7 @@ class Lines:
         try:
             self.file = path.open("wb", buffering=0)
         except OSError as error:
-            raise self.problem(error) from None
+            raise unwritable(self.means, error) from None
 
     def write(self, text: str) -> None:
         """One or more whole lines."""
@@ -53,7 +55,8 @@ class Lines:
         except OSError as error:
             self.failed = True
             self.take_back()
-            raise self.problem(error) from None
+            self.file.close()
+            raise unwritable(self.means, error) from None
         self.whole += len(data)
 
     def take_back(self) -> None:
@@ -62,12 +65,6 @@ class Lines:
             self.file.truncate(self.whole)
         except OSError:  # a device
             return
-
-    def problem(self, error: OSError) -> UserError:
-        """What to tell."""
-        return UserError(
-            f"{self.means}: cannot be written ({error.strerror}); make room, or name another folder with --out"
-        )
 
     def close(self) -> None:
         self.file.close()
@@ -87,7 +84,11 @@ class CocoFile:
             "categories": _named(facts.classes),
             "states": _named(facts.states),
         }
-        self.lines.write(_json(head)[:-1] + ', "annotations": [')
+        try:
+            self.lines.write(_json(head)[:-1] + ', "annotations": [')
+        except UserError:
+            self.close()
+            raise
 
     def add(self, seen: Seen, predictions: list[Prediction]) -> None:
         image: dict[str, Any] = {
@@ -167,11 +168,7 @@ class JsonLinesFile:
         assert seen.frame is not None
         assert seen.image is not None
         path = self.folder / "frames" / seen.path.name / f"{seen.frame.number:06d}.jpg"
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            seen.image.save(path, "JPEG", quality=FRAME_QUALITY)
-        except OSError as error:
-            raise UserError(f"{path}: cannot be written ({error.strerror}); make room, or leave out jsonl") from None
+        save_jpeg(seen.image, path, FRAME_QUALITY)
         return path
 
     def close(self) -> None:
@@ -208,6 +205,26 @@ class CsvFile:
         self.lines.close()
 
 
+def save_jpeg(image: Image.Image, path: Path, quality: int) -> None:
+    """Write it whole or not at all. Raises UserError.
+
+    Not `image.save(path)`, which takes no notice when a full disk has room for the first part only.
+    """
+    data = io.BytesIO()
+    image.save(data, "JPEG", quality=quality)
+    part = path.with_name(f"part-{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            part.write_bytes(data.getbuffer())
+            part.replace(path)
+        except OSError:
+            part.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise unwritable(path, error) from None
+
+
 def path_from(path: Path, folder: Path) -> str:
     """A file as seen from a folder, so that both can be moved together; absolute where there is no such way."""
     full = path.parent.resolve() / path.name
@@ -215,6 +232,11 @@ def path_from(path: Path, folder: Path) -> str:
         return Path(os.path.relpath(full, folder.resolve())).as_posix()
     except ValueError:  # on another drive
         return full.as_posix()
+
+
+def unwritable(path: Path, error: OSError) -> UserError:
+    """What to tell of a file that cannot be written."""
+    return UserError(f"{path}: cannot be written ({error.strerror}); make room, or name another folder with --out")
 
 
 def _named(names: list[str]) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from itertools import groupby, repeat
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from detector.data.images import Letterboxed, letterbox, upright_size
 from detector.data.inspection import JPEG_FORMATS, unusable_depth
@@ -104,8 +104,10 @@ def see(path: Path, asked: Asked) -> Seen | Problem:
     try:
         with Image.open(path, formats=FORMATS) as image:
             return _of_image(path, image, asked)
+    except UnidentifiedImageError:
+        return Problem(path, "not an image" if path.stat().st_size else "empty file")
     except OSError as error:
-        return Problem(path, error.strerror or _without_path(error, path))
+        return Problem(path, error.strerror or str(error))
     except Exception as error:  # a broken file makes Pillow raise nearly anything
         return Problem(path, f"{type(error).__name__}: {error}")
 
@@ -148,8 +150,3 @@ def _see_frames(one: Input, asked: Asked) -> Iterator[Seen | Problem]:
 def _next(frames: Iterator[Seen | Problem]) -> Seen | Problem | None:
     """None at the end."""
     return next(frames, None)
-
-
-def _without_path(error: OSError, path: Path) -> str:
-    """Pillow's words, which may repeat the path."""
-    return str(error).replace(f" {str(path)!r}", "").replace(f" '{path}'", "")

@@ -88,7 +88,10 @@ class Film:
         self.path, self.part = path, path.with_name(f"part-{path.name}")
         self.count, self.size = 0, size
         self.cv2 = opencv()
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{path.parent}: cannot be made ({error.strerror})") from None
         self.writer = self.cv2.VideoWriter(str(self.part), self.cv2.VideoWriter_fourcc(*CODEC), rate, size)
         if not self.writer.isOpened():
             raise UserError(f"{path}: OpenCV cannot write this video ({CODEC}, {size[0]}x{size[1]}, {rate:g}/s)")

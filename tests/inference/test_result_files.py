@@ -1,0 +1,181 @@
+"""Files of detections: what is in them, and that they are valid whenever writing ends."""
+
+from __future__ import annotations
+
+import csv
+import json
+import resource
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from detector.data.formats import READERS
+from detector.data.images import Letterboxed
+from detector.errors import UserError
+from detector.inference.detections import Prediction
+from detector.inference.result_files import CocoFile, CsvFile, JsonLinesFile, path_from
+from detector.inference.running import Facts
+from detector.inference.seeing import Seen
+from detector.inference.video import Frame
+
+FACTS = Facts("m", ["bolt", "rot, ü"], ["intact", "damaged"], (64, 64), (0, 0, 0), "data")
+PREDICTIONS: list[Prediction] = [
+    {"image_id": 1, "category_id": 2, "bbox": [10.0, 20.0, 30.5, 40.25], "score": 0.9, "state": 2, "state_score": 0.7},
+    {"image_id": 1, "category_id": 1, "bbox": [0.0, 0.0, 200.0, 100.0], "score": 0.5, "state": 1, "state_score": 1.0},
+]
+FILES = [CocoFile, JsonLinesFile, CsvFile]
+
+
+def seen(path: Path, frame: Frame | None = None) -> Seen:
+    image = Image.new("RGB", (200, 100))
+    return Seen(path, 200, 100, Letterboxed(np.zeros((64, 64, 3), np.uint8), 0.32), image, frame, False)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where the files go; the images lie beside it."""
+    (tmp_path / "out").mkdir()
+    for name in ("a.jpg", "b.jpg"):
+        Image.new("RGB", (200, 100)).save(tmp_path / name)
+    return tmp_path / "out"
+
+
+def write(folder: Path, facts: Facts = FACTS) -> None:
+    without = [{**prediction, "state": 0, "state_score": 0.0} for prediction in PREDICTIONS]
+    for kind in FILES:
+        file = kind(folder, facts)
+        file.add(seen(folder.parent / "a.jpg"), PREDICTIONS if facts.states else without)  # type: ignore[arg-type]
+        file.add(seen(folder.parent / "b.jpg"), [])
+        file.close()
+
+
+def test_coco(folder: Path) -> None:
+    write(folder)
+    written = json.loads((folder / "predictions.json").read_text())
+    assert [(image["id"], image["file_name"], image["width"]) for image in written["images"]] == [
+        (1, "../a.jpg", 200), (2, "../b.jpg", 200),
+    ]  # fmt: skip
+    assert written["categories"] == [{"id": 1, "name": "bolt"}, {"id": 2, "name": "rot, ü"}]
+    assert written["states"] == [{"id": 1, "name": "intact"}, {"id": 2, "name": "damaged"}]
+    first, second = written["annotations"]
+    assert first == {"id": 1, **PREDICTIONS[0], "area": 1227.62, "iscrowd": 0}
+    assert second["id"] == 2
+    assert written["info"]["model"] == "m"
+    assert sorted(path.name for path in folder.iterdir()) == ["dataset.jsonl", "predictions.csv", "predictions.json"]
+
+
+@pytest.mark.parametrize("facts", [FACTS, FACTS._replace(states=[])])
+@pytest.mark.parametrize("name", ["coco", "jsonl"])
+def test_the_readers_of_datasets_read_them(folder: Path, facts: Facts, name: str) -> None:
+    write(folder, facts)
+    first, second = READERS[name](folder, Counter())
+    assert (folder / first.path).samefile(folder.parent / "a.jpg")
+    assert (folder / second.path).samefile(folder.parent / "b.jpg")
+    assert second.boxes == ()
+    scale = np.array([200, 100] * 2) if first.normalized else 1
+    boxes = [(box.label, box.state, (np.array(box.xyxy) * scale).tolist()) for box in first.boxes]
+    assert boxes == [
+        ("rot, ü", "damaged" if facts.states else None, pytest.approx([10, 20, 40.5, 60.25], abs=0.01)),
+        ("bolt", "intact" if facts.states else None, pytest.approx([0, 0, 200, 100])),
+    ]
+
+
+def test_csv(folder: Path) -> None:
+    write(folder)
+    with (folder / "predictions.csv").open(newline="") as file:
+        first, second = csv.DictReader(file)
+    assert first == {
+        "image": (folder.parent / "a.jpg").as_posix(), "frame": "", "class": "rot, ü", "score": "0.9", "left": "10.0",
+        "top": "20.0", "right": "40.5", "bottom": "60.25", "state": "damaged", "state_score": "0.7",
+    }  # fmt: skip
+    assert second["class"] == "bolt"
+
+
+def test_frames_of_a_video_are_saved_for_the_dataset(folder: Path) -> None:
+    frame = Frame(12, 0.44, 25.0)
+    for kind in FILES:
+        file = kind(folder, FACTS)
+        file.add(seen(folder.parent / "clip.mp4", frame), PREDICTIONS)
+        file.close()
+    (image,) = READERS["jsonl"](folder, Counter())
+    assert image.path == "frames/clip.mp4/000012.jpg"
+    assert image.sequence == "clip", "the split keeps frames of a video together"
+    with Image.open(folder / image.path) as saved:
+        assert saved.size == (200, 100)
+    (coco,) = json.loads((folder / "predictions.json").read_text())["images"]
+    assert (coco["file_name"], coco["frame"], coco["seconds"]) == ("../clip.mp4", 12, 0.44)
+    assert ",12," in (folder / "predictions.csv").read_text()
+
+
+def test_nothing_at_all_is_valid_too(folder: Path) -> None:
+    for kind in FILES:
+        kind(folder, FACTS).close()
+    assert json.loads((folder / "predictions.json").read_text())["images"] == []
+    assert (folder / "dataset.jsonl").read_text() == ""
+    assert (folder / "predictions.csv").read_text().count("\n") == 1
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """What a full disk is like, without one: files end after so many bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_when_the_disk_is_full_whole_lines_stay(folder: Path, kind: type[CocoFile | JsonLinesFile | CsvFile]) -> None:
+    file = kind(folder, FACTS)
+
+    def fill() -> None:
+        for _ in range(1000):
+            file.add(seen(folder.parent / "a.jpg"), PREDICTIONS)
+
+    with largest_file(5000), pytest.raises(UserError, match=r"out/\w+\.\w+: cannot be written \(File too large\); mak"):
+        fill()
+    file.close()
+    left = {path.name: path.read_text() for path in folder.iterdir()}
+    if kind is CocoFile:
+        assert left == {}, "half a JSON file is none"
+    elif kind is JsonLinesFile:
+        lines = [json.loads(line) for line in left["dataset.jsonl"].splitlines()]
+        assert len(lines) > 5
+        assert len(left["dataset.jsonl"]) > 4000
+    else:
+        rows = list(csv.reader(left["predictions.csv"].splitlines()))
+        assert {len(row) for row in rows} == {10}
+        assert len(rows) % 2 == 1, "a header, and the two of each image"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [(CocoFile, "part-predictions.json"), (JsonLinesFile, "dataset.jsonl"), (CsvFile, "predictions.csv")],
+)
+def test_a_full_device(folder: Path, kind: type[CocoFile | JsonLinesFile | CsvFile], name: str) -> None:
+    (folder / name).symlink_to("/dev/full")
+    with pytest.raises(UserError, match="No space left on device"):
+        kind(folder, FACTS).add(seen(folder.parent / "a.jpg"), PREDICTIONS)
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_a_folder_that_cannot_be_written(tmp_path: Path, kind: type[CocoFile | JsonLinesFile | CsvFile]) -> None:
+    with pytest.raises(UserError, match=r"cannot be written \(No such file or directory\).*--out"):
+        kind(tmp_path / "missing", FACTS)
+
+
+def test_paths_lead_from_the_folder_to_the_image_through_links(tmp_path: Path) -> None:
+    (tmp_path / "real/deep").mkdir(parents=True)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "real/deep")
+    path = path_from(tmp_path / "photos/a.jpg", tmp_path / "out")
+    assert path == "../../photos/a.jpg"
+    assert (tmp_path / "out" / path).resolve() == tmp_path / "photos/a.jpg"

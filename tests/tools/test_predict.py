@@ -1,0 +1,169 @@
+"""`tools/predict.py` from files to files, with a detector whose answers are known."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from predicting import SCRIPT, coco, make_folder, run
+
+import predict
+from bright_model import CALIBRATED, picture, write_bright
+from detector.inference.inputs import Input
+from detector.inference.video import Film, read_frames
+
+WHITE_BOX, RED_BOX = [16, 32, 48, 48], [80, 8, 32, 16]  # xywh of the first image
+HEAVY = ("torch", "pydantic", "hotcoco", "tqdm", "pandas", "matplotlib", "onnx", "cv2", "scipy", "yaml", "dvc")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return make_folder(tmp_path, 12)
+
+
+def test_all_formats_say_the_same(folder: Path) -> None:
+    done = run(folder, "photos", "--format", "coco,jsonl,csv,pictures", "--batch-size", "5")
+    written = coco(folder)
+    assert [image["file_name"] for image in written["images"]] == [f"../photos/{n:02}.png" for n in range(12)]
+    first, second, third = written["annotations"][:3]
+    assert (first["bbox"], first["category_id"], first["score"]) == (WHITE_BOX, 1, CALIBRATED[0])
+    assert (second["bbox"], second["category_id"], second["score"]) == (RED_BOX, 2, CALIBRATED[1])
+    assert (first["state"], second["state"], first["state_score"]) == (1, 2, 0.9)
+    assert third["image_id"] == 2
+    assert [one["bbox"][2] for one in written["annotations"] if one["category_id"] == 1] == list(range(48, 72, 2))
+    lines = [json.loads(line) for line in (folder / "predictions/dataset.jsonl").read_text().splitlines()]
+    assert [len(line["bounding_box_annotations"]) for line in lines] == [2, 1, 1] * 4
+    assert lines[0]["bounding_box_annotations"][1]["state"] == "damaged"
+    with (folder / "predictions/predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["class"] for row in rows[:3]] == ["white", "rot ü", "white"]
+    assert rows[0]["image"] == "photos/00.png"
+    assert len(list((folder / "predictions/pictures").iterdir())) == 12
+    assert done.stdout.startswith("12 images, 16 objects, ")
+    assert "white: 12\n  rot ü: 4\nstates: intact 12, damaged 4\n" in done.stdout
+
+
+def test_only_what_was_asked_for_is_written(folder: Path) -> None:
+    run(folder, "photos")
+    assert [path.name for path in (folder / "predictions").iterdir()] == ["predictions.json"]
+    run(folder, "photos", "--format", "csv", "--out", "deep/er")
+    assert [path.name for path in (folder / "deep/er").iterdir()] == ["predictions.csv"]
+
+
+@pytest.mark.parametrize(("threshold", "classes"), [("0.1", {1, 2}), ("0.5", {1}), ("0.7", set())])
+def test_a_threshold_is_of_the_score_that_is_written(folder: Path, threshold: str, classes: set[int]) -> None:
+    run(folder, "photos/00.png", "--threshold", threshold)
+    assert {one["category_id"] for one in coco(folder)["annotations"]} == classes
+
+
+def test_the_models_thresholds_are_of_its_raw_score(folder: Path) -> None:
+    write_bright(folder / "model.onnx", threshold={"white": 0.61, "rot ü": 0.29})
+    run(folder, "photos/00.png")
+    assert [one["category_id"] for one in coco(folder)["annotations"]] == [2], "written as 0.155"
+
+
+def test_a_model_without_states(folder: Path) -> None:
+    write_bright(folder / "model.onnx", states=[])
+    done = run(folder, "photos/00.png", "--format", "coco,csv,jsonl")
+    assert "states" not in done.stdout
+    assert all("state" not in one for one in coco(folder)["annotations"])
+    assert "state" not in (folder / "predictions/dataset.jsonl").read_text()
+
+
+def test_tiles_find_what_is_too_small_in_the_whole(folder: Path) -> None:
+    picture((900, 700), (431, 203, 434, 206)).save(folder / "large.png")
+    run(folder, "large.png")
+    assert coco(folder)["annotations"] == []
+    run(folder, "large.png", "--tile", "64", "--overlap", "0.25")
+    (found,) = coco(folder)["annotations"]
+    assert found["bbox"] == [431, 203, 3, 3]
+
+
+def test_threads_and_batches_change_nothing(folder: Path) -> None:
+    written = []
+    for options in (["--threads", "1", "--batch-size", "1"], ["--threads", "4", "--batch-size", "100"]):
+        run(folder, "photos", "--provider", "cpu", *options)
+        written.append((folder / "predictions/predictions.json").read_bytes())
+    assert written[0] == written[1]
+
+
+def test_images_and_patterns_and_doubles(folder: Path) -> None:
+    done = run(folder, "photos/0[0-3].png", "photos/11.png", "photos/00.png")
+    assert [Path(image["file_name"]).stem for image in coco(folder)["images"]] == ["00", "01", "02", "03", "11"]
+    assert "inputs that were given twice: 1" in done.stdout
+
+
+def test_a_second_run_does_not_look_at_the_pictures_of_the_first(folder: Path) -> None:
+    for _ in range(2):
+        assert run(folder, ".", "--format", "pictures").stdout.startswith("12 images")
+
+
+def test_a_video(folder: Path) -> None:
+    film = Film(folder / "clip.mp4", 10.0, (128, 96))
+    for number in range(20):
+        film.add(picture((128, 96), (16 + number, 32, 64 + number, 80)))
+    film.close()
+    done = run(folder, "clip.mp4", "--format", "coco,jsonl,csv,pictures")
+    assert done.stdout.startswith("20 images, 20 objects")
+    written = coco(folder)
+    assert [(image["frame"], image["seconds"]) for image in written["images"][:2]] == [(1, 0.0), (2, 0.1)]
+    lefts = [one["bbox"][0] for one in written["annotations"]]
+    assert lefts == pytest.approx([16 + number for number in range(20)], abs=2.5)
+    frames = [image for _, image in read_frames(Input(folder / "predictions/pictures/clip.mp4", "video"))]
+    assert len(frames) == 20
+    assert {frame.size for frame in frames} == {(640, 480)}
+    assert len(list((folder / "predictions/frames/clip.mp4").iterdir())) == 20
+
+
+def test_only_three_packages_are_imported(folder: Path) -> None:
+    """For images; a video needs a fourth."""
+    code = f"import sys; sys.path.insert(0, {str(SCRIPT.parent)!r}); import predict; predict.main(sys.argv[1:]); " + (
+        f"print('imported', sorted(set(sys.modules) & set({HEAVY!r})))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "model.onnx", "photos", "--format", "coco,jsonl,csv,pictures", "--tile", "64"],
+        cwd=folder, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.endswith("imported []\n")
+
+
+def test_pictures_lie_below_the_common_folder_of_all_inputs(folder: Path) -> None:
+    (folder / "photos/deep").mkdir()
+    Image.new("RGB", (9, 9)).save(folder / "photos/deep/00.png")
+    run(folder, "photos/deep", "photos/00.png", "--format", "pictures")
+    pictures = folder / "predictions/pictures"
+    assert sorted(path.relative_to(pictures).as_posix() for path in pictures.rglob("*.jpg")) == [
+        "00.png.jpg", "deep/00.png.jpg",
+    ]  # fmt: skip
+    shown = np.asarray(Image.open(pictures / "00.png.jpg"))
+    assert shown.shape == (480, 640, 3)
+
+
+def test_the_help_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        predict.parse(["--help"])
+    text = capsys.readouterr().out
+    for word in ("--out", "--format", "--threshold", "--tile", "--overlap", "--provider", "--threads", "--batch-size"):
+        assert word in text
+
+
+@pytest.mark.parametrize(("live", "shown"), [(True, "\r3 / 12 images"), (False, "3 / 12 images")])
+def test_progress(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, live: bool, shown: str) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: live)
+    clock: list[Any] = [0.0]
+    monkeypatch.setattr("detector.inference.progress.time.perf_counter", lambda: clock[0])
+    progress = predict.Progress(12)
+    for _ in range(3):
+        clock[0] += 40
+        progress.step()
+    progress.say("a problem")
+    text = capsys.readouterr().err
+    assert f"{shown}, 0.03 images/s, 6:00 left" in text
+    assert text.endswith("a problem\n")
