@@ -22,7 +22,7 @@ SHORT = {
     "train.threads": "1",
     "evaluate.gallery": "1",
     "evaluate.threads": "1",
-    "export.images": "6",
+    "export.images": "50",
 }
 
 

@@ -96,8 +96,8 @@ def check_size(model: nn.Module) -> None:
     size = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
     if size >= LARGEST:
         raise UserError(
-            f"the model's weights take {size / 1e9:.1f} GB, and an ONNX file holds at most {LARGEST / 1e9:.1f} GB; take "
-            "a smaller `train.model`"
+            f"the model's weights take {size / 1e9:.1f} GB, and an ONNX file holds at most {LARGEST / 1e9:.1f} GB; "
+            "take a smaller `train.model`"
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,9 @@ from detector.params import Section
 class ExportParams(Section):
     """`export:` of params.yaml, where every key is explained."""
 
-    images: int = Field(ge=6)
+    precision: Literal["fp32", "fp16", "int8"]
+    max_ap_drop: float = Field(ge=0, le=1)
+    images: int = Field(ge=50)
     box_tolerance: float = Field(gt=0)
     score_tolerance: float = Field(gt=0)
 

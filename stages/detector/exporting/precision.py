@@ -94,7 +94,7 @@ def _with(file: onnx.ModelProto, nodes: list[onnx.NodeProto], weights: list[Tens
     return onnx.shape_inference.infer_shapes(result)
 
 
-class Calibration(CalibrationDataReader):  # type: ignore[misc]
+class Calibration(CalibrationDataReader):
     """Images uint8 [N, 3, H, W], given one after another."""
 
     def __init__(self, name: str, images: Iterator[NDArray[np.uint8]]) -> None:
