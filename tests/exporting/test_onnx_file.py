@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from detector.exporting.onnx_file import Deployed, write_onnx
+from detector.errors import UserError
+from detector.exporting.onnx_file import Deployed, make_onnx, write_onnx
 from detector.exporting.parity import Answer, difference
 from detector.inference.onnx_runner import open_onnx
 from detector.inference.running import Facts
@@ -71,6 +73,40 @@ def test_bytes_repeat_and_name_no_place_of_this_machine(tmp_path: Path) -> None:
     assert str(Path(__file__).parents[2]).encode() not in content
     assert b"site-packages" not in content
     assert b"stack_trace" not in content
+
+
+class Large(torch.nn.Module):
+    """More weights than a file can hold, all of them one number in memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1).expand(2**29), requires_grad=False)
+
+
+def test_a_model_that_is_too_large() -> None:
+    with pytest.raises(
+        UserError, match=r"weights take 2\.1 GB, and an ONNX file holds at most 2\.1 GB; take a smaller"
+    ):
+        make_onnx(Large(), FACTS)
+
+
+class Odd(torch.nn.Module):
+    """Needs an operator that ONNX does not have."""
+
+    def forward(self, images: torch.Tensor) -> object:
+        pixels = torch.special.airy_ai(images.float())
+        return type("Output", (), {"detections": SimpleNamespace(boxes_xyxy=pixels, scores=pixels, labels=pixels)})
+
+
+def test_an_operator_that_onnx_does_not_have() -> None:
+    with pytest.raises(UserError, match=r"cannot be written as ONNX \(opset 20\): .*airy_ai.*Replace that operator"):
+        make_onnx(Odd(), FACTS)
+
+
+def test_nodes_say_their_module(tmp_path: Path) -> None:
+    names = [node.name for node in make_onnx(trained_like("simple", States(), IMAGES), FACTS).graph.node]
+    assert len(names) == len(set(names))
+    assert {name.partition("/")[0].partition(".")[0] for name in names} == {"", "normalize", "backbone", "neck", "head"}
 
 
 def test_interface_and_metadata(tmp_path: Path) -> None:

@@ -1,0 +1,165 @@
+"""The export stage in a folder with an untrained detector, and the real process without torch."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import export
+from detector.checkpoint import Card, save_checkpoint
+from detector.errors import UserError
+from detector.evaluation.settings import EvaluateParams, postprocess_of
+from detector.evaluation.torch_runner import open_checkpoint, runner_of
+from detector.exporting import isolated
+from detector.inference.onnx_runner import open_onnx
+from detector.models.state_head import States
+from detector.params import load_section
+from trained_like import trained_like
+
+ROOT = Path(__file__).parents[2]
+SIZE = (64, 96)
+CLASSES = ["a", "b"]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("export")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        make_project()
+    return root
+
+
+def make_project() -> None:
+    """All that export reads: nine images, whose objects are what the detector finds best."""
+    set_params()
+    pixels = np.random.default_rng(0).integers(0, 256, (9, *SIZE, 3), dtype=np.uint8)
+    model = trained_like("simple", States((True,), (1.0,), 0.5), pixels.transpose(0, 3, 1, 2).copy())
+    card = Card("simple", CLASSES, ["whole"], SIZE, (120,) * 3, (60,) * 3, {}, 0, "data", {}, code="code")
+    save_checkpoint(export.CHECKPOINT, model.state_dict(), card)
+    postprocess = postprocess_of(load_section(Path("params.yaml"), "evaluate", EvaluateParams))
+    facts, module = open_checkpoint(export.CHECKPOINT, postprocess, torch.device("cpu"))
+    for path in (export.TEST, export.PREDICTIONS, export.DETAILS, export.MANIFEST):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    images = [{"id": k, "file_name": f"data/{k}.png", "width": 96, "height": 64} for k in range(1, 10)]
+    for image, one in zip(images, pixels, strict=True):
+        Image.fromarray(one).save(str(image["file_name"]))
+    coco: dict[str, Any] = {"images": images, "annotations": [],
+                            "states": [{"id": 1, "name": "whole", "present": True}],
+                            "categories": [{"id": k, "name": name} for k, name in enumerate(CLASSES, 1)]}  # fmt: skip
+    found = runner_of(module, torch.device("cpu"))(pixels.transpose(0, 3, 1, 2).copy())
+    results = export.results_of(coco, found, facts)
+    for row in [row for image in images for row in [r for r in results if r["image_id"] == image["id"]][:4]]:
+        area = row["bbox"][2] * row["bbox"][3]
+        coco["annotations"].append({"id": len(coco["annotations"]) + 1, "image_id": row["image_id"], "iscrowd": 0,
+                                    "category_id": row["category_id"], "bbox": row["bbox"], "area": area,
+                                    "state": 1})  # fmt: skip
+    export.TEST.write_text(json.dumps(coco))
+    export.TRAIN.write_text(json.dumps(coco))
+    export.PREDICTIONS.write_text(json.dumps(results))
+    export.MANIFEST.write_text("manifest\n")
+    rows = [{"class": name, "threshold": 0.25} for name in CLASSES]
+    export.DETAILS.write_text(json.dumps({"classes": rows, "calibration": {"temperature": None}}))
+
+
+def set_params(**values: str) -> None:
+    """The project's params.yaml, on one thread, with other values of the section `export`."""
+    text = (ROOT / "params.yaml").read_text().replace("  threads: 2 ", "  threads: 1 ")
+    for name, value in values.items():
+        text, count = re.subn(rf"(\nexport:\n(?:.*\n)*?  {name}: )\S+", rf"\g<1>{value}", text)
+        assert count == 1, name
+    Path("params.yaml").write_text(text)
+
+
+@pytest.fixture
+def project(made: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.chdir(made)
+    yield made
+    set_params()
+    for path in (export.MODEL, export.METRICS, export.WORST):
+        path.unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_a_file_that_stands_for_itself(project: Path, precision: str) -> None:
+    set_params(precision=precision, max_ap_drop="0.5")
+    export.main()
+    facts, runner = open_onnx(export.MODEL, 1)
+    assert facts.precision == precision
+    assert facts.threshold == {"a": 0.25, "b": 0.25}
+    assert (facts.temperature, facts.code, facts.data) == (1.0, "code", "data")
+    assert facts.dataset == "7021e610a5f62eefd01830fea68e5fa180e8cf017c08ea0890c326b2854ebc96"
+    assert len(runner(np.zeros((5, 3, *SIZE), np.uint8))) == 5
+    metrics = json.loads(export.METRICS.read_text())
+    assert metrics["bytes"] == export.MODEL.stat().st_size == metrics["precisions"][precision]["bytes"]
+    assert list(metrics["precisions"]) == list(dict.fromkeys(["fp32", precision]))
+    assert metrics["images"] == 9
+    assert metrics["precisions"]["fp32"]["AP"] > 0.5
+    assert abs(metrics["precisions"]["fp32"]["AP_drop"]) <= 0.001
+    assert not export.WORST.exists()
+    assert set(json.loads(export.TIMES.read_text())) == set(metrics["precisions"])
+
+
+def test_a_file_that_answers_differently_is_not_left(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is of another model than the answers that it is compared with."""
+    honest = export.runner_of
+
+    def moved(*given: Any) -> Any:
+        run = honest(*given)
+        return lambda images: [one._replace(boxes_xyxy=one.boxes_xyxy + 0.7) for one in run(images)]
+
+    monkeypatch.setattr(export, "runner_of", moved)
+    export.MODEL.write_text("of an earlier run")
+    with pytest.raises(UserError, match=r"\(fp32\) answers in batches of 8 differently from the model on data/\d\.png"):
+        export.main()
+    assert not export.MODEL.exists()
+    assert not export.METRICS.exists()
+    with Image.open(export.WORST) as picture:
+        assert picture.size == (2 * 96, 64)
+
+
+def test_a_file_that_finds_less_is_not_left(project: Path) -> None:
+    set_params(precision="int8", max_ap_drop="0")
+    with pytest.raises(UserError, match=r"\(int8\) reaches AP 0\.\d+ on test, .* export\.max_ap_drop"):
+        export.main()
+    assert not export.MODEL.exists()
+    assert not export.METRICS.exists()
+
+
+def test_predictions_of_another_model(project: Path) -> None:
+    results = export.PREDICTIONS.read_text()
+    export.PREDICTIONS.write_text("[]")
+    with pytest.raises(UserError, match="is data/predictions of this checkpoint"):
+        export.main()
+    export.PREDICTIONS.write_text(results)
+
+
+def test_thresholds_of_other_classes(project: Path) -> None:
+    details = export.DETAILS.read_text()
+    export.DETAILS.write_text(details.replace('"a"', '"c"'))
+    with pytest.raises(UserError, match=r"details\.json is of classes \['c', 'b'\], the checkpoint of \['a', 'b'\]"):
+        export.main()
+    export.DETAILS.write_text(details)
+
+
+def test_the_other_process_cannot_import_torch() -> None:
+    before = isolated.CODE.partition("from pathlib")[0]
+    done = subprocess.run([sys.executable, "-c", before + "import torch"], check=False, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "ModuleNotFoundError" in done.stderr
+
+
+def test_what_the_other_process_says_is_shown(project: Path) -> None:
+    Path("bad.onnx").write_text("no ONNX")
+    with pytest.raises(UserError, match=r"bad\.onnx cannot be run without torch.*ONNX Runtime cannot load it"):
+        isolated.answers_without_torch(Path("bad.onnx"), [], [], 1)
