@@ -37,6 +37,9 @@ bench-scale: $(INSTALLED)  ## measure split and coco-convert on a million images
 	python -m benchmarks.scale
 	python -m benchmarks.many_files
 
+bench-export: $(INSTALLED)  ## measure the exported files: beside PyTorch, in 8 bits, beside YOLO11n, in use
+	python -m benchmarks.export
+
 bench-service: $(INSTALLED)  ## measure what the service costs beside its model (60 s of 32 clients)
 	python -m benchmarks.service
 
@@ -63,4 +66,4 @@ $(SAMPLE):
 	python tools/sample_data.py --out $(SAMPLE)
 	dvc add --quiet $(SAMPLE)
 
-.PHONY: help repro test check bench bench-accuracy bench-evaluation bench-labels bench-scale install mirrors lock bench-service
+.PHONY: help repro test check bench bench-accuracy bench-evaluation bench-labels bench-scale install mirrors lock bench-service bench-export

@@ -90,15 +90,14 @@ def main() -> None:
     print(f"{head}, {PEER}\n\n{markdown(rows)}")
 
 
-def install_peer() -> Path:
-    """Python of the peer's environment, made at the first run, with the torch that runs here."""
-    folder = HOME / "environment"
+def install_peer(folder: Path = HOME / "environment", *packages: str) -> Path:
+    """Python of the peer's environment, made at the first run, with the torch that runs here and `packages`."""
     interpreter = folder / "bin/python"
     if not interpreter.exists():
         say(f"installing {PEER} into an environment of its own")
         pair = [f"{name}=={version(name).partition('+')[0]}" for name in ("torch", "torchvision")]
         call(ROOT, sys.executable, "-m", "venv", str(folder))
-        call(ROOT, sys.executable, "-m", "uv", "pip", "install", "--python", str(interpreter), PEER, *pair)
+        call(ROOT, sys.executable, "-m", "uv", "pip", "install", "--python", str(interpreter), PEER, *pair, *packages)
     return interpreter
 
 
@@ -126,13 +125,14 @@ def train_peer(interpreter: Path, data: Path) -> Peer:
     return Peer(wall, numbers["AP"] or 0.0, numbers["AP50"] or 0.0)
 
 
-def run_peer(interpreter: Path, folder: Path, *code: str) -> None:
-    """The peer's Python, with its notes kept in `folder`. Raises UserError with its complaint when it fails."""
+def run_peer(interpreter: Path, folder: Path, *code: str) -> str:
+    """What the peer's Python printed; its notes are kept in `folder`. Raises UserError when it fails."""
     private = environment(folder) | {"YOLO_CONFIG_DIR": str(folder), "YOLO_OFFLINE": "true"}
     private.pop("PYTHONPATH", None)
     done = subprocess.run([interpreter, "-c", *code], cwd=folder, env=private, capture_output=True, text=True)
     if done.returncode:
         raise UserError(f"the peer failed: {done.stderr.strip()[-2000:]}")
+    return done.stdout
 
 
 def row_of(target: Target, ours: Training, peer: Peer) -> Row:

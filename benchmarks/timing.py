@@ -32,6 +32,13 @@ def compare(here: Callable[[], object], beside: Callable[[], object], pairs: int
     return summarize([(timed(here), timed(beside)) for _ in range(pairs)])
 
 
+def compare_for(here: Callable[[], object], beside: Callable[[], object], budget: float) -> Comparison:
+    """Warm both up, then time them in turn for about `budget` seconds, but five times each at least."""
+    for _ in range(2):
+        once = timed(here) + timed(beside)
+    return compare(here, beside, pairs=max(5, min(200, round(budget / once))))
+
+
 def summarize(pairs: list[tuple[float, float]]) -> Comparison:
     """The medians of (here, beside) seconds, of their ratios and of their differences."""
     heres, besides = zip(*pairs, strict=True)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.onnx import OnnxExporterError
 
 from detector.errors import UserError
+from detector.exporting.nms import TRANSLATIONS
 from detector.inference.running import Facts
 
 OPSET = 20
@@ -69,6 +70,7 @@ def make_onnx(model: nn.Module, facts: Facts) -> onnx.ModelProto:
                 opset_version=OPSET,
                 input_names=[INPUT],
                 output_names=[*OUTPUTS, *(STATE_OUTPUTS if facts.states else ())],
+                custom_translation_table=TRANSLATIONS,
                 dynamic_shapes={INPUT: {0: torch.export.Dim("batch", min=1)}},
                 verbose=False,
             )

@@ -1,0 +1,118 @@
+"""Write each model's ONNX file and print what it is and how alike it answers: the table of docs/export.md.
+
+command  python -m benchmarks.export_models [--models simple ssdlite ...]
+reads    stages/, tests/trained_like.py
+writes   .cache/bench-export/
+prints   a row as soon as a model is done: opset, bytes, the batch sizes it answers, differences from PyTorch
+time     about 8 minutes for all on 2 cores
+
+Weights are random, but every layer's outputs are scaled as after training, so that scores are spread.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import onnx
+
+from benchmarks.deployed import Deployed, Images, deploy, pictures
+from benchmarks.models import line
+from benchmarks.speed import machine
+from benchmarks.timing import say
+from benchmarks.workspace import ROOT
+from detector.errors import UserError, run_command
+from detector.exporting.parity import Answer, Difference, difference
+from detector.inference.detections import Found
+from detector.inference.running import Runner
+from detector.models import MODELS
+
+HOME = ROOT / ".cache/bench-export"
+HEAD = ("model", "opset", "size", "batches", "images alike", "box differs by", "score differs by")
+BATCHES = (1, 2, 3, 7)
+PARITY_BATCHES = (1, 2, 8)
+PARITY_IMAGES = 55  # five rounds of these batches
+BOX, SCORE = 0.5, 1e-3  # what params.yaml allows: pixels, and 0..1
+MOST = 100  # detections of an image
+
+
+class Alike(NamedTuple):
+    """images: on which both sides answer alike, of how many; median differences of those that they share."""
+
+    images: int
+    of: int
+    box: float
+    score: float
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
+    arguments = parser.parse_args()
+    print(f"{machine()}\n\n{head_lines(HEAD)}", flush=True)
+    for name in arguments.models:
+        say(name)
+        print(line(cells(deploy(name, HOME))), flush=True)
+
+
+def head_lines(head: tuple[str, ...]) -> str:
+    """The first two lines of a table."""
+    return f"{line(head)}\n{line(['---'] * len(head))}"
+
+
+def cells(deployed: Deployed) -> list[str]:
+    """One row of the table."""
+    alike = compare_answers(deployed, pictures(PARITY_IMAGES, first=100))
+    return [
+        f"`{deployed.name}`",
+        str(opset_of(deployed.path)),
+        f"{deployed.path.stat().st_size / 1e6:.1f} MB",
+        answered(deployed.file, pictures(max(BATCHES))),
+        f"{alike.images} of {alike.of}",
+        f"{alike.box:.0e} pixels",
+        f"{alike.score:.0e}",
+    ]
+
+
+def opset_of(path: Path) -> int:
+    """The version of ONNX's own operators that a file uses."""
+    (version,) = (entry.version for entry in onnx.load(path).opset_import if entry.domain == "")
+    return int(version)
+
+
+def answered(file: Runner, images: Images) -> str:
+    """The batch sizes that get as many answers; one that is refused is left out, and fewer answers are told."""
+    sizes = []
+    for batch in BATCHES:
+        try:
+            answers = len(file(images[:batch]))
+        except UserError:  # a file with a fixed batch says so
+            continue
+        sizes.append(str(batch) if answers == batch else f"{batch} (only {answers} answered!)")
+    return ", ".join(sizes)
+
+
+def compare_answers(deployed: Deployed, images: Images) -> Alike:
+    """Both sides on the same images in batches of PARITY_BATCHES in turn."""
+    found: list[Difference] = []
+    first = turn = 0
+    while first < len(images):
+        batch = images[first : first + PARITY_BATCHES[turn % len(PARITY_BATCHES)]]
+        first, turn = first + len(batch), turn + 1
+        for ours, theirs in zip(deployed.eager(batch), deployed.file(batch), strict=True):
+            found.append(difference(padded(ours), padded(theirs), SCORE))
+    good = [one for one in found if one.box <= BOX and one.score <= SCORE and one.unmatched <= 0.05]
+    box, score = (float(np.median([one[place] for one in found])) for place in (0, 1))
+    return Alike(len(good), len(found), box, score)
+
+
+def padded(found: Found) -> Answer:
+    """With zeros up to MOST: a list that is not full has room for what the other side found."""
+    room = MOST - len(found.labels)
+    return Answer._make(np.concatenate([column, np.zeros((room, *column.shape[1:]), column.dtype)]) for column in found)
+
+
+if __name__ == "__main__":
+    run_command(main)
