@@ -1,4 +1,4 @@
-"""What `tools/gate.py` lets through; comparisons with a real revision are in test_retrain.py and test_dvc.py."""
+"""What `tools/gate.py` lets through; comparisons with a real revision are in test_retrain.py."""
 
 from __future__ import annotations
 
