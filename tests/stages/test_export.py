@@ -6,11 +6,12 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from PIL import Image
@@ -21,6 +22,7 @@ from detector.errors import UserError
 from detector.evaluation.settings import EvaluateParams, postprocess_of
 from detector.evaluation.torch_runner import open_checkpoint, runner_of
 from detector.exporting import isolated
+from detector.exporting.onnx_file import make_onnx
 from detector.inference.onnx_runner import open_onnx
 from detector.models.state_head import States
 from detector.params import load_section
@@ -72,6 +74,18 @@ def make_project() -> None:
     export.DETAILS.write_text(json.dumps({"classes": rows, "calibration": {"temperature": None}}))
 
 
+def once(root: Path) -> Callable[..., onnx.ModelProto]:
+    """`make_onnx`, with its first answer kept in a file."""
+    kept = root / "made.onnx"
+
+    def make(*given: Any) -> onnx.ModelProto:
+        if not kept.exists():
+            onnx.save(make_onnx(*given), kept)
+        return onnx.load(kept)
+
+    return make
+
+
 def set_params(**values: str) -> None:
     """The project's params.yaml, on one thread, with other values of the section `export`."""
     text = (ROOT / "params.yaml").read_text().replace("  threads: 2 ", "  threads: 1 ")
@@ -83,7 +97,9 @@ def set_params(**values: str) -> None:
 
 @pytest.fixture
 def project(made: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The working directory; torch's exporter, which takes seconds, runs once for all tests."""
     monkeypatch.chdir(made)
+    monkeypatch.setattr(export, "make_onnx", once(made))
     yield made
     set_params()
     for path in (export.MODEL, export.METRICS, export.WORST):
