@@ -109,7 +109,11 @@ def compare_answers(deployed: Deployed, images: Images) -> Alike:
 
 
 def padded(found: Found) -> Answer:
-    """With zeros up to MOST: a list that is not full has room for what the other side found."""
+    """With zeros up to MOST: a list that is not full has room for what the other side found.
+
+    Without the boxes that random weights push out of the image: one without area overlaps nothing, not even itself.
+    """
+    found = found.chosen((found.boxes_xyxy[:, 2:] - found.boxes_xyxy[:, :2]).min(axis=1) >= 1)
     room = MOST - len(found.labels)
     return Answer._make(np.concatenate([column, np.zeros((room, *column.shape[1:]), column.dtype)]) for column in found)
 

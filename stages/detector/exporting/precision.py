@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,16 @@ HALF_OPERATORS = (
     "GroupNormalization", "HardSigmoid", "HardSwish", "InstanceNormalization", "LayerNormalization", "LeakyRelu",
     "MatMul", "MaxPool", "Mul", "Relu", "Reshape", "Resize", "Sigmoid", "Sub", "Transpose", "Unsqueeze",
 )  # fmt: skip
+# In 8 bits, beside BODY: what heads compute before their last layer, whose outputs want to be exact.
+SMALL = (
+    *BODY, "head.class_branch", "head.box_branch", "head.classification_head.conv", "head.regression_head.conv",
+    "proposal_network.head.conv", "box_head.layers",
+)  # fmt: skip
 # Operators that ONNX Runtime has in 8 bits, or that it fuses with such a one.
-SMALL_OPERATORS = ("Add", "AveragePool", "Clip", "Concat", "Conv", "GlobalAveragePool", "MaxPool", "Relu", "Resize")
+SMALL_OPERATORS = (
+    "Add", "AveragePool", "Clip", "Concat", "Conv", "Gemm", "GlobalAveragePool", "MatMul", "MaxPool", "Mul", "Relu",
+    "Resize", "Sigmoid",
+)  # fmt: skip
 
 
 def is_in(node: onnx.NodeProto, modules: tuple[str, ...]) -> bool:
@@ -107,11 +116,14 @@ class Calibration(CalibrationDataReader):
 
 
 def in_8_bits(file: onnx.ModelProto, images: Iterator[NDArray[np.uint8]]) -> onnx.ModelProto:
-    """A copy whose convolutions in BODY compute in 8 bits, weights channel by channel.
+    """A copy whose layers in SMALL compute in 8 bits, weights channel by channel.
+
+    Activations are unsigned: processors multiply unsigned by signed bytes (VNNI), and a ReLU costs nothing then.
 
     images: uint8 [3, H, W], on which the ranges of the activations are measured: of the training set, never of test.
     """
-    chosen = [node.name for node in file.graph.node if is_in(node, BODY) and node.op_type in SMALL_OPERATORS]
+    file = without_batch_norms(file)
+    chosen = [node.name for node in file.graph.node if is_in(node, SMALL) and node.op_type in SMALL_OPERATORS]
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logging.getLogger().setLevel(logging.ERROR)  # it advises to optimize first, which would lose the names
@@ -127,5 +139,38 @@ def in_8_bits(file: onnx.ModelProto, images: Iterator[NDArray[np.uint8]]) -> onn
             weight_type=QuantType.QInt8,
             op_types_to_quantize=list(SMALL_OPERATORS),
             nodes_to_quantize=chosen,
+            extra_options={"MatMulConstBOnly": True},  # a product of two activations has no weights
         )
         return onnx.load(target)
+
+
+def without_batch_norms(file: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy with each batch norm folded into the convolution before it, as ONNX Runtime does with floats.
+
+    The exporter leaves those whose convolution serves several maps; between 8-bit layers they would stay floats.
+    """
+    makers = {name: node for node in file.graph.node for name in node.output}
+    readers = Counter(name for node in file.graph.node for name in node.input)
+    weights = {tensor.name: tensor for tensor in file.graph.initializer}
+    folded: dict[str, TensorProto] = {}
+    nodes: list[onnx.NodeProto] = []
+    for node in file.graph.node:
+        before = makers.get(node.input[0]) if node.op_type == "BatchNormalization" else None
+        if before is None or before.op_type != "Conv" or readers[node.input[0]] > 1:
+            nodes.append(node)
+            continue
+        kept = onnx.NodeProto()
+        kept.CopyFrom(before)
+        epsilon = next((one.f for one in node.attribute if one.name == "epsilon"), 1e-5)
+        scale, shift, mean, variance = (numpy_helper.to_array(weights[name]) for name in node.input[1:5])
+        factor = scale / np.sqrt(variance + epsilon)
+        kernel = numpy_helper.to_array(weights[before.input[1]])
+        bias = numpy_helper.to_array(weights[before.input[2]]) if len(before.input) > 2 else 0
+        names = [f"{before.input[1]}/{node.input[1]}/{part}" for part in ("kernel", "bias")]
+        values = (kernel * factor[:, None, None, None], (bias - mean) * factor + shift)
+        for name, value in zip(names, values, strict=True):
+            folded[name] = numpy_helper.from_array(value.astype(np.float32), name)
+        kept.input[:] = [before.input[0], *names]
+        kept.output[:] = node.output
+        nodes[nodes.index(before)] = kept
+    return _with(file, nodes, [*file.graph.initializer, *folded.values()])
