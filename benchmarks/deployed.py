@@ -39,7 +39,7 @@ def deploy(name: str, folder: Path) -> Deployed:
     """Write `folder`/name.onnx and open it."""
     torch.set_num_threads(THREADS)
     model = trained_like(name, States((True, False), (1.0, 1.0), 0.5), pictures(4))
-    model.postprocess = Postprocess()
+    setattr(model, "postprocess", Postprocess())  # noqa: B010  a module that mypy knows nothing of
     path = folder / f"{name}.onnx"
     write_onnx(model, Facts(name, CLASSES, STATES, SIZE, FILL, "", dict.fromkeys(CLASSES, 0.5)), path)
     return Deployed(name, path, runner_of(model, torch.device("cpu")), open_onnx(path, THREADS)[1])

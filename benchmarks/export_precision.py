@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -116,7 +117,7 @@ def average_precision(folder: Path, file: Path) -> float:
     return coco_numbers(evaluate_boxes(present_objects(truth), predictions))["AP"] or 0.0
 
 
-def coco(folder: Path, split: str) -> dict[str, list[dict[str, str]]]:
+def coco(folder: Path, split: str) -> dict[str, list[dict[str, Any]]]:
     """What coco-convert wrote."""
     content: dict[str, list[dict[str, str]]] = json.loads((folder / f"data/coco/{split}.json").read_text())
     return content

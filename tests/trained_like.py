@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -22,7 +24,7 @@ def trained_like(name: str, states: States, images: NDArray[np.uint8]) -> torch.
     postprocess = Postprocess(0.001, max_detections=30)
     model = MODELS[name].build(2, states, PixelStatistics((120,) * 3, (60,) * 3), postprocess, "none")
 
-    def rescale(layer: torch.nn.Module, _: object, output: torch.Tensor) -> torch.Tensor:
+    def rescale(layer: Any, _: object, output: torch.Tensor) -> torch.Tensor:
         hooks.pop(layer).remove()  # one that all levels share answers to the finest
         deviation = output.std().clamp(min=1e-3)
         layer.weight /= deviation

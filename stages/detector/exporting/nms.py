@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from onnxscript import opset20 as op
+from onnxscript import opset20
 
 import detector.models.postprocess  # noqa: F401  it registers the operator that is translated here
 
+op: Any = opset20  # its stubs know no values that have yet to be computed
 FLOAT, BOOL = 1, 9  # of onnx.TensorProto
 
 
