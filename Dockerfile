@@ -1,7 +1,7 @@
 # The service of tools/serve.py: an exported model over HTTP, without torch. docs/deploy.md says how to run it.
 FROM python:3.12-slim AS packages
-COPY requirements-serve.txt .
-RUN python -m venv /packages && /packages/bin/pip install --no-cache-dir --no-compile -r requirements-serve.txt
+COPY requirements-serve.txt /requirements-serve.txt
+RUN python -m venv /packages && /packages/bin/pip install --no-cache-dir --no-compile -r /requirements-serve.txt
 
 FROM python:3.12-slim
 RUN useradd --system --uid 10001 --no-create-home detector

@@ -72,6 +72,11 @@ class Served:
             self.process.wait()
             raise UserError(f"the service did not end within {SECONDS} s of SIGTERM") from None
 
+    @property
+    def url(self) -> str:
+        """Without a slash at its end."""
+        return f"http://127.0.0.1:{self.port}"
+
     def said(self) -> str:
         """What it wrote for people, so far."""
         return self._said.read_text()

@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
 from repository import Repository, environment_for, new_repository
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """An installed Chromium; without one the test is skipped, unless BROWSER_TESTS=required."""
+    from playwright.sync_api import sync_playwright  # not for the many tests that need none
+
+    if CHROMIUM is None:
+        assert os.environ.get("BROWSER_TESTS") != "required", "no chromium, and BROWSER_TESTS=required"
+        pytest.skip("no chromium on this machine (apt-get install chromium)")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
 
 
 class Reproduced(NamedTuple):

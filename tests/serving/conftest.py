@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
@@ -58,6 +59,8 @@ def hosted(model: Path) -> Hosting:
             thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
             thread.start()
             try:
+                while not server.started:
+                    time.sleep(0.01)
                 yield listener.getsockname()[1]
             finally:
                 server.should_exit = True

@@ -163,9 +163,12 @@ def test_a_stop_under_load_finishes_what_was_begun(model: Path) -> None:
         await asyncio.sleep(0.2)  # the service has begun to read them
         served.process.send_signal(signal.SIGTERM)
         await asyncio.sleep(0.3)
+        statuses = []
         for client in clients:
             client.writer.write(SENT[-1:])
-        return [(await client.read()).status for client in clients]
+            statuses.append((await client.read()).status)
+            await client.__aexit__()
+        return statuses
 
     with Served(model) as served:
         assert asyncio.run(work(served)) == [200] * 12
