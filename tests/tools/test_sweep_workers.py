@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,16 +28,15 @@ def programs() -> Path | None:
 
 
 @pytest.fixture(scope="module")
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgresql() -> Iterator[str]:
     """The address of a server of our own that listens at a socket in a temporary folder."""
     bin_ = programs()
     if bin_ is None:
         pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
-    folder = tmp_path_factory.mktemp("postgresql")
+    # Not below pytest's own folder, which only root may enter where these tests run as root.
+    folder = Path(tempfile.mkdtemp(prefix="postgresql-"))
     as_user: dict[str, str] = {}
     if os.geteuid() == 0:  # it refuses to run as root
-        for path in (folder, *folder.parents[:2]):
-            path.chmod(0o755)
         shutil.chown(folder, "postgres")
         as_user = {"user": "postgres"}
 
@@ -52,6 +52,7 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield f"postgresql://sweeper@/postgres?unix_sock={folder}/.s.PGSQL.5432"
     finally:
         run(str(bin_ / "pg_ctl"), "--pgdata", data, "--mode", "immediate", "stop")
+        shutil.rmtree(folder)
 
 
 def test_two_workers_share_a_study_and_one_is_killed(postgresql, tmp_path):
