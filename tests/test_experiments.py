@@ -53,5 +53,7 @@ def test_a_failed_experiment_leaves_a_value_in_params_yaml_and_one_elsewhere_doe
     with pytest.raises(AssertionError, match="the loss is not finite"):
         repository.dvc("exp", "run", "-S", "train.decay=1.0", "train")
     assert "decay: 1.0 " in repository.read("params.yaml")
-    repository.git("checkout", "--quiet", "params.yaml")
+    repository.git("checkout", "--quiet", ".")
+    repository.dvc("checkout")
     assert repository.git("status", "--porcelain") == ""
+    assert repository.dvc("status").strip() == "Data and pipelines are up to date."

@@ -61,15 +61,17 @@ def test_two_workers_share_a_study_and_one_is_killed(postgresql, tmp_path):
                                                             "train.pause": {"values": [0.5]}})  # fmt: skip
     first.commit()
     second = first.copy(tmp_path / "second")
+    storage = optuna.storages.RDBStorage(storage_url(None, postgresql))  # type: ignore[arg-type]
     workers = [start(one, "run", "--storage", postgresql, code=IMPATIENT) for one in (first, second)]
-    url = storage_url(None, postgresql)  # type: ignore[arg-type]
-    study = wait_for_both(url)
+    study = wait_for_both(storage)
     workers[0].kill()
     killed = workers[0].communicate()[0]
     output = workers[1].communicate()[0]
     assert workers[1].returncode == 0, killed + output
 
     trials = study.get_trials()
+    storage.remove_session()
+    storage.engine.dispose()
     states = [trial.state.name for trial in trials]
     assert (states.count("COMPLETE"), states.count("FAIL"), len(states)) == (4, 1, 5), states
     (dead,) = [trial for trial in trials if trial.state.name == "FAIL"]
@@ -83,15 +85,13 @@ def test_two_workers_share_a_study_and_one_is_killed(postgresql, tmp_path):
         time.sleep(0.1)
 
 
-def wait_for_both(url: str) -> optuna.Study:
+def wait_for_both(storage: optuna.storages.RDBStorage) -> optuna.Study:
     """The study, once each worker trains."""
     end = time.monotonic() + SECONDS
     while time.monotonic() < end:
         time.sleep(0.1)
-        try:
-            study = optuna.load_study(study_name="shared", storage=url)
-        except Exception:  # it is not there yet, nor may its tables be
-            continue
-        if len([trial for trial in study.trials if trial.intermediate_values]) == 2:
-            return study
+        if "shared" in optuna.get_all_study_names(storage):
+            study = optuna.load_study(study_name="shared", storage=storage)
+            if len([trial for trial in study.trials if trial.intermediate_values]) == 2:
+                return study
     raise AssertionError("the workers did not begin")
