@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,16 +28,15 @@ def programs() -> Path | None:
 
 
 @pytest.fixture(scope="module")
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgresql() -> Iterator[str]:
     """The address of a server of our own that listens at a socket in a temporary folder."""
     bin_ = programs()
     if bin_ is None:
         pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
-    folder = tmp_path_factory.mktemp("postgresql")
+    # Not below pytest's own folder, which only root may enter where these tests run as root.
+    folder = Path(tempfile.mkdtemp(prefix="postgresql-"))
     as_user: dict[str, str] = {}
     if os.geteuid() == 0:  # it refuses to run as root
-        for path in (folder, *folder.parents[:2]):
-            path.chmod(0o755)
         shutil.chown(folder, "postgres")
         as_user = {"user": "postgres"}
 
@@ -52,6 +52,7 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield f"postgresql://sweeper@/postgres?unix_sock={folder}/.s.PGSQL.5432"
     finally:
         run(str(bin_ / "pg_ctl"), "--pgdata", data, "--mode", "immediate", "stop")
+        shutil.rmtree(folder)
 
 
 def test_two_workers_share_a_study_and_one_is_killed(postgresql, tmp_path):
@@ -60,15 +61,17 @@ def test_two_workers_share_a_study_and_one_is_killed(postgresql, tmp_path):
                                                             "train.pause": {"values": [0.5]}})  # fmt: skip
     first.commit()
     second = first.copy(tmp_path / "second")
+    storage = optuna.storages.RDBStorage(storage_url(None, postgresql))  # type: ignore[arg-type]
     workers = [start(one, "run", "--storage", postgresql, code=IMPATIENT) for one in (first, second)]
-    url = storage_url(None, postgresql)  # type: ignore[arg-type]
-    study = wait_for_both(url)
+    study = wait_for_both(storage)
     workers[0].kill()
     killed = workers[0].communicate()[0]
     output = workers[1].communicate()[0]
     assert workers[1].returncode == 0, killed + output
 
     trials = study.get_trials()
+    storage.remove_session()
+    storage.engine.dispose()
     states = [trial.state.name for trial in trials]
     assert (states.count("COMPLETE"), states.count("FAIL"), len(states)) == (4, 1, 5), states
     (dead,) = [trial for trial in trials if trial.state.name == "FAIL"]
@@ -82,15 +85,13 @@ def test_two_workers_share_a_study_and_one_is_killed(postgresql, tmp_path):
         time.sleep(0.1)
 
 
-def wait_for_both(url: str) -> optuna.Study:
+def wait_for_both(storage: optuna.storages.RDBStorage) -> optuna.Study:
     """The study, once each worker trains."""
     end = time.monotonic() + SECONDS
     while time.monotonic() < end:
         time.sleep(0.1)
-        try:
-            study = optuna.load_study(study_name="shared", storage=url)
-        except Exception:  # it is not there yet, nor may its tables be
-            continue
-        if len([trial for trial in study.trials if trial.intermediate_values]) == 2:
-            return study
+        if "shared" in optuna.get_all_study_names(storage):
+            study = optuna.load_study(study_name="shared", storage=storage)
+            if len([trial for trial in study.trials if trial.intermediate_values]) == 2:
+                return study
     raise AssertionError("the workers did not begin")

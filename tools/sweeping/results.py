@@ -105,7 +105,8 @@ def importances_of(study: optuna.Study, plan: Plan) -> Importances:
         found = get_param_importances(ghost, evaluator=PedAnovaImportanceEvaluator())
     except (ValueError, RuntimeError):  # fewer than two trials, or all alike
         found = {}
-    return Importances(of_what, {key: round(share, 4) for key, share in found.items()})
+    shares = {key: round(share, 4) for key, share in found.items()}
+    return Importances(of_what, dict(sorted(shares.items(), key=lambda item: (-item[1], item[0]))))
 
 
 def write_csv(path: Path, outcome: Outcome) -> None:

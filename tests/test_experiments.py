@@ -1,0 +1,59 @@
+"""Experiments as docs/experiments.md shows them, shared by a bare git remote and a folder as DVC's."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from repository import Repository, stages_run
+from tiny_sweep import make_repository
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Repository:
+    """A repository with both remotes."""
+    found = make_repository(tmp_path / "repository", tmp_path / "settings")
+    found.git("init", "--quiet", "--bare", str(tmp_path / "team.git"))
+    found.git("remote", "add", "team", str(tmp_path / "team.git"))
+    found.dvc("remote", "add", "--default", "storage", str(tmp_path / "storage"))
+    found.commit()
+    found.git("push", "--quiet", "team", "HEAD")
+    return found
+
+
+def test_an_experiment_from_its_run_to_a_colleague(repository, tmp_path):
+    output = repository.dvc("exp", "run", "--temp", "--name", "faster", "-S", "train.lr=0.01", "train")
+    assert stages_run(output) == ["train"]
+    assert repository.git("status", "--porcelain") == "", "--temp leaves the workspace alone"
+    rows = json.loads(repository.dvc("exp", "diff", "HEAD", "faster", "--json"))
+    assert rows["params"]["params.yaml"]["train.lr"] == {"old": "auto", "new": 0.01}
+    change = rows["metrics"]["metrics/train.json"]["best/AP"]
+    assert change["new"] == pytest.approx(0.87)
+    assert change["diff"] > 0
+    repository.dvc("exp", "branch", "faster", "faster-branch")
+    assert "lr: 0.01 " in repository.git("show", "faster-branch:params.yaml")
+    repository.dvc("exp", "push", "team", "faster")
+
+    colleague = Repository(tmp_path / "colleague", repository.environment)
+    repository.git("clone", "--quiet", str(tmp_path / "team.git"), str(colleague.root))
+    colleague.dvc("exp", "pull", "origin", "faster")
+    colleague.dvc("exp", "apply", "faster")
+    assert json.loads(colleague.read("model.json"))["best"] == pytest.approx(0.87)
+    colleague.dvc("exp", "remove", "faster")
+    assert colleague.dvc("exp", "list").strip() == ""
+
+
+def test_a_failed_experiment_leaves_a_value_in_params_yaml_and_one_elsewhere_does_not(repository):
+    before = repository.read("params.yaml")
+    with pytest.raises(AssertionError, match="the loss is not finite"):
+        repository.dvc("exp", "run", "--temp", "-S", "train.decay=1.0", "train")
+    assert repository.read("params.yaml") == before
+    with pytest.raises(AssertionError, match="the loss is not finite"):
+        repository.dvc("exp", "run", "-S", "train.decay=1.0", "train")
+    assert "decay: 1.0 " in repository.read("params.yaml")
+    repository.git("checkout", "--quiet", ".")
+    repository.dvc("checkout")
+    assert repository.git("status", "--porcelain") == ""
+    assert repository.dvc("status").strip() == "Data and pipelines are up to date."
