@@ -112,7 +112,7 @@ class Client:
 
     async def __aexit__(self, *_: object) -> None:
         self.writer.close()
-        with suppress(ConnectionError):  # the service may have ended it
+        with suppress(OSError):  # the service may have ended it
             await self.writer.wait_closed()
 
     async def send(self, request: bytes) -> Answered:

@@ -71,10 +71,12 @@ def make_sample(folder: Path, images: int) -> None:
 
 
 def fill_outputs(folder: Path) -> None:
-    """Stand-ins for the outputs that dvc.yaml names and nobody wrote: a no-op run only looks at them."""
+    """Stand-ins for the files that dvc.yaml names and nobody wrote: a no-op run only looks at them."""
     pipeline = parse_yaml((folder / "dvc.yaml").read_text(encoding="utf-8"))
     for stage in pipeline["stages"].values():
-        for entry in [*stage.get("outs", []), *stage.get("metrics", []), *stage.get("plots", [])]:
+        made = [*stage.get("outs", []), *stage.get("metrics", []), *stage.get("plots", [])]
+        # A file that a stage reads of another's folder makes that folder.
+        for entry in [*(dep for dep in stage["deps"] if not dep.startswith("${")), *made]:
             fill(folder / name_of(entry))
 
 

@@ -98,10 +98,13 @@ def test_what_is_no_http(served: Served, sent: bytes) -> None:
     async def work() -> bytes:
         async with Client(served.port) as client:
             client.writer.write(sent)
-            return await client.reader.read()
+            try:
+                return await client.reader.read()
+            except ConnectionResetError:  # what was not read when the service hung up can take the answer with it
+                return b""
 
     answer = asyncio.run(work())
-    assert answer.startswith(b"HTTP/1.1 400")
+    assert answer.startswith(b"HTTP/1.1 400") or (answer == b"" and len(sent) > 100_000)
     assert b"Traceback" not in answer
     assert asyncio.run(ask(served.port, request(JPEG))).status == 200
 

@@ -12,6 +12,7 @@ import evaluate
 from coco_cases import coco_case
 from detector.evaluation.judging import judge, thresholds_on
 from detector.evaluation.measures import measure
+from detector.evaluation.mistakes import pair
 
 DRAWN = ("precision_recall", "confusion", "reliability")
 
@@ -28,7 +29,7 @@ def test_it_draws_whatever_was_found(
     thresholds = thresholds_on(test, "f1", per_class, 10)
     scores = np.full((objects, 3 if states else 0), 1 / 3)
     measured = measure(test, test, thresholds, scores, 10, 100)
-    evaluate.draw(test, thresholds, measured)
+    evaluate.draw(test, pair(test.coco, test.predictions, test.matches), thresholds, measured)
     said = measured.headline()
     assert said.startswith("AP 0.")
     assert ("states:" in said) == states

@@ -177,5 +177,5 @@ def test_the_other_process_cannot_import_torch() -> None:
 
 def test_what_the_other_process_says_is_shown(project: Path) -> None:
     Path("bad.onnx").write_text("no ONNX")
-    with pytest.raises(UserError, match=r"bad\.onnx cannot be run without torch.*ONNX Runtime cannot load it"):
+    with pytest.raises(UserError, match=r"(?s)bad\.onnx cannot be run without torch.*ONNX Runtime cannot load it"):
         isolated.answers_without_torch(Path("bad.onnx"), [], [], 1)

@@ -44,7 +44,7 @@ def test_an_unknown_key(small: Path) -> None:
 def test_an_unknown_format(small: Path) -> None:
     message = refusal(small, format="json")
     assert "`preprocess.format` is 'json'" in message
-    assert "'jsonl', 'parts', 'coco', 'voc' or 'yolo'" in message
+    assert "'jsonl', 'parts', 'coco', 'voc', 'yolo' or 'archive'" in message
 
 
 def test_a_dataset_that_is_not_there(small: Path) -> None:

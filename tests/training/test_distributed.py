@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import multiprocessing
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,33 +28,47 @@ from detector.training.loop import Step, check_finite, grouped, train_one_epoch
 from detector.training.processes import together
 from detector.training.state import begin
 
-# Only newer Pythons say so; the processes that are forked off here use one thread.
-pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+# Not forks of this process: torch's threads, which other tests have started, do not survive a fork.
+FORK_SERVER = multiprocessing.get_context("forkserver")
+FORK_SERVER.set_forkserver_preload(["detector.models"])
 RECIPE = dataclasses.replace(REFERENCE, lr=0.01, warmup_iterations=0, schedule="constant", clip_norm=1.0)
 STATES = States(present=(True, False), weights=(1.0, 2.0), loss_weight=0.5)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def place_of_our_modules() -> Iterator[None]:
+    """So that the fork server finds what it loads for all processes once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+        yield
 
 
 def in_processes(count: int, function: Callable[..., Any], folder: Path, *arguments: object) -> Any:
     """What `function` returns in the first of `count` processes; an AssertionError when one of them fails."""
     result = folder / f"{count}.pt"
-    process = os.fork()
-    if process == 0:
-        code = 1
-        try:
-            torch.set_num_threads(1)
-            with together(count):
-                returned = function(*arguments)
-                if distributed.is_first():
-                    torch.save(returned, result)
-            code = 0
-        except SystemExit as error:
-            code = int(error.code or 0)
-        except BaseException as error:
-            print(error, flush=True)
-        finally:
-            os._exit(code)
-    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0
+    process = FORK_SERVER.Process(target=_in_first, args=(count, function, result, arguments))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
     return torch.load(result, weights_only=False)
+
+
+def _in_first(count: int, function: Callable[..., Any], result: Path, arguments: tuple[object, ...]) -> None:
+    """The first process, which forks the others."""
+    code = 1
+    try:
+        torch.set_num_threads(1)
+        with together(count):
+            returned = function(*arguments)
+            if distributed.is_first():
+                torch.save(returned, result)
+        code = 0
+    except SystemExit as error:
+        code = int(error.code or 0)
+    except BaseException as error:
+        print(error, flush=True)
+    finally:
+        os._exit(code)
 
 
 def batch(number: int, size: int, share: slice) -> Batch:

@@ -39,9 +39,13 @@ class Letterboxed(NamedTuple):
     scale: float
 
 
-def open_image(path: Path) -> Image.Image:
-    """The image at `path`, not yet decoded: of a file, or of a member of a shard (see `archives`)."""
-    return Image.open(path) if member_of(path) is None else Image.open(io.BytesIO(read_file(path)))
+def open_image(path: Path, formats: tuple[str, ...] | None = None) -> Image.Image:
+    """The image at `path`, not yet decoded: of a file, or of a member of a shard (see `archives`).
+
+    formats: those that are opened, by Pillow's names; None: all.
+    """
+    source = path if member_of(path) is None else io.BytesIO(read_file(path))
+    return Image.open(source, formats=formats)
 
 
 def load_letterboxed(path: Path, size: tuple[int, int], fill: tuple[int, int, int]) -> Letterboxed:

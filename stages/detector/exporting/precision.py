@@ -7,6 +7,7 @@ import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -124,9 +125,8 @@ def in_8_bits(file: onnx.ModelProto, images: Iterator[NDArray[np.uint8]]) -> onn
     """
     file = without_batch_norms(file)
     chosen = [node.name for node in file.graph.node if is_in(node, SMALL) and node.op_type in SMALL_OPERATORS]
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), without_advice():
         warnings.simplefilter("ignore")
-        logging.getLogger().setLevel(logging.ERROR)  # it advises to optimize first, which would lose the names
         source, target = Path(folder) / "float.onnx", Path(folder) / "small.onnx"
         source.write_bytes(file.SerializeToString(deterministic=True))
         quantize_static(
@@ -142,6 +142,18 @@ def in_8_bits(file: onnx.ModelProto, images: Iterator[NDArray[np.uint8]]) -> onn
             extra_options={"MatMulConstBOnly": True},  # a product of two activations has no weights
         )
         return onnx.load(target)
+
+
+@contextmanager
+def without_advice() -> Iterator[None]:
+    """The quantizer, which logs to the root, advises to optimize first; that would lose the nodes' names."""
+    root = logging.getLogger()
+    before = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(before)
 
 
 def without_batch_norms(file: onnx.ModelProto) -> onnx.ModelProto:

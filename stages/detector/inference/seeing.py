@@ -17,7 +17,7 @@ from typing import NamedTuple, TypeVar
 
 from PIL import Image, UnidentifiedImageError
 
-from detector.data.images import Letterboxed, letterbox, upright_size
+from detector.data.images import Letterboxed, letterbox, open_image, upright_size
 from detector.data.inspection import JPEG_FORMATS, unusable_depth
 from detector.inference.inputs import FORMATS, Input
 from detector.inference.running import Facts, in_memory
@@ -102,7 +102,7 @@ def ahead(function: Callable[[Item], Result], items: Iterable[Item], threads: in
 def see(path: Path, asked: Asked) -> Seen | Problem:
     """An image file."""
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with open_image(path, FORMATS) as image:
             return _of_image(path, image, asked)
     except UnidentifiedImageError:
         return Problem(path, "not an image" if path.stat().st_size else "empty file")
@@ -114,7 +114,7 @@ def see(path: Path, asked: Asked) -> Seen | Problem:
 
 def open_in_full(path: Path, longest: int) -> Image.Image:
     """An image that could be read before, upright and RGB; a JPEG at half its size or less, but `longest` pixels."""
-    with Image.open(path, formats=FORMATS) as image:
+    with open_image(path, FORMATS) as image:
         width, height = image.size
         with _large if width * height > LARGE_PIXELS else nullcontext():
             image.draft(None, (min(width, longest), min(height, longest)))

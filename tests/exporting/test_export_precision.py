@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto
 
 from detector.exporting.onnx_file import make_onnx, save_onnx
-from detector.exporting.precision import BODY, in_8_bits, in_half, is_in
+from detector.exporting.precision import BODY, SMALL, in_8_bits, in_half, is_in
 from detector.inference.detections import Found
 from detector.inference.onnx_runner import open_onnx
 from detector.inference.running import Facts
@@ -68,14 +68,14 @@ def test_half_ends_before_geometry(file: onnx.ModelProto) -> None:
     assert {kinds[node.input[1]] for node in convolutions} == {TensorProto.FLOAT16}
 
 
-def test_only_the_body_is_in_8_bits(file: onnx.ModelProto) -> None:
+def test_all_but_the_last_layers_are_in_8_bits(file: onnx.ModelProto) -> None:
     small = SMALLER["int8"](file)
     made_by = {name: node for node in small.graph.node for name in node.output}
     convolutions = [node for node in small.graph.node if node.op_type == "Conv"]
-    assert {is_in(node, BODY) for node in convolutions} == {True, False}
+    assert {is_in(node, SMALL) for node in convolutions} == {True, False}
     for node in convolutions:
         takes = made_by[node.input[1]].op_type if node.input[1] in made_by else "float"
-        assert takes == ("DequantizeLinear" if is_in(node, BODY) else "float"), node.name
+        assert takes == ("DequantizeLinear" if is_in(node, SMALL) else "float"), node.name
     weights = {tensor.name: tensor for tensor in small.graph.initializer}
     first = next(node for node in convolutions if is_in(node, BODY))
     scales = weights[made_by[first.input[1]].input[1]]
