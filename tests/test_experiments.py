@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -57,3 +58,17 @@ def test_a_failed_experiment_leaves_a_value_in_params_yaml_and_one_elsewhere_doe
     repository.dvc("checkout")
     assert repository.git("status", "--porcelain") == ""
     assert repository.dvc("status").strip() == "Data and pipelines are up to date."
+
+
+def test_a_queued_experiment_runs(repository):
+    repository.dvc("exp", "run", "--queue", "--name", "later", "-S", "train.lr=0.01", "train")
+    repository.dvc("queue", "start")
+    deadline = time.monotonic() + 120
+    while "Success" not in (status := repository.dvc("queue", "status")):
+        assert "Failed" not in status, repository.dvc("queue", "logs", "later")
+        assert time.monotonic() < deadline, status
+        time.sleep(1)
+    assert repository.git("status", "--porcelain") == ""
+    repository.dvc("exp", "apply", "later")
+    assert json.loads(repository.read("model.json"))["best"] == pytest.approx(0.87)
+    repository.dvc("queue", "stop")

@@ -58,6 +58,9 @@ def listen(host: str, port: int) -> socket.socket:
         raise UserError(
             f"cannot listen on {host}, port {port} ({error.strerror}): try another --port or --host"
         ) from None
+    # Or else each answer's second packet waits 40 ms for the client's acknowledgement of the first: asyncio sets this
+    # only where a socket names its protocol, and connections inherit it.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listener.set_inheritable(True)
     return listener
 
