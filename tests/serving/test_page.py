@@ -33,7 +33,12 @@ def page(browser: Browser, served: Served, request: pytest.FixtureRequest) -> It
     page = context.new_page()
     said: list[str] = []
     page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("console", lambda message: said.append(message.text) if "status of 4" not in message.text else None)
+    page.on(
+        "console",
+        lambda message: (
+            said.append(message.text) if message.type == "error" and "status of 4" not in message.text else None
+        ),
+    )
     page.on(
         "request", lambda sent: said.append(sent.url) if not sent.url.startswith((served.url, "blob:", "data:")) else 0
     )
