@@ -110,7 +110,7 @@ def test_any_file_of_the_model_gives_the_numbers_of_the_stage(pipeline):
 
 def test_the_gate_reads_what_the_stages_wrote(pipeline):
     pipeline.replace("gate.yaml", "min_ap: 0.6", "min_ap: 0")
-    pipeline.replace("gate.yaml", "max_suspects: 0.1", "max_suspects: 1")
+    pipeline.replace("gate.yaml", "suspect_score: 0.5", "suspect_score: 1")
     table = pipeline.run(sys.executable, "tools/gate.py", "HEAD")
     assert "### Gate: it may land" in table
     assert "| AP since `HEAD` | 0.000 (" in table

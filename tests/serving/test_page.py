@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from brightness import picture
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from benchmarks.served import Served
 
@@ -26,11 +26,6 @@ def images(tmp_path: Path) -> dict[str, Path]:
     return {name: tmp_path / name for name in contents}
 
 
-def is_mistake(message: ConsoleMessage) -> bool:
-    """Hints, such as that reading pixels back is slow, and refusals that are asked for are none."""
-    return message.type == "error" and "status of 4" not in message.text
-
-
 @pytest.fixture(params=[WIDE])
 def page(browser: Browser, served: Served, request: pytest.FixtureRequest) -> Iterator[Page]:
     """What the console says, and a request to anywhere else, fails the test."""
@@ -38,7 +33,12 @@ def page(browser: Browser, served: Served, request: pytest.FixtureRequest) -> It
     page = context.new_page()
     said: list[str] = []
     page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("console", lambda message: said.append(message.text) if is_mistake(message) else None)
+    page.on(
+        "console",
+        lambda message: (
+            said.append(message.text) if message.type == "error" and "status of 4" not in message.text else None
+        ),
+    )
     page.on(
         "request", lambda sent: said.append(sent.url) if not sent.url.startswith((served.url, "blob:", "data:")) else 0
     )
