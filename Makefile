@@ -15,7 +15,10 @@ repro: $(INSTALLED) $(SAMPLE)  ## from raw images to a verified ONNX file: insta
 	dvc repro
 	@python tools/summary.py
 
-test: $(INSTALLED)  ## run all tests
+test: $(INSTALLED)  ## run the tests: about 10 minutes on 2 cores
+	OMP_NUM_THREADS=1 python -m pytest --numprocesses 2 --dist loadfile -m "not long"
+
+test-long: $(INSTALLED)  ## run all of them, the long ones too
 	OMP_NUM_THREADS=1 python -m pytest --numprocesses 2 --dist loadfile
 
 check: $(INSTALLED)  ## ruff, mypy and the other pre-commit checks
@@ -66,4 +69,4 @@ $(SAMPLE):
 	python tools/sample_data.py --out $(SAMPLE)
 	dvc add --quiet $(SAMPLE)
 
-.PHONY: help repro test check bench bench-accuracy bench-evaluation bench-labels bench-scale install mirrors lock bench-service bench-export
+.PHONY: help repro test test-long check bench bench-accuracy bench-evaluation bench-labels bench-scale install mirrors lock bench-service bench-export

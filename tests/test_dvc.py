@@ -117,6 +117,7 @@ def test_the_gate_reads_what_the_stages_wrote(pipeline):
     pipeline.git("checkout", "--quiet", "gate.yaml")
 
 
+@pytest.mark.long
 def test_another_split_is_judged(pipeline, tmp_path):
     copy = pipeline.copy(tmp_path / "copy")
     copy.set_params({"evaluate.split": "val"})

@@ -60,6 +60,7 @@ def test_a_failed_experiment_leaves_a_value_in_params_yaml_and_one_elsewhere_doe
     assert repository.dvc("status").strip() == "Data and pipelines are up to date."
 
 
+@pytest.mark.long
 def test_a_queued_experiment_runs(repository):
     repository.dvc("exp", "run", "--queue", "--name", "later", "-S", "train.lr=0.01", "train")
     repository.dvc("queue", "start")

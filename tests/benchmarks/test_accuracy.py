@@ -61,6 +61,7 @@ def test_a_dataset_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
             module.main()
 
 
+@pytest.mark.long
 def test_the_models_table_is_of_a_real_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

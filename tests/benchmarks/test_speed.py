@@ -176,6 +176,7 @@ def test_both_trainings_see_the_same_boxes(paths):
     assert ((boxes >= 0) & (boxes <= torch.tensor([640, 480, 640, 480]))).all()
 
 
+@pytest.mark.long
 def test_training_row(paths):
     row = training.training_row(training.CONTESTS[0], paths, batch=2, pairs=1, steps=1)
     assert "training `ssdlite`, 320×320, batches of 2" in row.what

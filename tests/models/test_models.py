@@ -128,8 +128,10 @@ def test_nothing_found_is_padding(name: str) -> None:
         ("effnet_lite", 40, 1e-3, 0.35),
         ("effnet", 40, 1e-3, 0.35),
         ("ssdlite", 40, 1e-3, 0.35),
-        ("retinanet", 12, 1e-4, 0.45),
-        ("fcos", 12, 1e-4, 0.45),  # its centre-ness cannot fall below the entropy of what it shall say
+        pytest.param("retinanet", 12, 1e-4, 0.45, marks=pytest.mark.long),
+        pytest.param(
+            "fcos", 12, 1e-4, 0.45, marks=pytest.mark.long
+        ),  # its centre-ness cannot fall below the entropy of what it shall say
         ("faster_rcnn", 12, 5e-4, 0.35),
     ],
 )

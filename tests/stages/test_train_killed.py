@@ -82,7 +82,15 @@ def test_killed_ten_times_at_any_moment(nursery, unbroken, tmp_path):
     assert not list((folder / ".cache/train").iterdir())
 
 
-@pytest.mark.parametrize("changes", [{}, {"accumulate": "3", "patience": "12", "schedule": "plateau", "workers": "1"}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        pytest.param(
+            {"accumulate": "3", "patience": "12", "schedule": "plateau", "workers": "1"}, marks=pytest.mark.long
+        ),
+    ],
+)
 def test_asked_to_stop_saves_within_the_epoch(nursery, tmp_path, changes):
     changes = {**changes, "epochs": "16"}  # long enough that it is not over when the signal comes
     whole, folder = make_folder(tmp_path / "whole", **changes), make_folder(tmp_path / "stopped", **changes)

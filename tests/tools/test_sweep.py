@@ -160,6 +160,7 @@ def test_a_sweep_whose_trials_all_fail_ends_and_says_why(repository):
     assert "Traceback" not in message
 
 
+@pytest.mark.long
 def test_each_trial_has_the_mean_of_its_seeds_and_several_objectives_a_front(repository):
     objectives = {"metrics/train.json:best/AP": "maximize", "metrics/train.json:val.seconds": "minimize"}
     write_sweep(repository, name="seeds", objectives=objectives, seeds=[0, 10], trials=2,
