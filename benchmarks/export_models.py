@@ -24,8 +24,7 @@ from benchmarks.speed import machine
 from benchmarks.timing import say
 from benchmarks.workspace import ROOT
 from detector.errors import UserError, run_command
-from detector.exporting.parity import Answer, Difference, difference
-from detector.inference.detections import Found
+from detector.exporting.parity import Difference, difference
 from detector.inference.running import Runner
 from detector.models import MODELS
 
@@ -102,20 +101,10 @@ def compare_answers(deployed: Deployed, images: Images) -> Alike:
         batch = images[first : first + PARITY_BATCHES[turn % len(PARITY_BATCHES)]]
         first, turn = first + len(batch), turn + 1
         for ours, theirs in zip(deployed.eager(batch), deployed.file(batch), strict=True):
-            found.append(difference(padded(ours), padded(theirs), SCORE))
+            found.append(difference(ours, theirs, MOST, SCORE))
     good = [one for one in found if one.box <= BOX and one.score <= SCORE and one.unmatched <= 0.05]
     box, score = (float(np.median([one[place] for one in found])) for place in (0, 1))
     return Alike(len(good), len(found), box, score)
-
-
-def padded(found: Found) -> Answer:
-    """With zeros up to MOST: a list that is not full has room for what the other side found.
-
-    Without the boxes that random weights push out of the image: one without area overlaps nothing, not even itself.
-    """
-    found = found.chosen((found.boxes_xyxy[:, 2:] - found.boxes_xyxy[:, :2]).min(axis=1) >= 1)
-    room = MOST - len(found.labels)
-    return Answer._make(np.concatenate([column, np.zeros((room, *column.shape[1:]), column.dtype)]) for column in found)
 
 
 if __name__ == "__main__":

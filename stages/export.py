@@ -28,6 +28,7 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
+from detector.boxes import scale_to_fit
 from detector.checkpoint import load_checkpoint
 from detector.data.dataset import present_objects, read_coco
 from detector.data.images import load_letterboxed
@@ -99,7 +100,7 @@ def main() -> None:
         judged[params.precision] = judge(params.precision, other, described, test, None, params, evaluated.threads)
         check_ap(params.precision, judged[params.precision].ap, ap, params.max_ap_drop)
     MODEL.write_bytes(judged[params.precision].content)
-    write_numbers(judged, params, len(answers), ap)
+    write_numbers(judged, params, answers, ap)
 
 
 def with_operating_point(facts: Facts) -> Facts:
@@ -167,7 +168,7 @@ def results_of(test: dict[str, Any], found: list[Found], facts: Facts) -> list[P
     results = []
     for image, one in zip(test["images"], found, strict=True):
         width, height = image["width"], image["height"]
-        scale = min(facts.size[0] / height, facts.size[1] / width)
+        scale = scale_to_fit(width, height, facts.size[1], facts.size[0])
         placed = one._replace(boxes_xyxy=one.boxes_xyxy.astype(np.float64) / scale)
         results += coco_results(placed, image["id"], width, height)
     return results
@@ -196,11 +197,12 @@ def check_ap(precision: str, found: float | None, expected: float | None, most: 
     )
 
 
-def write_numbers(judged: dict[str, Judged], params: ExportParams, images: int, ap: float | None) -> None:
+def write_numbers(judged: dict[str, Judged], params: ExportParams, answers: list[Found], ap: float | None) -> None:
     """What can be repeated into the metrics, times into a file that is not tracked; a summary on the console."""
-    worst = judged["fp32"].worst
+    worst, images, detections = judged["fp32"].worst, len(answers), sum(len(one.labels) for one in answers)
     metrics = {
         "images": images,
+        "detections": detections,
         "batches": sorted(BATCHES),
         "opset": OPSET,
         "precision": params.precision,
@@ -219,8 +221,10 @@ def write_numbers(judged: dict[str, Judged], params: ExportParams, images: int, 
              for name, one in judged.items()}  # fmt: skip
     TIMES.parent.mkdir(exist_ok=True)
     TIMES.write_text(json.dumps(times) + "\n", encoding="utf-8")
-    print(f"{images} images in batches of {sorted(BATCHES)} agree: boxes to {worst.box:.1e} pixels, scores to "
-          f"{worst.score:.1e}")  # fmt: skip
+    print(f"{images} images in batches of {sorted(BATCHES)} agree, {detections:,} detections: boxes to "
+          f"{worst.box:.1e} pixels, scores to {worst.score:.1e}")  # fmt: skip
+    if not detections:
+        print("note: the model detects nothing on them, so this says little: train it longer")
     for name, one in judged.items():
         reached = "-" if one.ap is None else f"{one.ap:.4f}"
         print(f"{name}: {len(one.content) / 1e6:.1f} MB, AP {reached}, {one.seconds[1] * 1000:.1f} ms an image alone, "

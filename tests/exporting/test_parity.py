@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 
-from detector.exporting.parity import Answer, difference
+from detector.exporting import parity
+from detector.inference.detections import Found
+
+ROOM = 5  # for detections
 
 
-def answer(rows: list[tuple[float, float, int]], size: int = 5) -> Answer:
-    """(left, score, label) of boxes of 20x20, padded."""
-    boxes, scores, labels = np.zeros((size, 4), np.float32), np.zeros(size, np.float32), np.zeros(size, np.int64)
-    for index, (left, score, label) in enumerate(rows):
-        boxes[index], scores[index], labels[index] = (left, 0, left + 20, 20), score, label
-    return Answer(boxes, scores, labels, np.zeros_like(labels), np.zeros_like(scores))
+def answer(rows: list[tuple[float, float, int]]) -> Found:
+    """(left, score, label) of boxes of 20x20."""
+    boxes = np.array([(left, 0, left + 20, 20) for left, _, _ in rows], np.float32).reshape(-1, 4)
+    scores, labels = np.array([row[1] for row in rows], np.float32), np.array([row[2] for row in rows], np.int64)
+    return Found(boxes, scores, labels, np.zeros_like(labels), np.zeros_like(scores))
+
+
+def difference(first: Found, second: Found, tie: float, most: int = ROOM) -> parity.Difference:
+    return parity.difference(first, second, most, tie)
 
 
 def test_a_different_state_score_counts() -> None:
@@ -49,10 +55,20 @@ def test_another_category_is_no_match() -> None:
 
 
 def test_equal_scores_at_the_end_of_a_full_list_may_differ() -> None:
-    one, other = answer([(0, 0.9, 1), (50, 0.3, 1)], size=2), answer([(0, 0.9, 1), (90, 0.3004, 1)], size=2)
-    assert difference(one, other, 1e-3).unmatched == 0
-    assert difference(one, other, 1e-5).unmatched > 0.3
-    with_room = answer([(0, 0.9, 1), (50, 0.3, 1)])
-    assert difference(with_room, other, 1e-3).unmatched > 0.3
+    one, other = answer([(0, 0.9, 1), (50, 0.3, 1)]), answer([(0, 0.9, 1), (90, 0.3004, 1)])
+    assert difference(one, other, 1e-3, most=2).unmatched == 0
+    assert difference(one, other, 1e-5, most=2).unmatched > 0.3
+    longer = answer([(0, 0.9, 1), (50, 0.3, 1), (150, 0.2, 1)])
+    assert difference(longer, other, 1e-3, most=3).unmatched > 0.3
     roomy = answer([(0, 0.9, 1), (50, 0.3, 1)]), answer([(0, 0.9, 1), (90, 0.3, 1)])
     assert np.isclose(difference(*roomy, 1e-3).unmatched, 0.3)
+
+
+def test_boxes_without_area_match_where_they_lie() -> None:
+    """Several on one spot, as NMS leaves them: each with the one of its score."""
+    one = answer([(0, 0.9, 1), (50, 0.8, 1), (50, 0.6, 1)])
+    one.boxes_xyxy[1:, 2] = one.boxes_xyxy[1:, 0]
+    other = one._replace(boxes_xyxy=one.boxes_xyxy + np.float32(0.25))
+    assert difference(one, other, 1e-3) == (0.25, 0, 0)
+    away = one._replace(boxes_xyxy=one.boxes_xyxy + np.array([[0], [3], [3]], np.float32))
+    assert np.isclose(difference(one, away, 1e-3).unmatched, 0.8)

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from detector.data.images import load_letterboxed
 from detector.errors import UserError
-from detector.exporting.parity import Answer, Difference, difference
+from detector.exporting.parity import Difference, difference
 from detector.inference.detections import Found
 from detector.inference.running import Facts
 
@@ -42,10 +42,7 @@ class Compared(NamedTuple):
 
 def compare(expected: list[Found], found: list[Found], tolerance: Tolerance, most: int) -> Compared:
     """Two answers to the same images, in pixels of the input, of at most `most` detections each."""
-    differences = [
-        difference(_padded(one, most), _padded(other, most), tolerance.score)
-        for one, other in zip(expected, found, strict=True)
-    ]
+    differences = [difference(one, other, most, tolerance.score) for one, other in zip(expected, found, strict=True)]
     image = int(np.argmax([_excess(one, tolerance) for one in differences]))
     worst = Difference(*(max(values) for values in zip(*differences, strict=True)))
     return Compared(image, differences[image], worst)
@@ -86,9 +83,3 @@ def _excess(found: Difference, tolerance: Tolerance) -> float:
     """How many times as much as is allowed; infinite for what is not a number."""
     shares = (found.box / tolerance.box, found.score / tolerance.score, found.unmatched / WEAK)
     return max(float("inf") if np.isnan(share) else share for share in shares)
-
-
-def _padded(found: Found, most: int) -> Answer:
-    """With zeros up to `most`, as the file has it."""
-    missing = max(0, most - len(found.labels))
-    return Answer(*(np.pad(column, [(0, missing), *[(0, 0)] * (column.ndim - 1)]) for column in found))
