@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from ci_job import Job
-from ci_landing import git
 from comparison_table import name as safe
 from comparison_table import number, table
 from gate import Verdict
 from gate import table as gate_table
+from git_commands import git_or_none
 
 NUMBERS = ("AP", "AP50", "AP75", "F1", "precision", "recall", "state_macro_F1", "joint_AP", "calibration_error")
 EVALUATE, SPLIT, PREPROCESS = "metrics/evaluate.json", "metrics/split.json", "metrics/preprocess.json"
@@ -94,7 +94,7 @@ def metrics_at(revision: str | None, path: str) -> dict[str, Any]:
     if revision is None:
         text = Path(path).read_text(encoding="utf-8") if Path(path).exists() else None
     else:
-        text = git("show", f"{revision}:{path}", check=False)
+        text = git_or_none("show", f"{revision}:{path}")
     try:
         content = json.loads(text or "{}")
     except ValueError:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from detector.errors import UserError
+from git_commands import git, git_or_none
 
 # A push that changes one of these starts the workflows (a test compares), so a result that was computed without such
 # a change is never laid over it: that run brings its own. Everything that a result depends on is among them.
@@ -44,9 +44,9 @@ class Checkout(NamedTuple):
     def check_newer(self) -> str:
         """The branch's newest commit, to build upon. Raises NewerInputs when its result would be another."""
         tip = self.fetch(self.branch)
-        if git("merge-base", "--is-ancestor", self.start, tip, check=False) is None:
+        if git_or_none("merge-base", "--is-ancestor", self.start, tip) is None:
             raise NewerInputs(f"{self.branch} was rewritten to {tip[:10]}, which has no {self.start[:10]}")
-        changed = git("diff", "--name-only", "--no-renames", "-z", self.start, tip) or ""
+        changed = git("diff", "--name-only", "--no-renames", "-z", self.start, tip)
         inputs = [path for path in changed.split("\0") if is_input(path)]
         if inputs:
             raise NewerInputs(f"{self.branch} has moved on to {tip[:10]}, which changes {', '.join(inputs[:5])}"
@@ -57,7 +57,7 @@ class Checkout(NamedTuple):
         """Bring a branch of the remote here, as origin/…; its newest commit."""
         place = f"refs/remotes/origin/{branch}"
         git("fetch", "--quiet", "--no-tags", self.address, f"+refs/heads/{branch}:{place}", extra=self.login)
-        return (git("rev-parse", place) or "").strip()
+        return git("rev-parse", place)
 
     def land(self, message: str) -> str | None:
         """Commit the result and push it; the new commit, or None when the branch has this result already.
@@ -85,21 +85,9 @@ class Checkout(NamedTuple):
         raise UserError(f"the result cannot be pushed to {self.branch}: {refusal}")
 
 
-def git(*arguments: str, check: bool = True, extra: Mapping[str, str] | None = None) -> str | None:
-    """What git printed; None when it failed and need not succeed. Raises UserError with git's words otherwise."""
-    done = subprocess.run(
-        ["git", *arguments], env=os.environ | (extra or {}), capture_output=True, text=True, check=False
-    )
-    if done.returncode == 0:
-        return done.stdout
-    if not check:
-        return None
-    raise UserError(f"`git {arguments[0]}` failed: {done.stderr.strip()}")
-
-
 def address_of(remote: str) -> str:
     """Where a remote lies, without the user and password that a runner may have put into it. Raises UserError."""
-    address = (git("remote", "get-url", remote) or "").strip()
+    address = git("remote", "get-url", remote)
     parts = urlsplit(address)
     if parts.scheme not in ("http", "https"):
         return address
@@ -116,7 +104,7 @@ def is_own(commit: str) -> bool:
 
     One that was moved elsewhere, by a rebase or a squash, has a result that may be out of date there.
     """
-    shown = git("log", "-1", f"--format=%ae%n%P%n%(trailers:key={TRAILER},valueonly)", commit) or ""
+    shown = git("log", "-1", f"--format=%ae%n%P%n%(trailers:key={TRAILER},valueonly)", commit)
     author, parent, on, *_ = [*shown.split("\n"), "", ""]
     return author == BOT["EMAIL"] and parent == on.strip() != ""
 
@@ -129,11 +117,11 @@ def commit_of_results(parent: str, message: str) -> str | None:
     with tempfile.TemporaryDirectory() as folder:
         index = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
         git("read-tree", parent, extra=index)
-        tracked = (git("ls-tree", "--name-only", parent) or "").split("\n")
+        tracked = git("ls-tree", "--name-only", parent).split("\n")
         git("add", "--all", "--", *(path for path in RESULTS if path in tracked or Path(path).exists()), extra=index)
-        tree = (git("write-tree", extra=index) or "").strip()
-    if tree == (git("rev-parse", f"{parent}^{{tree}}") or "").strip():
+        tree = git("write-tree", extra=index)
+    if tree == git("rev-parse", f"{parent}^{{tree}}"):
         return None
     names = {f"GIT_{role}_{key}": value for role in ("AUTHOR", "COMMITTER") for key, value in BOT.items()}
     text = f"{message}\n\n{TRAILER}: {parent}"
-    return (git("commit-tree", tree, "-p", parent, "-m", text, extra=names) or "").strip()
+    return git("commit-tree", tree, "-p", parent, "-m", text, extra=names)

@@ -14,9 +14,9 @@ from typing import Any
 import yaml
 
 from ci_job import SECRETS
-from ci_landing import git
 from detector.errors import UserError
 from detector.params import parse_yaml
+from git_commands import git_or_none
 
 LOCK = Path("dvc.lock")
 LOCAL = Path(".dvc/config.local")
@@ -148,5 +148,5 @@ def stages_of(lock: str) -> dict[str, Any]:
 
 def changed_stages() -> list[str]:
     """The stages whose result is another than in the commit that is checked out, in the pipeline's order."""
-    before = stages_of(git("show", f"HEAD:{LOCK}", check=False) or "")
+    before = stages_of(git_or_none("show", f"HEAD:{LOCK}") or "")
     return [name for name, stage in stages_of(read_lock()).items() if before.get(name) != stage]

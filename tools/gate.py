@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -30,6 +29,7 @@ from compare import METRICS_FILE, PREDICTIONS, WORKSPACE, compare, read_json, re
 from comparison_table import Comparison, number, signed
 from detector.errors import UserError, run_command
 from detector.params import Section, load_section
+from git_commands import git_or_none
 
 LIMITS = Path("gate.yaml")
 SUSPECTS = Path("metrics/evaluate/suspects.csv")
@@ -131,14 +131,12 @@ def changes_since(base: str, metrics: tuple[str, ...]) -> tuple[list[Check], Com
 
 def has_result(base: str) -> bool:
     """Whether the revision's dvc.lock records predictions. Raises UserError when there is no such revision."""
-    git = ["git", "rev-parse", "--quiet", "--verify", f"{base}^{{commit}}"]
-    if subprocess.run(git, capture_output=True, check=False).returncode:
+    if git_or_none("rev-parse", "--quiet", "--verify", f"{base}^{{commit}}") is None:
         raise UserError(
             f"`{base}` is no revision of this repository: `git fetch` brings branches, `git log` lists them"
         )
-    shown = subprocess.run(["git", "show", f"{base}:dvc.lock"], capture_output=True, text=True, check=False)
     try:
-        stages = (yaml.safe_load(shown.stdout) or {}).get("stages", {})
+        stages = (yaml.safe_load(git_or_none("show", f"{base}:dvc.lock") or "") or {}).get("stages", {})
     except (yaml.YAMLError, AttributeError):
         raise UserError(f"dvc.lock of `{base}` cannot be read") from None
     outs = [out["path"] for stage in stages.values() for out in stage.get("outs", [])]

@@ -21,9 +21,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "stages"))
 import ci_comment
 import ci_pipeline
 from ci_job import Job, job_of
-from ci_landing import RESULTS, git
+from ci_landing import RESULTS
 from detector.errors import UserError, run_command
 from detector.evaluation.comparison import METRICS
+from git_commands import git
 
 MARKER = "<!-- reproducing: this issue is kept up to date -->"
 TITLE = "The committed results do not reproduce"
@@ -61,7 +62,7 @@ def main() -> None:
 
 def changes() -> list[str]:
     """The results that differ from the commit that is checked out."""
-    lines = (git("status", "--porcelain", "--untracked-files=all", "--", *RESULTS) or "").splitlines()
+    lines = git("status", "--porcelain", "--untracked-files=all", "--", *RESULTS).splitlines()
     return [line[3:] for line in lines]
 
 
@@ -94,7 +95,7 @@ def differences(files: list[str], rows: list[str]) -> str:
 
 def report(job: Job, text: str) -> None:
     """To the console, and to the forge as one issue."""
-    commit = (git("rev-parse", "HEAD") or "").strip()
+    commit = git("rev-parse", "HEAD")
     text = "\n\n".join(filter(None, [f"In {commit}:", text, ci_comment.links(job)]))
     print(f"\n{TITLE}\n\n{text}\n")
     if job.forge is not None:

@@ -24,9 +24,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "stages"))
 import ci_comment
 import ci_pipeline
 from ci_job import Job, git_login, job_of
-from ci_landing import Checkout, NewerInputs, address_of, git, is_own
+from ci_landing import Checkout, NewerInputs, address_of, is_own
 from detector.errors import UserError, run_command
 from gate import Verdict, judge
+from git_commands import git, git_or_none
 
 TEXT = Path("logs/retrain.md")
 MARKER = "<!-- retraining: this comment is kept up to date -->"
@@ -34,8 +35,8 @@ STATUS = "retraining"
 
 
 def main() -> None:
-    head = (git("rev-parse", "HEAD") or "").strip()
-    job = job_of(os.environ, (git("branch", "--show-current") or "").strip())
+    head = git("rev-parse", "HEAD")
+    job = job_of(os.environ, git("branch", "--show-current"))
     reason = reason_to_rest(job, head)
     if reason:
         print(reason)
@@ -90,8 +91,8 @@ def base_of(job: Job, checkout: Checkout) -> str:
         checkout.fetch(job.base.removeprefix("origin/"))
         return job.base
     # What a forced push threw away is not here.
-    known = job.base and git("cat-file", "-e", f"{job.base}^{{commit}}", check=False) is not None
-    return (git("rev-parse", "--short", job.base if known else "HEAD") or "").strip()
+    known = job.base and git_or_none("cat-file", "-e", f"{job.base}^{{commit}}") is not None
+    return git("rev-parse", "--short", job.base if known else "HEAD")
 
 
 def message(job: Job, verdict: Verdict) -> str:

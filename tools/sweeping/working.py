@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 import threading
 import time
 from contextlib import suppress
@@ -15,6 +14,7 @@ from optuna.storages import fail_stale_trials
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from detector.errors import UserError
+from git_commands import git
 from sweeping.progress import Board
 from sweeping.settings import Plan
 from sweeping.study import count, fate, folder_of, retried_numbers, retry
@@ -23,14 +23,6 @@ from sweeping.trials import Interrupted, Surroundings, TrialFailed, run_trial
 WAIT = 1.0  # seconds between two looks at what other workers do
 UNRELATED = ("sweep.yaml", "sweeps", "docs", "*.md")  # what may change while a sweep goes on
 HOPELESS = 3  # trials, after which a sweep ends in which all of them failed
-
-
-def git(*arguments: str) -> str:
-    """What git prints. Raises UserError with its complaint."""
-    done = subprocess.run(["git", *arguments], check=False, capture_output=True, text=True)
-    if done.returncode:
-        raise UserError(f"git {' '.join(arguments)}: {done.stderr.strip()}")
-    return done.stdout.strip()
 
 
 def head() -> str:
