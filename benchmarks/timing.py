@@ -36,7 +36,14 @@ def compare_for(here: Callable[[], object], beside: Callable[[], object], budget
     """Warm both up, then time them in turn for about `budget` seconds, but five times each at least."""
     for _ in range(2):
         once = timed(here) + timed(beside)
-    return compare(here, beside, pairs=max(5, min(200, round(budget / once))))
+    pairs = max(5, min(200, round(budget / 2 / once)))
+    return summarize([(settled(here), settled(beside)) for _ in range(pairs)])
+
+
+def settled(action: Callable[[], object]) -> float:
+    """Seconds of a second call in a row: during the first, the other side's threads may still spin for more work."""
+    action()
+    return timed(action)
 
 
 def summarize(pairs: list[tuple[float, float]]) -> Comparison:

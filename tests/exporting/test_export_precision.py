@@ -9,9 +9,10 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto
+from onnx.reference import ReferenceEvaluator
 
 from detector.exporting.onnx_file import make_onnx, save_onnx
-from detector.exporting.precision import BODY, SMALL, in_8_bits, in_half, is_in
+from detector.exporting.precision import BODY, SMALL, in_8_bits, in_half, is_in, with_global_pools
 from detector.inference.detections import Found
 from detector.inference.onnx_runner import open_onnx
 from detector.inference.running import Facts
@@ -81,6 +82,31 @@ def test_all_but_the_last_layers_are_in_8_bits(file: onnx.ModelProto) -> None:
     scales = weights[made_by[first.input[1]].input[1]]
     assert len(scales.dims) == 1
     assert scales.dims[0] > 1, "each channel has its own scale"
+
+
+@pytest.mark.parametrize(
+    ("axes", "attributes", "operator"),
+    [
+        ("{2, 3}", "", "GlobalAveragePool"),
+        ("{-1, -2}", "<keepdims = 1>", "GlobalAveragePool"),
+        ("{2, 3}", "<keepdims = 0>", "ReduceMean"),
+        ("{3}", "", "ReduceMean"),
+        ("{1, 2, 3}", "", "ReduceMean"),
+    ],
+)
+def test_means_of_whole_maps_become_pools(axes: str, attributes: str, operator: str) -> None:
+    count = axes.count(",") + 1
+    before = onnx.parser.parse_model(
+        f"""<ir_version: 10, opset_import: ["" : 20]>
+        means (float[2, 3, 4, 5] x) => (float[] y) <int64[{count}] axes = {axes}> {{
+          y = ReduceMean {attributes} (x, axes)
+        }}"""
+    )
+    after = with_global_pools(before)
+    assert [node.op_type for node in after.graph.node] == [operator]
+    x = {"x": np.random.default_rng(0).random((2, 3, 4, 5), dtype=np.float32)}
+    expected, found = (ReferenceEvaluator(one).run(None, x)[0] for one in (before, after))
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

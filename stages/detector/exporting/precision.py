@@ -33,7 +33,8 @@ HALF_OPERATORS = (
 # In 8 bits, beside BODY: what heads compute before their last layer, whose outputs want to be exact.
 SMALL = (
     *BODY, "head.class_branch", "head.box_branch", "head.classification_head.conv", "head.regression_head.conv",
-    "proposal_network.head.conv", "box_head.layers",
+    "proposal_network.head.conv", "box_head.layers", "body.encoder.lateral_convs", "body.encoder.fpn_blocks",
+    "body.encoder.downsample_convs", "body.encoder.pan_blocks", "body.decoder_input_proj",
 )  # fmt: skip
 # Operators that ONNX Runtime has in 8 bits, or that it fuses with such a one.
 SMALL_OPERATORS = (
@@ -123,7 +124,7 @@ def in_8_bits(file: onnx.ModelProto, images: Iterator[NDArray[np.uint8]]) -> onn
 
     images: uint8 [3, H, W], on which the ranges of the activations are measured: of the training set, never of test.
     """
-    file = without_batch_norms(file)
+    file = with_global_pools(without_batch_norms(file))
     chosen = [node.name for node in file.graph.node if is_in(node, SMALL) and node.op_type in SMALL_OPERATORS]
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), without_advice():
         warnings.simplefilter("ignore")
@@ -154,6 +155,22 @@ def without_advice() -> Iterator[None]:
         yield
     finally:
         root.setLevel(before)
+
+
+def with_global_pools(file: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy that takes the mean of a whole map by the operator which ONNX Runtime has in 8 bits too."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(file)
+    weights = {tensor.name: tensor for tensor in copy.graph.initializer}
+    for node in copy.graph.node:
+        if node.op_type != "ReduceMean" or len(node.input) < 2 or node.input[1] not in weights:
+            continue
+        axes = numpy_helper.to_array(weights[node.input[1]]).tolist()
+        kept = all(one.i for one in node.attribute if one.name == "keepdims")
+        if sorted(axes) in ([2, 3], [-2, -1]) and kept:
+            node.op_type = "GlobalAveragePool"
+            del node.input[1:], node.attribute[:]
+    return copy
 
 
 def without_batch_norms(file: onnx.ModelProto) -> onnx.ModelProto:
