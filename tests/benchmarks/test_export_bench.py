@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks import export, export_models, export_peer, timing
+from benchmarks import export, export_models, export_peer, other_runtime, timing
 from benchmarks.deployed import SIZE, Deployed, Images, pictures
+from bright_model import picture, write_bright
 from detector.errors import UserError
 from detector.inference.detections import Found
 
@@ -84,3 +87,21 @@ def test_pictures_are_padded_photographs() -> None:
     assert (first[:, -1] == 120).all()  # 640 x 480 in a square
     assert first.std() > 10
     assert (first != second).any()
+
+
+@pytest.mark.parametrize("states", [["intact", "damaged"], []])
+def test_another_runtime_is_compared_in_its_own_environment(
+    states: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = write_bright(tmp_path / "model.onnx", states=states)
+    picture().save(tmp_path / "a.png")
+    (tmp_path / "test.json").write_text(json.dumps({"images": [{"file_name": str(tmp_path / "a.png")}] * 3}))
+    monkeypatch.setattr(other_runtime, "TEST", tmp_path / "test.json")
+    other_runtime.main([sys.executable, "--model", str(model)])
+    said = capsys.readouterr().out
+    assert "3 images, 3 detections" in said
+    assert said.count("boxes to 0.0e+00 pixels") == 3
+    silent = Found(*np.zeros((5, 0)))._replace(boxes_xyxy=np.zeros((0, 4)))
+    monkeypatch.setattr(other_runtime, "answers_of", lambda *_: ("other 1.0", {2: [silent] * 3}))
+    with pytest.raises(UserError, match=r"other 1\.0, batches of 2: .*a\.png"):
+        other_runtime.main([sys.executable, "--model", str(model)])

@@ -24,16 +24,11 @@ run_command(lambda: replay(Path(sys.argv[1])))
 """
 
 
-def answers_without_torch(
-    model: Path, images: list[str], passes: list[Pass], threads: int, python: str = sys.executable
-) -> list[Replayed]:
-    """What the file says to each of the passes over these images. Raises UserError with what the process printed.
-
-    python: of an environment with NumPy, Pillow and ONNX Runtime.
-    """
+def answers_without_torch(model: Path, images: list[str], passes: list[Pass], threads: int) -> list[Replayed]:
+    """What the file says to each of the passes over these images. Raises UserError with what the process printed."""
     with tempfile.TemporaryDirectory() as folder:
         write_task(Path(folder), model, images, passes, threads)
-        done = subprocess.run([python, "-c", CODE, folder], check=False, capture_output=True, text=True)
+        done = subprocess.run([sys.executable, "-c", CODE, folder], check=False, capture_output=True, text=True)
         if done.returncode:
             said = done.stderr.strip().removeprefix("error: ")
             raise UserError(f"{model} cannot be run without torch (exit code {done.returncode}):\n{said}")
