@@ -76,11 +76,15 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 def settings_of(given: argparse.Namespace) -> Settings:
     """Checked; UserError naming the option."""
-    for name in ("workers", "batch", "max_images", "max_megabytes", "max_megapixels", "timeout", "upload_timeout",
-                 "idle_timeout"):  # fmt: skip
+    for name in ("workers", "threads", "batch", "max_images", "max_megabytes", "max_megapixels", "timeout",
+                 "upload_timeout", "idle_timeout"):  # fmt: skip
         value = getattr(given, name)
-        if not 0 < value < 1e9:
+        if value is not None and not 0 < value < 1e9:
             raise UserError(f"--{name.replace('_', '-')} {value:g}: expected more than 0")
+    if not 0 <= given.wait_ms < 1e9:
+        raise UserError(f"--wait-ms {given.wait_ms:g}: expected 0 or more")
+    if not 0 <= given.port < 2**16:
+        raise UserError(f"--port {given.port}: expected 0 to 65535")
     if given.queue < given.max_images:
         raise UserError(
             f"--queue {given.queue} is less than --max-images {given.max_images}: such a request would never fit"

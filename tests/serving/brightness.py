@@ -22,8 +22,8 @@ FACTS = {
 }  # fmt: skip
 
 
-def write_model(path: Path, batch: int | str = "batch") -> Path:
-    """Input and outputs as export writes them."""
+def write_model(path: Path, batch: int | str = "batch", **changes: object) -> Path:
+    """Input and outputs as export writes them; changes: of FACTS."""
     constants = {"boxes": BOXES, "shares": SHARES, "labels": LABELS, "states": LABELS[:, ::-1].copy(),
                  "white": np.array(255, np.float32), "zero": np.array(0, np.int64)}  # fmt: skip
     nodes = [
@@ -53,7 +53,7 @@ def write_model(path: Path, batch: int | str = "batch") -> Path:
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    for key, value in FACTS.items():
+    for key, value in (FACTS | changes).items():
         model.metadata_props.add(key=key, value=json.dumps(value))
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)

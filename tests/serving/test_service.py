@@ -7,11 +7,12 @@ import hashlib
 import io
 import os
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from brightness import FACTS, picture
+from brightness import FACTS, picture, write_model
 from PIL import Image
 
 from benchmarks.served import STARTED, Answered, Served, ask, form, request
@@ -159,4 +160,22 @@ def test_several_workers_are_one_service(model: Path) -> None:
         counted = numbers(served.port, **token)
         assert counted['detector_requests_total{path="/v1/predict",status="200"}'] == 30
         assert counted["detector_images_total"] == 30
+        assert served.stop() == 0
+
+
+def test_a_new_model_takes_over_and_no_request_is_lost(tmp_path: Path) -> None:
+    """After SIGHUP each of several workers opens the file that is there by now."""
+    path = write_model(tmp_path / "model.onnx")
+    with Served(path, "--workers", "2") as served:
+        served.lines(2, message=STARTED)
+        write_model(tmp_path / "new.onnx", code="new").replace(path)
+        served.process.send_signal(signal.SIGHUP)
+        statuses, codes = [], ["code"]
+        end = time.monotonic() + 60
+        while codes[-20:] != ["new"] * 20 and time.monotonic() < end:
+            statuses.append(send(served.port, picture(200)).status)
+            codes.append(get(served.port, "/v1/model").json()["code"])
+        assert codes[-20:] == ["new"] * 20
+        assert codes.count("code") > 3, "the old workers answered meanwhile"
+        assert set(statuses) == {200}
         assert served.stop() == 0
