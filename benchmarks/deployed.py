@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from benchmarks.photographs import photograph
 from detector.data.images import letterbox
@@ -27,22 +28,42 @@ Images = NDArray[np.uint8]
 
 
 class Deployed(NamedTuple):
-    """One model as PyTorch runs it and as its ONNX file, opened; both take uint8 [B, 3, *SIZE]."""
+    """One model as PyTorch runs it and as its ONNX file, opened; all take uint8 [B, 3, *SIZE].
+
+    nearby: PyTorch with each weight changed by about a rounding, which shows how much rounding matters to this model.
+    """
 
     name: str
     path: Path
     eager: Runner
     file: Runner
+    nearby: Runner
 
 
 def deploy(name: str, folder: Path) -> Deployed:
     """Write `folder`/name.onnx and open it."""
     torch.set_num_threads(THREADS)
-    model = trained_like(name, States((True, False), (1.0, 1.0), 0.5), pictures(4))
-    setattr(model, "postprocess", Postprocess())  # noqa: B010  a module that mypy knows nothing of
+    model = made(name)
     path = folder / f"{name}.onnx"
     write_onnx(model, Facts(name, CLASSES, STATES, SIZE, FILL, "", dict.fromkeys(CLASSES, 0.5)), path)
-    return Deployed(name, path, runner_of(model, torch.device("cpu")), open_onnx(path, THREADS)[1])
+    eager, nearby = (runner_of(one, torch.device("cpu")) for one in (model, jittered(made(name))))
+    return Deployed(name, path, eager, open_onnx(path, THREADS)[1], nearby)
+
+
+def made(name: str) -> nn.Module:
+    """The same at each call."""
+    model = trained_like(name, States((True, False), (1.0, 1.0), 0.5), pictures(4))
+    setattr(model, "postprocess", Postprocess())  # noqa: B010  a module that mypy knows nothing of
+    return model
+
+
+def jittered(model: nn.Module) -> nn.Module:
+    """The model with each weight changed by up to one rounding of float32, at random."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(1 + (2 * torch.rand_like(weight) - 1) * torch.finfo(torch.float32).eps)
+    return model
 
 
 def pictures(count: int, first: int = 0) -> Images:

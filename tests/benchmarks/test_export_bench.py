@@ -35,15 +35,16 @@ def test_images_that_are_answered_alike_are_counted() -> None:
 
     images = np.ones((4, 3, 2, 2), np.uint8)
     images[3] = 0
-    alike = export_models.compare_answers(Deployed("simple", Path("none"), eager, file), images)
+    alike = export_models.compare_answers(eager, file, images)
     assert (alike.images, alike.of) == (3, 4)
     assert alike.box == pytest.approx(0.25)
     assert alike.score == 0
 
 
 def test_a_detection_that_one_side_lacks_is_a_difference() -> None:
-    deployed = Deployed("x", Path("none"), lambda images: [found([0.9, 0.5])], lambda images: [found([0.9])])
-    assert export_models.compare_answers(deployed, np.zeros((1, 3, 2, 2), np.uint8)).images == 0
+    nothing = np.zeros((1, 3, 2, 2), np.uint8)
+    alike = export_models.compare_answers(lambda _: [found([0.9, 0.5])], lambda _: [found([0.9])], nothing)
+    assert alike.images == 0
 
 
 def test_batches_that_are_refused_are_left_out_and_lost_images_are_told() -> None:
@@ -60,7 +61,7 @@ def test_targets_differ_by_model(name: str, target: str) -> None:
     def answer(images: Images) -> list[Found]:
         return []
 
-    rows = list(export.eager_rows(Deployed(name, Path("none"), answer, answer), budget=0))
+    rows = list(export.eager_rows(Deployed(name, Path("none"), answer, answer, answer), budget=0))
     assert [row.target for row in rows] == [target, target]
     assert "batch 8" in rows[1].what
 
