@@ -9,12 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from detector.exporting.onnx_file import write_onnx
-from detector.inference.running import Facts
-from detector.models import MODELS
-from detector.models.normalization import PixelStatistics
-from detector.models.postprocess import Postprocess
-from detector.models.state_head import States
+from bright_model import write_bright
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -50,15 +45,12 @@ def test_every_file_that_the_readme_names_is_there() -> None:
 @pytest.mark.parametrize("states", [0, 2])
 def test_the_onnx_file_is_used_as_the_readme_says(states: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    kind = States((True,) * states, (1.0,) * states)
-    model = MODELS["simple"].build(3, kind, PixelStatistics((9, 9, 9), (60, 60, 60)), Postprocess(), "none")
-    names = ["whole", "broken"][:states]
-    facts = Facts("simple", ["a", "b", "c"], names, (64, 96), (9, 9, 9), "")
-    write_onnx(model.eval(), facts, tmp_path / "models/model.onnx")
+    (tmp_path / "models").mkdir()
+    write_bright(tmp_path / "models/model.onnx", states=["whole", "broken"][:states])
     Image.new("RGB", (192, 100)).save(tmp_path / "photo.jpg")
     monkeypatch.chdir(tmp_path)
     variables: dict[str, Any] = {}
     exec(code, variables)
-    assert variables["boxes"].shape == (100, 4)
+    assert variables["boxes"].shape == (2, 4)
     assert variables["scale"] == 0.5
     assert list(variables["found"])[3:] == ["state", "state_score"][:states]

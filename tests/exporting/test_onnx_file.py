@@ -79,12 +79,17 @@ def answer_of(outputs: list[NDArray[Any]], index: int) -> Found:
     return Found(*(columns + nothing)[:5])
 
 
-def test_bytes_repeat_and_name_no_place_of_this_machine(tmp_path: Path) -> None:
-    model = trained_like("simple", States(), IMAGES)
-    for name in ("one", "two"):
-        write_onnx(model, FACTS, tmp_path / f"{name}.onnx")
-    content = (tmp_path / "one.onnx").read_bytes()
-    assert content == (tmp_path / "two.onnx").read_bytes()
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("written") / "model.onnx"
+    write_onnx(trained_like("simple", States(), IMAGES), FACTS, path)
+    return path
+
+
+def test_bytes_repeat_and_name_no_place_of_this_machine(written: Path, tmp_path: Path) -> None:
+    write_onnx(trained_like("simple", States(), IMAGES), FACTS, tmp_path / "again.onnx")
+    content = (tmp_path / "again.onnx").read_bytes()
+    assert content == written.read_bytes()
     assert str(Path(__file__).parents[2]).encode() not in content
     assert b"site-packages" not in content
     assert b"stack_trace" not in content
@@ -118,19 +123,18 @@ def test_an_operator_that_onnx_does_not_have() -> None:
         make_onnx(Odd(), FACTS)
 
 
-def test_nodes_say_their_module(tmp_path: Path) -> None:
-    names = [node.name for node in make_onnx(trained_like("simple", States(), IMAGES), FACTS).graph.node]
+def test_nodes_say_their_module(written: Path) -> None:
+    names = [node.name for node in onnx.load(written).graph.node]
     assert len(names) == len(set(names))
     assert {name.partition("/")[0].partition(".")[0] for name in names} == {"", "normalize", "backbone", "neck", "head"}
 
 
-def test_interface_and_metadata(tmp_path: Path) -> None:
-    write_onnx(trained_like("simple", States(), IMAGES), FACTS, tmp_path / "model.onnx")
-    file = onnx.load(tmp_path / "model.onnx")
+def test_interface_and_metadata(written: Path) -> None:
+    file = onnx.load(written)
     facts = {entry.key: json.loads(entry.value) for entry in file.metadata_props}
     assert facts == json.loads(json.dumps(FACTS._asdict()))
-    assert open_onnx(tmp_path / "model.onnx", 1)[0] == FACTS
-    session = opened(tmp_path / "model.onnx")
+    assert open_onnx(written, 1)[0] == FACTS
+    session = opened(written)
     (image,) = session.get_inputs()
     assert (image.name, image.type, image.shape[1:]) == ("image", "tensor(uint8)", [3, *SIZE])
     assert [output.name for output in session.get_outputs()] == ["location", "score", "category"]
