@@ -52,5 +52,5 @@ def test_the_onnx_file_is_used_as_the_readme_says(states: int, tmp_path: Path, m
     variables: dict[str, Any] = {}
     exec(code, variables)
     assert variables["boxes"].shape == (2, 4)
-    assert variables["scale"] == 0.5
+    assert variables["scale"] == 64 / 192
     assert list(variables["found"])[3:] == ["state", "state_score"][:states]
