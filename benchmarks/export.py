@@ -7,9 +7,9 @@ prints   tables: every file and how alike it answers, ONNX Runtime beside PyTorc
          images/s of `tools/predict.py`, what the service costs and bears
 time     about 25 minutes on 2 cores, 8 of them for trainings that are done once
 
-Two things that are compared run in turn in one process, with the same number of threads, each once untimed before it
-is timed, since the threads of the other may still spin. Figures are medians, and a ratio is the median of the pairs'
-ratios. A missed target is a word in the table, not an error.
+Two things that are compared run in turn in one process, with the same number of threads, each for a moment untimed
+before it is timed, since the threads of the other may still spin. Figures are medians, and a ratio is the median of the
+pairs' ratios. A missed target is a word in the table, not an error.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from benchmarks.accuracy import PEER, install_peer, run_peer
 from benchmarks.deployed import SIZE, THREADS, deploy
 from benchmarks.export_models import HOME
 from benchmarks.table import Row, seconds
-from benchmarks.timing import say, summarize
+from benchmarks.timing import SPIN, say, summarize
 
 OURS = ("simple", "effnet_lite")
 PAIRS = 60
@@ -28,7 +28,7 @@ YOLO("yolo11n.yaml").export(format="onnx", imgsz=int(sys.argv[1]), device="cpu")
 TIME_FILES = """
 import json, sys, time
 import numpy, onnxruntime
-threads, pairs, *paths = json.loads(sys.argv[1])
+threads, pairs, spin, *paths = json.loads(sys.argv[1])
 runs = []
 for path in paths:
     options = onnxruntime.SessionOptions()
@@ -44,7 +44,9 @@ taken = []
 for number in range(pairs + 3):
     taken.append([])
     for session, feed in runs:
-        session.run(None, feed)  # while the threads of the one before still spin
+        end = time.perf_counter() + spin
+        while time.perf_counter() < end:
+            session.run(None, feed)
         began = time.perf_counter()
         session.run(None, feed)
         taken[-1].append(time.perf_counter() - began)
@@ -62,7 +64,7 @@ def peer_rows() -> Iterator[Row]:
     if not peer.exists():
         run_peer(interpreter, folder, EXPORT_PEER, str(SIZE[0]))
     files = [path if (path := HOME / f"{name}.onnx").exists() else deploy(name, HOME).path for name in OURS]
-    request = json.dumps([THREADS, PAIRS, str(peer), *map(str, files)])
+    request = json.dumps([THREADS, PAIRS, SPIN, str(peer), *map(str, files)])
     taken = json.loads(run_peer(interpreter, folder, TIME_FILES, request))
     for place, file in enumerate(files, start=1):
         yield peer_row(file, peer, [(row[place], row[0]) for row in taken])

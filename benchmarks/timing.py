@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from statistics import median
 from typing import NamedTuple
 
+SPIN = 0.1  # seconds, longer than ONNX Runtime's threads spin
+
 
 class Comparison(NamedTuple):
     """Medians over the pairs: seconds of each, peer / ours, and ours - peer."""
@@ -35,14 +37,15 @@ def compare(here: Callable[[], object], beside: Callable[[], object], pairs: int
 def compare_for(here: Callable[[], object], beside: Callable[[], object], budget: float) -> Comparison:
     """Warm both up, then time them in turn for about `budget` seconds, but five times each at least."""
     for _ in range(2):
-        once = timed(here) + timed(beside)
-    pairs = max(5, min(200, round(budget / 2 / once)))
-    return summarize([(settled(here), settled(beside)) for _ in range(pairs)])
+        once = timed(lambda: (settled(here), settled(beside)))
+    return summarize([(settled(here), settled(beside)) for _ in range(max(5, min(200, round(budget / once))))])
 
 
 def settled(action: Callable[[], object]) -> float:
-    """Seconds of a second call in a row: during the first, the other side's threads may still spin for more work."""
-    action()
+    """Seconds of a call after others that took `SPIN`: till then the other side's threads may wait for work, busily."""
+    end = time.perf_counter() + SPIN
+    while time.perf_counter() < end:
+        action()
     return timed(action)
 
 

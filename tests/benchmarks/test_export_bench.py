@@ -57,7 +57,9 @@ def test_batches_that_are_refused_are_left_out_and_lost_images_are_told() -> Non
 
 
 @pytest.mark.parametrize(("name", "target"), [("simple", "≥ 1.5 ×"), ("detr", "≥ 1 ×")])
-def test_targets_differ_by_model(name: str, target: str) -> None:
+def test_targets_differ_by_model(name: str, target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "SPIN", 0)
+
     def answer(images: Images) -> list[Found]:
         return []
 
@@ -66,10 +68,24 @@ def test_targets_differ_by_model(name: str, target: str) -> None:
     assert "batch 8" in rows[1].what
 
 
-def test_a_comparison_takes_five_pairs_at_least() -> None:
+def test_a_comparison_takes_five_pairs_at_least(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "SPIN", 0)
     calls: list[str] = []
     timing.compare_for(lambda: calls.append("here"), lambda: calls.append("beside"), budget=0)
-    assert calls == ["here", "beside"] * 2 + ["here", "here", "beside", "beside"] * 5  # the first two to warm up
+    assert calls == ["here", "beside"] * 7  # two of them to warm up
+
+
+def test_a_side_is_timed_when_the_other_has_settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its first calls share the cores with the other's threads, which wait busily for a while."""
+    durations = iter([0.05, 0.04, 0.03, 0.02])
+    clock = [0.0]
+
+    def disturbed() -> None:
+        clock[0] += next(durations)
+
+    monkeypatch.setattr(timing, "SPIN", 0.1)
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: clock[0])
+    assert timing.settled(disturbed) == pytest.approx(0.02)
 
 
 def test_the_peers_row_names_both_sizes(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ SMALL = (
     *BODY, "head.class_branch", "head.box_branch", "head.classification_head.conv", "head.regression_head.conv",
     "proposal_network.head.conv", "box_head.layers", "body.encoder.lateral_convs", "body.encoder.fpn_blocks",
     "body.encoder.downsample_convs", "body.encoder.pan_blocks", "body.decoder_input_proj",
+    *(f"body.decoder.layers.{layer}.encoder_attn.value_proj" for layer in range(3)),
 )  # fmt: skip
 # Operators that ONNX Runtime has in 8 bits, or that it fuses with such a one.
 SMALL_OPERATORS = (
