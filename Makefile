@@ -15,7 +15,7 @@ repro: $(INSTALLED) $(SAMPLE)  ## from raw images to a verified ONNX file: insta
 	dvc repro
 	@python tools/summary.py
 
-test: $(INSTALLED)  ## run the tests: about 10 minutes on 2 cores
+test: $(INSTALLED)  ## run the tests: about 9 minutes on 2 cores
 	OMP_NUM_THREADS=1 python -m pytest --numprocesses 2 --dist loadfile -m "not long"
 
 test-long: $(INSTALLED)  ## run all of them, the long ones too

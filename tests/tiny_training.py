@@ -31,8 +31,7 @@ SETTINGS = {
 WRITTEN = ("models", "metrics")
 # A process that has imported torch once and is copied for every training: starting anew takes seconds.
 NURSERY = """
-import os, signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job would ignore it
+import os, sys
 import dvc.repo, train
 from detector.errors import run_command
 from detector.interruption import listen
