@@ -30,7 +30,7 @@ HALF_OPERATORS = (
     "GroupNormalization", "HardSigmoid", "HardSwish", "InstanceNormalization", "LayerNormalization", "LeakyRelu",
     "MatMul", "MaxPool", "Mul", "Relu", "Reshape", "Resize", "Sigmoid", "Sub", "Transpose", "Unsqueeze",
 )  # fmt: skip
-# In 8 bits, beside BODY: what heads compute before their last layer, whose outputs want to be exact.
+# In 8 bits, beside BODY: what heads compute before their last layer, whose outputs want to be exact; RT-DETR's maps.
 SMALL = (
     *BODY, "head.class_branch", "head.box_branch", "head.classification_head.conv", "head.regression_head.conv",
     "proposal_network.head.conv", "box_head.layers", "body.encoder.lateral_convs", "body.encoder.fpn_blocks",
