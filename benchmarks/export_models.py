@@ -4,7 +4,7 @@ command  python -m benchmarks.export_models [--models simple ssdlite ...]
 reads    stages/, tests/trained_like.py
 writes   .cache/bench-export/
 prints   a row as soon as a model is done: opset, bytes, the batch sizes it answers, differences from PyTorch
-time     about 8 minutes for all on 2 cores
+time     minutes for all on 2 cores, most of them for the models with ResNet-50
 
 Weights are random, but every layer's outputs are scaled as after training, so that scores are spread. How alike PyTorch
 answers when each weight changes by a rounding says what of the difference is not the file's.

@@ -129,9 +129,8 @@ def test_nothing_found_is_padding(name: str) -> None:
         ("effnet", 40, 1e-3, 0.35),
         ("ssdlite", 40, 1e-3, 0.35),
         pytest.param("retinanet", 12, 1e-4, 0.45, marks=pytest.mark.long),
-        pytest.param(
-            "fcos", 12, 1e-4, 0.45, marks=pytest.mark.long
-        ),  # its centre-ness cannot fall below the entropy of what it shall say
+        # Its centre-ness cannot fall below the entropy of what it shall say.
+        pytest.param("fcos", 12, 1e-4, 0.45, marks=pytest.mark.long),
         ("faster_rcnn", 12, 5e-4, 0.35),
     ],
 )

@@ -9,12 +9,17 @@ from pathlib import Path
 
 import pytest
 from brightness import picture
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
 from benchmarks.served import Served
 
 READY = "html[data-ready=yes]"
 WIDE, PHONE = 1200, 390
+
+
+def is_mistake(message: ConsoleMessage) -> bool:
+    """Hints, such as that reading pixels back is slow, and refusals that are asked for are none."""
+    return message.type == "error" and "status of 4" not in message.text
 
 
 @pytest.fixture
@@ -33,12 +38,7 @@ def page(browser: Browser, served: Served, request: pytest.FixtureRequest) -> It
     page = context.new_page()
     said: list[str] = []
     page.on("pageerror", lambda error: said.append(str(error)))
-    page.on(
-        "console",
-        lambda message: (
-            said.append(message.text) if message.type == "error" and "status of 4" not in message.text else None
-        ),
-    )
+    page.on("console", lambda message: said.append(message.text) if is_mistake(message) else None)
     page.on(
         "request", lambda sent: said.append(sent.url) if not sent.url.startswith((served.url, "blob:", "data:")) else 0
     )
