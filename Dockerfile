@@ -2,12 +2,14 @@
 FROM python:3.12-slim AS packages
 COPY requirements-serve.txt /requirements-serve.txt
 RUN python -m venv /packages && /packages/bin/pip install --no-cache-dir --no-compile -r /requirements-serve.txt
+COPY pyproject.toml LICENSE /source/
+COPY stages/detector /source/stages/detector
+RUN /packages/bin/pip install --no-cache-dir --no-compile --no-deps /source
 
 FROM python:3.12-slim
 RUN useradd --system --uid 10001 --no-create-home detector
 WORKDIR /service
 COPY --from=packages /packages /packages
-COPY stages/detector stages/detector
 COPY tools/serve.py tools/model_source.py tools/
 ENV PATH=/packages/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 USER 10001

@@ -3,6 +3,11 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
+DEVELOPED = $(VENV)/.installed-dev
+UV = VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv
+LOCK = --upgrade
+COMPILE = $(UV) pip compile $(LOCK) --universal --python-version 3.10 --generate-hashes --no-header \
+  --annotation-style line --quiet
 SAMPLE = data/raw/sample
 DATASET ?= data/raw/bccd_voc
 FORMAT ?= voc
@@ -15,54 +20,59 @@ repro: $(INSTALLED) $(SAMPLE)  ## from raw images to a verified ONNX file: insta
 	dvc repro
 	@python tools/summary.py
 
-test: $(INSTALLED)  ## run the tests: about 9 minutes on 2 cores
+test: $(DEVELOPED)  ## run the tests: about 9 minutes on 2 cores
 	OMP_NUM_THREADS=1 python -m pytest --numprocesses 2 --dist loadfile -m "not long"
 
-test-long: $(INSTALLED)  ## run all of them, the long ones too
+test-long: $(DEVELOPED)  ## run all of them, the long ones too
 	OMP_NUM_THREADS=1 python -m pytest --numprocesses 2 --dist loadfile
 
-check: $(INSTALLED)  ## ruff, mypy and the other pre-commit checks
+check: $(DEVELOPED)  ## ruff, mypy and the other pre-commit checks
 	pre-commit run --all-files
 
-bench: $(INSTALLED)  ## measure this machine: the table in the README
+bench: $(DEVELOPED)  ## measure this machine: the table in the README
 	python -m benchmarks.speed
 
-bench-labels: $(INSTALLED)  ## measure how many planted label errors are found
+bench-labels: $(DEVELOPED)  ## measure how many planted label errors are found
 	python -m benchmarks.label_errors
 
-bench-accuracy: $(INSTALLED)  ## measure accuracy for its time beside YOLO11n (DATASET=folder, FORMAT=voc)
+bench-accuracy: $(DEVELOPED)  ## measure accuracy for its time beside YOLO11n (DATASET=folder, FORMAT=voc)
 	python -m benchmarks.accuracy $(DATASET) --format $(FORMAT)
 
-bench-evaluation: $(INSTALLED)  ## measure whether the intervals and the comparison can be trusted, and their speed
+bench-evaluation: $(DEVELOPED)  ## measure whether the intervals and the comparison can be trusted, and their speed
 	python -m benchmarks.uncertainty
 
-bench-scale: $(INSTALLED)  ## measure split and coco-convert on a million images, and DVC on 20,000 as files and as shards
+bench-scale: $(DEVELOPED)  ## measure split and coco-convert on a million images, and DVC on 20,000 as files and as shards
 	python -m benchmarks.scale
 	python -m benchmarks.many_files
 
-bench-export: $(INSTALLED)  ## measure the exported files: beside PyTorch, in 8 bits, beside YOLO11n, in use
+bench-export: $(DEVELOPED)  ## measure the exported files: beside PyTorch, in 8 bits, beside YOLO11n, in use
 	python -m benchmarks.export
 
-bench-service: $(INSTALLED)  ## measure what the service costs beside its model (60 s of 32 clients)
+bench-service: $(DEVELOPED)  ## measure what the service costs beside its model (60 s of 32 clients)
 	python -m benchmarks.service
 
 install: $(INSTALLED)  ## make the virtual environment (VENV=folder to use another)
 
-mirrors: $(INSTALLED)  ## install TensorBoard, Weights & Biases and MLflow, for train.mirrors
-	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip install -r requirements-mirrors.txt
+install-dev: $(DEVELOPED)  ## add what tests and development need
 
-lock: $(INSTALLED)  ## compile requirements.in to requirements.txt
-	uv pip compile --upgrade --universal --python-version 3.10 --no-header --annotation-style line \
-	  --quiet requirements.in -o requirements.txt
-	uv pip compile --upgrade --universal --python-version 3.10 --no-header --annotation-style line \
-	  --quiet requirements-mirrors.in -o requirements-mirrors.txt
-	uv pip compile --upgrade --universal --python-version 3.10 --no-header --annotation-style line \
-	  --quiet requirements-serve.in -o requirements-serve.txt
+loggers: $(INSTALLED)  ## add TensorBoard, Weights & Biases and MLflow, for train.loggers
+	$(UV) pip install -r requirements-loggers.txt
 
-$(INSTALLED): requirements.txt
+lock: $(DEVELOPED)  ## compile pyproject.toml to the locks, with the newest releases (LOCK= to keep those there)
+	$(COMPILE) pyproject.toml --extra sweep --extra serve --extra dev -o requirements-dev.txt
+	$(COMPILE) pyproject.toml --extra sweep --extra serve -c requirements-dev.txt -o requirements.txt
+	$(COMPILE) pyproject.toml --extra loggers -c requirements.txt -o requirements-loggers.txt
+	$(COMPILE) requirements-serve.in -c requirements.txt -o requirements-serve.txt
+
+$(INSTALLED): requirements.txt pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet "$$(grep -oE '^uv==[^ ]+' requirements.txt)"
-	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip install -r requirements.txt
+	@$(BIN)/python -m pip install --quiet "$$(grep -oE '^uv==[^ ]+' requirements-dev.txt)"
+	$(UV) pip install -r requirements.txt
+	$(UV) pip install --no-deps --editable .
+	@touch $@
+
+$(DEVELOPED): $(INSTALLED) requirements-dev.txt
+	$(UV) pip install -r requirements-dev.txt
 	@touch $@
 
 $(SAMPLE):

@@ -29,8 +29,8 @@ from benchmarks.timing import say
 from benchmarks.trainings import Training, prepare, train
 from benchmarks.workspace import ROOT, call, environment
 from benchmarks.yolo_files import predictions_of, write_yolo
-from detector.errors import UserError, run_command
-from detector.evaluation.coco_metrics import coco_numbers, evaluate_boxes
+from detector.core.errors import UserError, run_command
+from detector.engine.coco_metrics import coco_numbers, evaluate_boxes
 
 HOME = ROOT / ".cache/bench-accuracy"
 PEER = "ultralytics==8.4.190"

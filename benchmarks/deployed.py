@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from torch import nn
 
 from benchmarks.photographs import photograph
-from detector.data.images import letterbox
-from detector.evaluation.torch_runner import runner_of
+from detector.core.images import letterbox
 from detector.exporting.onnx_file import write_onnx
-from detector.inference.onnx_runner import open_onnx
-from detector.inference.running import Facts, Runner
 from detector.models.postprocess import Postprocess
 from detector.models.state_head import States
-from tests.trained_like import trained_like
+from detector.runners.onnx_runner import open_onnx
+from detector.runners.tiled import Facts, Runner
+from detector.runners.torch_runner import runner_of
+from tests.support.trained_like import trained_like
 
 SIZE = (320, 320)
 FILL = (120, 120, 120)

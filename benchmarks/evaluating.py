@@ -13,8 +13,8 @@ from pycocotools.cocoeval import COCOeval
 
 from benchmarks.table import Row, at_least, seconds
 from benchmarks.timing import compare
-from detector.evaluation.coco_metrics import evaluate_boxes
-from detector.inference.detections import Prediction
+from detector.engine.coco_metrics import evaluate_boxes
+from detector.engine.detections import Prediction
 
 TARGET = 20.0
 SAME = 1e-9

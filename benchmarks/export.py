@@ -26,7 +26,7 @@ from benchmarks.models import line
 from benchmarks.speed import machine
 from benchmarks.table import Row, at_least, markdown, seconds
 from benchmarks.timing import compare_for, say
-from detector.errors import run_command
+from detector.core.errors import run_command
 from detector.models import MODELS
 
 BATCHES = (1, 8)

@@ -24,11 +24,11 @@ from benchmarks.models import line
 from benchmarks.speed import machine
 from benchmarks.timing import say
 from benchmarks.workspace import ROOT
-from detector.errors import UserError, run_command
+from detector.core.errors import UserError, run_command
 from detector.exporting.gate import WEAK
 from detector.exporting.parity import Difference, difference
-from detector.inference.running import Runner
 from detector.models import MODELS
+from detector.runners.tiled import Runner
 
 HOME = ROOT / ".cache/bench-export"
 HEAD = (

@@ -17,18 +17,18 @@ from benchmarks.table import Row, at_least, seconds
 from benchmarks.timing import compare_for, say
 from benchmarks.trainings import prepare, train
 from benchmarks.workspace import ROOT, python
-from detector.checkpoint import load_checkpoint
-from detector.data.dataset import present_objects
-from detector.data.images import load_letterboxed
-from detector.evaluation.coco_metrics import coco_numbers, evaluate_boxes
-from detector.evaluation.torch_runner import facts_of
+from detector.core.images import load_letterboxed
+from detector.engine.checkpoint import load_checkpoint
+from detector.engine.coco_metrics import coco_numbers, evaluate_boxes
+from detector.engine.dataset import present_objects
+from detector.engine.detections import coco_results
 from detector.exporting.onnx_file import make_onnx, save_onnx
 from detector.exporting.precision import in_8_bits
-from detector.inference.detections import coco_results
-from detector.inference.onnx_runner import open_onnx
-from detector.inference.running import find_whole
 from detector.models import load_model
 from detector.models.postprocess import Postprocess
+from detector.runners.onnx_runner import open_onnx
+from detector.runners.tiled import find_whole
+from detector.runners.torch_runner import facts_of
 
 FACTOR = 1.5  # that 8 bits should be faster by
 MOST_LOST = 0.01  # of AP

@@ -13,7 +13,7 @@ from benchmarks.photographs import write_photographs
 from benchmarks.predicting import predict_rows
 from benchmarks.served import Served
 from benchmarks.table import Row
-from detector.inference.onnx_runner import open_onnx
+from detector.runners.onnx_runner import open_onnx
 
 PHOTOGRAPHS = 300
 LOAD = 60  # seconds of requests by many clients

@@ -14,8 +14,8 @@ from torchvision.io import decode_jpeg, read_file
 
 from benchmarks.table import Row, at_least, rate, seconds
 from benchmarks.timing import compare, quiet, timed
-from detector.data.memory import inspect_all
-from detector.errors import UserError
+from detector.core.errors import UserError
+from detector.preprocessing.inspection_cache import inspect_all
 
 TARGET = 0.8
 TARGET_ONE_MORE = 20.0

@@ -25,12 +25,12 @@ def measure() -> None:
     """Train a few steps and print images/s and a hash of the weights."""
     import torch
 
-    from detector.contract import Targets
+    from detector.engine.seeding import make_deterministic
+    from detector.engine.structures import Targets
     from detector.models import simple
     from detector.models.normalization import PixelStatistics
     from detector.models.postprocess import Postprocess
     from detector.models.state_head import States
-    from detector.seeding import make_deterministic
 
     make_deterministic(0, 2)
     model = simple.build(3, States(), PixelStatistics((120,) * 3, (60,) * 3), Postprocess(), "none")

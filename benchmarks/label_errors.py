@@ -28,11 +28,11 @@ from benchmarks.table import Row, markdown
 from benchmarks.timing import say
 from benchmarks.trainings import write_params
 from benchmarks.workspace import ROOT, call, copy_code, python
-from detector.boxes import pairwise_iou_xyxy
-from detector.data.decisions import KINDS
-from detector.data.manifest import CleanBox, CleanImage, Labels, read_labels, read_manifest, write_manifest
-from detector.errors import run_command
-from detector.params import parse_yaml
+from detector.core.boxes import pairwise_iou_xyxy
+from detector.core.errors import run_command
+from detector.core.params import parse_yaml
+from detector.manifest.decisions import KINDS
+from detector.manifest.manifest import CleanBox, CleanImage, Labels, read_labels, read_manifest, write_manifest
 
 HOME = ROOT / ".cache/bench-labels"
 SHARE = 0.05  # of the boxes that get an error, for each kind

@@ -11,7 +11,7 @@ from torchvision.transforms.v2 import functional
 
 from benchmarks.table import Row, at_least, rate
 from benchmarks.timing import compare
-from detector.data.images import load_letterboxed
+from detector.core.images import load_letterboxed
 
 TARGET = 1.8
 

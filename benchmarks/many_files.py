@@ -20,7 +20,7 @@ from benchmarks.scale import Cost, cost_of
 from benchmarks.table import Row, markdown, seconds
 from benchmarks.timing import say
 from benchmarks.workspace import call, copy_code, dvc
-from detector.errors import run_command
+from detector.core.errors import run_command
 
 IMAGES = 20_000
 DATASET = "data/raw/set"

@@ -20,7 +20,7 @@ from benchmarks.speed import machine
 from benchmarks.timing import say
 from benchmarks.trainings import Training, prepare, train
 from benchmarks.workspace import ROOT
-from detector.errors import UserError, run_command
+from detector.core.errors import UserError, run_command
 from detector.models import MODELS
 
 HOME = ROOT / ".cache/bench-models"

@@ -21,12 +21,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.data.images import load_letterboxed
-from detector.errors import UserError, run_command
+from detector.core.errors import UserError, run_command
+from detector.core.images import load_letterboxed
+from detector.engine.detections import Found
 from detector.exporting.gate import Tolerance, compare
 from detector.exporting.onnx_file import OUTPUTS, STATE_OUTPUTS
-from detector.inference.detections import Found
-from detector.inference.onnx_runner import open_onnx
+from detector.runners.onnx_runner import open_onnx
 
 TEST = Path("data/coco/test.json")
 BATCHES = (1, 2, 8)

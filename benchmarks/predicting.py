@@ -19,13 +19,13 @@ import numpy as np
 
 from benchmarks.table import Row, at_least, markdown, rate
 from benchmarks.timing import say, timed
-from detector.errors import UserError, run_command
+from detector.core.errors import UserError, run_command
+from detector.inference.decoding import Asked, Seen, see_all
 from detector.inference.inputs import Input, gather
-from detector.inference.onnx_runner import open_onnx
-from detector.inference.predicting import Detector, predict
+from detector.inference.pipeline import Detector, predict
 from detector.inference.result_files import CocoFile, CsvFile, JsonLinesFile
-from detector.inference.running import answers
-from detector.inference.seeing import Asked, Seen, see_all
+from detector.runners.onnx_runner import open_onnx
+from detector.runners.tiled import answers
 
 TARGET = 0.9
 BATCH = 8

@@ -12,7 +12,7 @@ from benchmarks.photographs import list_photographs
 from benchmarks.table import Row, seconds
 from benchmarks.timing import compare, summarize, timed
 from benchmarks.workspace import ROOT, call, dvc, fill_outputs, python
-from detector.errors import UserError
+from detector.core.errors import UserError
 
 STAGE_LIMIT = 0.5
 DVC_LIMIT = 0.3
@@ -21,7 +21,6 @@ UP_TO_DATE = "Data and pipelines are up to date."
 # Runs a script as `python` would, and fails when torch was imported.
 TORCH_PROBE = """
 import runpy, sys
-sys.path.insert(0, "stages")
 runpy.run_path(sys.argv[1], run_name="__main__")
 sys.exit("torch was imported" if "torch" in sys.modules else 0)
 """

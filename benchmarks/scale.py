@@ -22,8 +22,8 @@ from typing import NamedTuple
 from benchmarks.table import Row, markdown, seconds
 from benchmarks.timing import say
 from benchmarks.workspace import copy_code, environment
-from detector.data.manifest import CleanBox, CleanImage, Labels, write_labels, write_manifest
-from detector.errors import UserError, run_command
+from detector.core.errors import UserError, run_command
+from detector.manifest.manifest import CleanBox, CleanImage, Labels, write_labels, write_manifest
 
 IMAGES = (10_000, 100_000, 1_000_000)
 BOXES = 5
@@ -31,7 +31,7 @@ CLASSES = [f"class{number:02}" for number in range(20)]
 STATES = ["intact", "damaged", "absent", "occluded"]
 MOST_GB = 2.0
 STEEPEST = 1.3  # of time: this much more an image than with the fewest images, whose start of Python it includes
-READ = "import sys; sys.path.insert(0, 'stages'); from pathlib import Path; from detector.data.dataset import {names}; "
+READ = "from pathlib import Path; from detector.engine.dataset import {names}; "
 STEPS = {
     "split": ["stages/split.py"],
     "coco-convert": ["stages/coco_convert.py"],

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.workspace import ROOT
-from detector.errors import UserError
+from detector.core.errors import UserError
 
 SECONDS = 60  # to begin, and to end
 STARTED = "Application startup complete."

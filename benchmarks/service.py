@@ -28,11 +28,11 @@ from benchmarks.photographs import photograph
 from benchmarks.served import Client, Served, ask, request
 from benchmarks.table import Row, at_least, markdown
 from benchmarks.timing import say, timed
-from detector.data.images import letterbox
-from detector.environment import keep_freed_memory
-from detector.errors import run_command
-from detector.inference.onnx_runner import open_onnx
-from detector.inference.running import Facts, Runner
+from detector.core.errors import run_command
+from detector.core.images import letterbox
+from detector.engine.environment import keep_freed_memory
+from detector.runners.onnx_runner import open_onnx
+from detector.runners.tiled import Facts, Runner
 
 THREADS = 1
 BATCH = 8

@@ -23,8 +23,8 @@ from pathlib import Path
 
 from benchmarks.table import Row, markdown
 from benchmarks.timing import say
-from detector.environment import check_torch
-from detector.errors import UserError, run_command
+from detector.core.errors import UserError, run_command
+from detector.engine.environment import check_torch
 
 PACKAGES = ("torch", "torchvision", "pillow", "hotcoco", "pycocotools", "dvc")
 PHOTOGRAPHS = 2000

@@ -27,16 +27,16 @@ from torchvision.transforms import v2
 from benchmarks.photographs import SIZE
 from benchmarks.table import Row, at_least
 from benchmarks.timing import compare, quiet
-from detector.data.augmentation import Augment
-from detector.data.cache import in_memory
-from detector.data.dataset import DetectionDataset, EpochSampler, collate, pack
-from detector.environment import keep_freed_memory
+from detector.engine.dataset import DetectionDataset, EpochSampler, collate, pack
+from detector.engine.environment import keep_freed_memory
+from detector.engine.seeding import make_deterministic
 from detector.models import MODELS
 from detector.models.normalization import IMAGENET
 from detector.models.postprocess import Postprocess
 from detector.models.state_head import States
-from detector.seeding import make_deterministic
-from detector.training.engine import Engine
+from detector.training.augmentation import Augment
+from detector.training.compute import Engine
+from detector.training.image_cache import in_memory
 from detector.training.loop import grouped, train_one_epoch
 from detector.training.state import begin
 

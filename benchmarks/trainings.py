@@ -15,7 +15,7 @@ import yaml
 from safetensors import safe_open
 
 from benchmarks.workspace import call, copy_code, python
-from detector.params import parse_yaml
+from detector.core.params import parse_yaml
 
 # Tensors of a checkpoint that are no parameters.
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "normalize.mean", "normalize.deviation",

@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 from benchmarks.generated_detectors import detect, draw_scene
 from benchmarks.speed import processor
 from benchmarks.timing import say
-from detector.errors import run_command
-from detector.evaluation.coco_metrics import evaluate_boxes
-from detector.evaluation.comparison import METRICS, Side, differences
+from detector.comparison.comparison import METRICS, Side, differences
+from detector.core.errors import run_command
+from detector.engine.coco_metrics import evaluate_boxes
+from detector.engine.detections import Prediction
+from detector.evaluation.bootstrap import average_precisions, draws, interval, score_interval
 from detector.evaluation.matching import Matches, matches_of
-from detector.evaluation.resampling import average_precisions, draws, interval, score_interval
-from detector.inference.detections import Prediction
 
 IMAGES, DETECTIONS, DRAWS = 5000, 100, 1000
 TEST_SETS = 400

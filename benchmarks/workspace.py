@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
-from detector.errors import UserError
-from detector.params import parse_yaml
+from detector.core.errors import UserError
+from detector.core.params import parse_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("stages", "tools")

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from detector.inference.detections import Prediction
+from detector.engine.detections import Prediction
 
 
 def write_yolo(truth: dict[str, dict[str, Any]], root: Path, folder: Path) -> None:

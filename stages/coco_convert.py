@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from detector.data.coco_files import CocoConvertParams, groups_of, write_coco
-from detector.data.manifest import SPLITS, read_images_at, read_labels, read_places
-from detector.errors import UserError, run_command
-from detector.params import load_section
+from detector.core.errors import UserError, run_command
+from detector.core.params import load_section
+from detector.manifest.manifest import SPLITS, read_images_at, read_labels, read_places
+from detector.splitting.coco_writer import CocoConvertParams, groups_of, write_coco
 
 CLEAN = Path("data/clean")
 MANIFEST = Path("data/clean/manifest.jsonl")

@@ -1,8 +1,8 @@
 """Judge the trained detector on test (`evaluate.split`), at the score threshold that val gives.
 
 command  python stages/evaluate.py
-reads    params.yaml (evaluate), models/detector.{safetensors,json}, data/coco/{train,val,test}.json and images,
-         data/decisions.csv, metrics/train/plots/metrics/ (curves for the report)
+reads    params.yaml (evaluate, postprocess), models/detector.{safetensors,json}, data/coco/{train,val,test}.json and
+         images, data/decisions.csv, metrics/train/plots/metrics/ (curves for the report)
 writes   metrics/evaluate.json (the numbers, docs/evaluation.md says what each is), metrics/evaluate/details.json,
          metrics/evaluate/suspects.csv (labels that look wrong, of all splits), data/predictions/*.json (COCO results),
          plots/evaluate/*.{json,png}, plots/galleries/*.jpg, plots/report.html,
@@ -18,7 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from detector.environment import check_torch, keep_freed_memory
+from detector.engine.environment import check_torch, keep_freed_memory
 
 check_torch()  # before the imports below, where a mismatched pair fails obscurely
 
@@ -28,26 +28,27 @@ from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from detector.checkpoint import Card, load_checkpoint
-from detector.data.dataset import DetectionDataset, collate, pack, present_objects, read_coco
-from detector.data.decisions import read_decisions
-from detector.errors import UserError, run_command
-from detector.evaluation.coco_metrics import precisions
-from detector.evaluation.figures import draw_confusion, draw_precision_recall, draw_reliability, draw_state_curves
-from detector.evaluation.files import rounded, write_numbers, write_plot, write_predictions
+from detector.core.errors import UserError, run_command
+from detector.core.params import load_section
+from detector.engine.checkpoint import Card, load_checkpoint
+from detector.engine.coco_metrics import precisions
+from detector.engine.dataset import DetectionDataset, collate, pack, present_objects, read_coco
+from detector.engine.predict import Predicted, predict
+from detector.engine.seeding import make_deterministic
+from detector.evaluation.error_types import Pairs, confusions, pair
 from detector.evaluation.gallery_pictures import Names, draw_galleries
-from detector.evaluation.judging import Judged, Thresholds, judge, thresholds_on
-from detector.evaluation.measures import Measured, measure
-from detector.evaluation.mistakes import Pairs, confusions, pair
-from detector.evaluation.predictions import Predicted, predict
+from detector.evaluation.label_issues import Suspect, rows_of, suspects_of, without_decided, worst_first, write_suspects
+from detector.evaluation.matched_split import Judged, Thresholds, judge, thresholds_on
+from detector.evaluation.metrics import Measured, measure
+from detector.evaluation.plots import draw_confusion, draw_precision_recall, draw_reliability, draw_state_curves
 from detector.evaluation.report import Curve, gather, write_report
-from detector.evaluation.settings import EvaluateParams, postprocess_of
-from detector.evaluation.speed import Clock, TimedPostprocess, speed
+from detector.evaluation.settings import EvaluateParams
 from detector.evaluation.suspect_gallery import draw_suspects
-from detector.evaluation.suspects import Suspect, rows_of, suspects_of, without_decided, worst_first, write_suspects
+from detector.evaluation.timing import Clock, TimedPostprocess, speed
+from detector.evaluation.writers import rounded, write_numbers, write_plot, write_predictions
+from detector.manifest.decisions import read_decisions
 from detector.models import load_model
-from detector.params import load_section
-from detector.seeding import make_deterministic
+from detector.models.postprocess import PostprocessParams
 
 CHECKPOINT = Path("models/detector.safetensors")
 COCO = Path("data/coco")
@@ -67,12 +68,13 @@ SHOWN = 24  # of the suspects, in the gallery
 
 def main() -> None:
     params = load_section(Path("params.yaml"), "evaluate", EvaluateParams)
+    picked = load_section(Path("params.yaml"), "postprocess", PostprocessParams)
     make_deterministic(0, params.threads)
     keep_freed_memory()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     weights, card = load_checkpoint(CHECKPOINT)
     clock = Clock()
-    postprocess = TimedPostprocess(**asdict(postprocess_of(params)), clock=clock)
+    postprocess = TimedPostprocess(**picked.model_dump(), clock=clock)
     model = load_model(card.model, weights, len(card.classes), len(card.states), postprocess).to(device)
     coco = {split: read_coco(COCO / f"{split}.json") for split in ("train", "val", "test")}
     for split in sorted({"val", params.split}):

@@ -1,7 +1,7 @@
 """Write the trained detector as an ONNX file, and prove that it answers like the model.
 
 command  python stages/export.py
-reads    params.yaml (export, evaluate), models/detector.{safetensors,json}, data/coco/{train,test}.json and images,
+reads    params.yaml (export, postprocess), models/detector.{safetensors,json}, data/coco/{train,test}.json and images,
          data/predictions/test.json (what the model found), metrics/evaluate/details.json (thresholds, calibration),
          data/clean/manifest.jsonl (only its hash)
 writes   models/model.onnx, metrics/export.json, logs/export.json (times; ignored by git); when the proof fails, no
@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from detector.environment import check_torch, keep_freed_memory
+from detector.engine.environment import check_torch, keep_freed_memory
 
 check_torch()  # before the imports below, where a mismatched pair fails obscurely
 
@@ -28,25 +28,25 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
-from detector.boxes import scale_to_fit
-from detector.checkpoint import load_checkpoint
-from detector.data.dataset import present_objects, read_coco
-from detector.data.images import load_letterboxed
-from detector.errors import UserError, run_command
-from detector.evaluation.coco_metrics import coco_numbers, evaluate_boxes
-from detector.evaluation.settings import EvaluateParams, postprocess_of
-from detector.evaluation.torch_runner import facts_of, runner_of
+from detector.core.boxes import scale_to_fit
+from detector.core.errors import UserError, run_command
+from detector.core.images import load_letterboxed
+from detector.core.params import load_section
+from detector.engine.checkpoint import load_checkpoint
+from detector.engine.coco_metrics import coco_numbers, evaluate_boxes
+from detector.engine.dataset import present_objects, read_coco
+from detector.engine.detections import Found, Prediction, coco_results
+from detector.engine.seeding import make_deterministic
 from detector.exporting.gate import Compared, Tolerance, compare, refuse
 from detector.exporting.isolated import answers_without_torch
 from detector.exporting.onnx_file import OPSET, make_onnx, save_onnx
 from detector.exporting.parity import Difference, ExportParams
 from detector.exporting.precision import in_8_bits, in_half
-from detector.inference.detections import Found, Prediction, coco_results
-from detector.inference.replay import Pass
-from detector.inference.running import Facts
 from detector.models import load_model
-from detector.params import load_section
-from detector.seeding import make_deterministic
+from detector.models.postprocess import Postprocess, PostprocessParams
+from detector.runners.subprocess_run import Pass
+from detector.runners.tiled import Facts
+from detector.runners.torch_runner import facts_of, runner_of
 
 CHECKPOINT = Path("models/detector.safetensors")
 TRAIN = Path("data/coco/train.json")
@@ -75,12 +75,11 @@ class Judged(NamedTuple):
 def main() -> None:
     params = load_section(Path("params.yaml"), "export", ExportParams)
     # What was evaluated is what is exported.
-    evaluated = load_section(Path("params.yaml"), "evaluate", EvaluateParams)
-    make_deterministic(0, evaluated.threads)
+    postprocess = Postprocess(**load_section(Path("params.yaml"), "postprocess", PostprocessParams).model_dump())
+    make_deterministic(0, params.threads)
     keep_freed_memory()
     MODEL.unlink(missing_ok=True)  # whatever stops this stage, an old file does not pass for a new one
     weights, card = load_checkpoint(CHECKPOINT)
-    postprocess = postprocess_of(evaluated)
     model = load_model(card.model, weights, len(card.classes), len(card.states), postprocess)
     facts = with_operating_point(facts_of(card, postprocess))
     test = read_coco(TEST)
@@ -92,12 +91,12 @@ def main() -> None:
     run = runner_of(model, torch.device("cpu"))
     answers = [run(image[None].copy())[0] for image in letterboxed(paths[: params.images], facts)]
     ap = average_precision(test, json.loads(PREDICTIONS.read_text(encoding="utf-8")))
-    judged = {"fp32": judge("fp32", file, facts, test, answers, params, evaluated.threads)}
+    judged = {"fp32": judge("fp32", file, facts, test, answers, params)}
     check_ap("fp32", judged["fp32"].ap, ap, AP_TOLERANCE)
     if params.precision != "fp32":
         other = in_half(file) if params.precision == "fp16" else in_8_bits(file, calibration_images(facts))
         described = facts._replace(precision=params.precision)
-        judged[params.precision] = judge(params.precision, other, described, test, None, params, evaluated.threads)
+        judged[params.precision] = judge(params.precision, other, described, test, None, params)
         check_ap(params.precision, judged[params.precision].ap, ap, params.max_ap_drop)
     MODEL.write_bytes(judged[params.precision].content)
     write_numbers(judged, params, answers, ap)
@@ -133,7 +132,7 @@ def calibration_images(facts: Facts) -> Iterator[NDArray[np.uint8]]:
 
 def judge(
     precision: str, file: onnx.ModelProto, facts: Facts, test: dict[str, Any], expected: list[Found] | None,
-    params: ExportParams, threads: int,
+    params: ExportParams,
 ) -> Judged:  # fmt: skip
     """Run the file without torch on test and compare; expected: the model's answers to the first images.
 
@@ -145,7 +144,7 @@ def judge(
         path = Path(folder) / MODEL.name
         save_onnx(file, facts, path)
         passes = [Pass(BATCHES[0], len(paths)), *(Pass(batch, some) for batch in BATCHES[1:])]
-        replayed = answers_without_torch(path, paths, passes, threads)
+        replayed = answers_without_torch(path, paths, passes, params.threads)
         content = path.read_bytes()
     tolerance = Tolerance(params.box_tolerance, params.score_tolerance)
     worst = []

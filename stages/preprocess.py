@@ -18,13 +18,13 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
-from detector.data.cleaning import Finding, PreprocessParams, labels_of
-from detector.data.decisions import DECISIONS, Decision, follow_decisions, read_decisions
-from detector.data.folders import clean, executor_of, read_dataset
-from detector.data.manifest import CleanImage, Labels, write_labels, write_manifest
-from detector.data.memory import inspect_all
-from detector.errors import UserError, run_command
-from detector.params import load_section
+from detector.core.errors import UserError, run_command
+from detector.core.params import load_section
+from detector.manifest.decisions import DECISIONS, Decision, follow_decisions, read_decisions
+from detector.manifest.manifest import CleanImage, Labels, write_labels, write_manifest
+from detector.preprocessing.cleaning import Finding, PreprocessParams, labels_of
+from detector.preprocessing.inspection_cache import inspect_all
+from detector.preprocessing.read_dataset import clean, executor_of, read_dataset
 
 REVIEWED = Path("data/decisions.csv")
 CLEAN = Path("data/clean")
@@ -138,7 +138,7 @@ def summarize(
 
 def draw(images: list[CleanImage], labels: Labels) -> None:
     """The plots; matplotlib is loaded only here, so that a mistake in the data shows at once."""
-    from detector.data.figures import draw_all
+    from detector.preprocessing.plots import draw_all
 
     draw_all(images, labels, Path.cwd(), PLOTS)
 

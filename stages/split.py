@@ -12,17 +12,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from detector.data.manifest import SPLITS, read_outlines
-from detector.data.split_lock import read_lock, updated_lock, write_lock
-from detector.data.splitting import (
+from detector.core.errors import run_command
+from detector.core.params import load_section
+from detector.manifest.manifest import SPLITS, read_outlines
+from detector.splitting.split_lock import read_lock, updated_lock, write_lock
+from detector.splitting.splitting import (
     SplitParams,
     check_splits,
     deal,
     describe,
     straddling,
 )
-from detector.errors import run_command
-from detector.params import load_section
 
 MANIFEST = Path("data/clean/manifest.jsonl")
 LOCK = Path("split.lock")

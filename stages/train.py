@@ -24,8 +24,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from detector.environment import check_torch, keep_freed_memory
-from detector.interruption import StopRequested, listen, until_requested
+from detector.engine.environment import check_torch, keep_freed_memory
+from detector.training.interruption import StopRequested, listen, until_requested
 
 if __name__ == "__main__":
     listen()  # before the imports below, which take seconds
@@ -35,9 +35,12 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from detector import distributed
-from detector.checkpoint import Card, save_checkpoint
-from detector.data.dataset import (
+from detector.core.errors import UserError, run_command
+from detector.core.params import load_section
+from detector.engine import distributed
+from detector.engine.checkpoint import Card, save_checkpoint
+from detector.engine.coco_metrics import coco_numbers, evaluate_boxes
+from detector.engine.dataset import (
     Annotations,
     Names,
     fitting_size,
@@ -47,26 +50,23 @@ from detector.data.dataset import (
     present_objects,
     read_coco,
 )
-from detector.errors import UserError, run_command
-from detector.evaluation.coco_metrics import coco_numbers, evaluate_boxes
-from detector.evaluation.predictions import predict
-from detector.models.fine_tuning import freeze
+from detector.engine.predict import predict
+from detector.engine.seeding import draw_differently, make_deterministic
 from detector.models.normalization import PixelStatistics
 from detector.models.postprocess import Postprocess
 from detector.models.recipe import Recipe
 from detector.models.state_head import States, state_weights
-from detector.params import load_section
-from detector.seeding import draw_differently, make_deterministic
-from detector.training.code import code_hash
-from detector.training.engine import Engine, explained, machine
+from detector.training.code_hash import code_hash
+from detector.training.compute import Engine, explained, machine
+from detector.training.fine_tuning import freeze
 from detector.training.fit import fit
+from detector.training.initialization import Start, find_start, take_weights
 from detector.training.loading import load_data
-from detector.training.mirrors import Mirror, opened
+from detector.training.loggers import Mirror, opened
 from detector.training.precision import check_precision, fastest
 from detector.training.processes import together
-from detector.training.resumable import forget, key_of, only_one
+from detector.training.resume import forget, key_of, only_one
 from detector.training.settings import TrainParams, resolve
-from detector.training.start import Start, find_start, take_weights
 from detector.training.state import Best
 from detector.training.summary import describe
 
@@ -78,6 +78,7 @@ MIRRORS = Path("logs")
 RESUMABLE = Path(".cache/train")
 DECODED = Path(".cache/images")
 PRECISION = Path(".cache/precision")
+CODE = ("core", "engine", "models", "training")  # the folders of detector/ that train depends on in dvc.yaml
 
 
 def main() -> None:
@@ -217,8 +218,8 @@ def key(params: TrainParams, start: Start, recipe: Recipe, engine: Engine) -> st
         "precision": engine.precision,
         **machine(),
     }
-    code = Path(__file__).parent
-    return key_of(values, [*sorted((code / "detector").rglob("*.py")), Path(__file__)])
+    library = Path(__file__).parent / "detector"
+    return key_of(values, [Path(__file__), *sorted(path for name in CODE for path in (library / name).rglob("*.py"))])
 
 
 if __name__ == "__main__":

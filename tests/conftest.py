@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from repository import Repository, environment_for, new_repository
+from tests.support.repository import Repository, environment_for, new_repository
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

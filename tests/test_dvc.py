@@ -17,8 +17,8 @@ from PIL import Image, ImageOps
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from detector.evaluation.coco_metrics import NUMBERS
-from repository import DATASET, STAGES, Repository, stages_run
+from detector.engine.coco_metrics import NUMBERS
+from tests.support.repository import DATASET, STAGES, Repository, stages_run
 
 UP_TO_DATE = "Data and pipelines are up to date."
 
@@ -158,7 +158,8 @@ def edited(reproduced, tmp_path_factory) -> Iterator[Repository]:
     [
         ("preprocess.min_box_size", "4", {"preprocess"}),
         ("split.seed", "1", {"split"}),
-        ("evaluate.nms_iou", "0.4", {"evaluate", "export"}),
+        ("evaluate.gallery", "4", {"evaluate"}),
+        ("postprocess.nms_iou", "0.4", {"evaluate", "export"}),
         ("export.box_tolerance", "0.4", {"export"}),
     ],
 )
@@ -174,9 +175,22 @@ def test_a_parameter_makes_only_its_stages_stale(edited, key, value, expected):
     [
         ("params.yaml", set()),
         ("README.md", set()),
-        ("stages/detector/data/splitting.py", {"split"}),
+        ("stages/detector/core/errors.py", set(STAGES)),
+        ("stages/detector/manifest/manifest.py", {"preprocess", "split", "coco-convert", "evaluate"}),
+        ("stages/detector/plotting/style.py", {"preprocess", "evaluate"}),
+        ("stages/detector/preprocessing/cleaning.py", {"preprocess"}),
+        ("stages/detector/splitting/splitting.py", {"split", "coco-convert"}),
+        ("stages/detector/engine/dataset.py", {"train", "evaluate", "export"}),
         ("stages/detector/training/loop.py", {"train"}),
         ("stages/detector/models/simple.py", {"train", "evaluate", "export"}),
+        ("stages/detector/models/dense_loss.py", {"train", "evaluate", "export"}),
+        ("stages/detector/evaluation/metrics.py", {"evaluate"}),
+        ("stages/detector/evaluation/report/page.js", {"evaluate"}),
+        ("stages/detector/runners/tiled.py", {"export"}),
+        ("stages/detector/exporting/onnx_file.py", {"export"}),
+        ("stages/detector/comparison/comparison.py", set()),
+        ("stages/detector/inference/pipeline.py", set()),
+        ("stages/detector/serving/app.py", set()),
         ("stages/evaluate.py", {"evaluate"}),
         ("data/decisions.csv", {"preprocess", "evaluate"}),
     ],

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from repository import Repository, stages_run
-from tiny_sweep import make_repository
+from tests.support.repository import Repository, stages_run
+from tests.support.tiny_sweep import make_repository
 
 
 @pytest.fixture

@@ -20,16 +20,27 @@ PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 NAMES = tuple(PIPELINE["stages"])
 SCRIPTS = {name: f"{name.replace('-', '_')}.py" for name in NAMES}
-MODULES = sorted(path.relative_to(STAGES).as_posix() for path in STAGES.rglob("*.py"))
+MODULES = sorted({path.relative_to(STAGES).as_posix() for path in STAGES.rglob("*.py")} - {"detector/__init__.py"})
 TORCHLESS = ("preprocess", "split", "coco-convert")
-# A file imports from a lower layer, or from its own folder; scripts from no other script.
+SCRIPT = "a script"
+# A file imports from its own folder or from one with a lower number; scripts import no other script.
 LAYERS = {
-    "scripts": 4,
-    "training": 3, "evaluation": 3, "exporting": 3, "serving": 3,
-    "inference": 2,
-    "models": 1, "data": 1,
-    "leaves": 0,
-}  # fmt: skip
+    SCRIPT: 6,
+    "serving": 5,
+    "exporting": 4,
+    "inference": 4,
+    "comparison": 4,
+    "training": 3,
+    "evaluation": 3,
+    "runners": 3,
+    "models": 2,
+    "preprocessing": 2,
+    "splitting": 2,
+    "manifest": 1,
+    "plotting": 1,
+    "engine": 1,
+    "core": 0,
+}
 LONGEST_FILE = 300
 UNTRACKED = ("logs", ".cache")  # what a script writes for people, not for the next stage
 
@@ -41,7 +52,7 @@ def tree_of(module: str) -> ast.Module:
 
 
 def file_of(name: str) -> str | None:
-    """`detector.data.images` -> `detector/data/images.py`; None for what does not lie under stages/."""
+    """`detector.core.images` -> `detector/core/images.py`; None for what does not lie under stages/."""
     stem = name.replace(".", "/")
     return next((file for file in (f"{stem}.py", f"{stem}/__init__.py") if file in MODULES), None)
 
@@ -90,11 +101,22 @@ def layer_of(module: str) -> str:
     """The key of LAYERS that a file under stages/ belongs to."""
     parts = Path(module).parts
     if len(parts) == 1:
-        return "scripts"
+        return SCRIPT
     assert parts[0] == "detector", f"stages/{module}: the library is stages/detector"
-    folder = "leaves" if len(parts) == 2 else parts[1]
-    assert folder in LAYERS, f"stages/{module}: {folder} is no known folder; give it a place in LAYERS"
-    return folder
+    assert len(parts) > 2, f"stages/{module}: a module of the library lives in one of its folders"
+    assert parts[1] in LAYERS, f"stages/{module}: {parts[1]} is no known folder; give it a place in LAYERS"
+    return parts[1]
+
+
+def folders_of(stage: str) -> set[str]:
+    """The folders of the library that a stage's script imports from, directly or not."""
+    return {layer_of(module) for module in closure_of(SCRIPTS[stage])} - {SCRIPT}
+
+
+def named_folders(stage: str) -> list[str]:
+    """The folders of the library among a stage's `deps`."""
+    prefix = "stages/detector/"
+    return [path.removeprefix(prefix) for path in entries(stage, "deps") if path.startswith(prefix)]
 
 
 def sections_read(module: str) -> list[str]:
@@ -142,19 +164,52 @@ def test_imports_flow_one_way(module: str):
     for other in sorted(imports_of(module)):
         message = f"stages/{module} ({layer}) imports stages/{other} ({layer_of(other)})"
         if layer_of(other) == layer:
-            assert layer != "scripts", f"{message}: scripts meet only in files"
+            assert layer != SCRIPT, f"{message}: scripts meet only in files"
         else:
             assert LAYERS[layer_of(other)] < LAYERS[layer], f"{message}: imports flow one way"
 
 
 @pytest.mark.parametrize("stage", NAMES)
-def test_dvc_names_exactly_the_code_that_a_stage_imports(stage: str):
-    imported = {f"stages/{module}" for module in closure_of(SCRIPTS[stage])}
-    named = [path for path in entries(stage, "deps") if path.endswith(".py")]
-    assert len(named) == len(set(named)), f"{stage}: a file twice in its deps"
-    known = {path for path in named if not is_empty(path.removeprefix("stages/"))}
-    assert not imported - known, f"{stage}: add to its deps in dvc.yaml: {sorted(imported - known)}"
-    assert not known - imported, f"{stage}: not imported, take out of its deps in dvc.yaml: {sorted(known - imported)}"
+def test_dvc_names_exactly_the_folders_that_a_stage_imports(stage: str):
+    imported, named = folders_of(stage), named_folders(stage)
+    assert len(named) == len(set(named)), f"{stage}: a folder twice in its deps"
+    assert not imported - set(named), f"{stage}: add to its deps in dvc.yaml: {sorted(imported - set(named))}"
+    assert not set(named) - imported, f"{stage}: not imported, take out of its deps: {sorted(set(named) - imported)}"
+    code = [path for path in entries(stage, "deps") if path.endswith(".py")]
+    assert code == [f"stages/{SCRIPTS[stage]}"], f"{stage}: of files, its deps name its script alone"
+
+
+def test_a_folder_says_who_uses_it():
+    folders = sorted(path.name for path in (STAGES / "detector").iterdir() if path.is_dir() and path.name[0] != "_")
+    assert folders == sorted(set(LAYERS) - {SCRIPT})
+    for folder in folders:
+        text = ast.get_docstring(tree_of(f"detector/{folder}/__init__.py")) or ""
+        using = [stage for stage in NAMES if folder in folders_of(stage)]
+        if using == list(NAMES):
+            assert "every stage" in text, f"{folder}/__init__.py: name who uses it: every stage"
+        elif not using:
+            assert "tools/" in text, f"{folder}/__init__.py: name the tools that use it"
+        for stage in using if using != list(NAMES) else []:
+            assert re.search(rf"used by [^:]*\b{stage}\b", text), f"{folder}/__init__.py: `used by {stage}` is missing"
+
+
+def test_a_resumable_training_depends_on_the_folders_that_train_depends_on():
+    (code,) = [
+        ast.literal_eval(node.value)
+        for node in tree_of("train.py").body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "CODE"
+    ]
+    assert list(code) == sorted(named_folders("train"))
+
+
+def test_only_sources_count_in_the_folders_of_code():
+    """Caches, swap files and documents would change the hashes from machine to machine."""
+    folder = "stages/detector/models/"
+    ignored = [folder + name for name in ("__pycache__/simple.pyc", ".simple.py.swp", "simple.py~", "a.ipynb", "a.md")]
+    counted = [f"{folder}simple.py", "stages/detector/evaluation/report/page.js", "stages/train.py"]
+    command = [sys.executable, "-m", "dvc", "check-ignore", *ignored, *counted]
+    found = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split()
+    assert found == ignored
 
 
 @pytest.mark.parametrize("stage", NAMES)
@@ -164,12 +219,15 @@ def test_dvc_names_exactly_the_sections_that_a_stage_reads(stage: str):
 
 
 def test_only_scripts_read_parameters():
-    assert [module for module in MODULES if layer_of(module) != "scripts" and sections_read(module)] == []
+    assert [module for module in MODULES if layer_of(module) != SCRIPT and sections_read(module)] == []
+
+
+SHARED = "postprocess"  # the one section that is no stage's own: evaluate and export read it
 
 
 def test_every_section_is_a_stage_and_every_script_too():
-    assert list(PARAMS) == [name.replace("-", "_") for name in NAMES]
-    assert sorted(SCRIPTS.values()) == [module for module in MODULES if layer_of(module) == "scripts"]
+    assert [section for section in PARAMS if section != SHARED] == [name.replace("-", "_") for name in NAMES]
+    assert sorted(SCRIPTS.values()) == [module for module in MODULES if layer_of(module) == SCRIPT]
 
 
 @pytest.mark.parametrize("stage", NAMES)
@@ -215,7 +273,7 @@ def test_data_stages_start_without_torch(stage: str):
     """Through no package either, the figures that preprocess loads late included."""
     names = [module.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
              for module in sorted(closure_of(SCRIPTS[stage]))]  # fmt: skip
-    code = f"import sys; sys.path.insert(0, 'stages'); import {', '.join(names)}; sys.exit('torch' in sys.modules)"
+    code = f"import sys; import {', '.join(names)}; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
@@ -224,7 +282,7 @@ def test_no_script_hides_an_installed_package():
         path.stem for folder in ("stages", "tools") for path in (ROOT / folder).iterdir() if path.name[0] not in "._"
     }
     installed = set(packages_distributions()) | set(sys.stdlib_module_names)
-    assert ours & installed == set()
+    assert ours & installed == {"detector"}, "the library itself is installed, nothing else of the same name"
 
 
 def test_files_are_short():

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from bright_model import write_bright
+from tests.support.bright_model import write_bright
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

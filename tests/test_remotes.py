@@ -13,7 +13,7 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from repository import Repository, environment_for, stages_run
+from tests.support.repository import Repository, environment_for, stages_run
 
 DATASET = "data/raw/set"
 PIPELINE = f"""

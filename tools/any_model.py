@@ -13,25 +13,29 @@ from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from detector.data.dataset import DetectionDataset, collate, pack, present_objects
-from detector.errors import UserError
+from detector.comparison.class_mapping import Matched, in_terms_of, of_common_classes
+from detector.core.errors import UserError
+from detector.engine.dataset import DetectionDataset, collate, pack, present_objects
+from detector.engine.detections import Prediction, coco_results
+from detector.engine.predict import predict
+from detector.evaluation.error_types import pair
 from detector.evaluation.galleries import choose
 from detector.evaluation.gallery_pictures import Names, draw_galleries
-from detector.evaluation.judging import Judged, Thresholds, judge, thresholds_on
-from detector.evaluation.matched_names import Matched, in_terms_of, of_common_classes
-from detector.evaluation.measures import Measured, measure
-from detector.evaluation.mistakes import pair
-from detector.evaluation.predictions import predict
-from detector.evaluation.settings import EvaluateParams, postprocess_of
-from detector.evaluation.torch_runner import open_checkpoint, runner_of
-from detector.inference.detections import Prediction, coco_results
-from detector.inference.onnx_runner import open_onnx
-from detector.inference.running import Facts, Runner, find_in_tiles, find_whole
-from detector.inference.tiling import Tiling
+from detector.evaluation.matched_split import Judged, Thresholds, judge, thresholds_on
+from detector.evaluation.metrics import Measured, measure
+from detector.evaluation.settings import EvaluateParams
+from detector.models.postprocess import Postprocess
+from detector.runners.onnx_runner import open_onnx
+from detector.runners.tiled import Facts, Runner, find_in_tiles, find_whole
+from detector.runners.tiling import Tiling
+from detector.runners.torch_runner import open_checkpoint, runner_of
 
 
 class Model(NamedTuple):
-    """facts: what its file says; module: None for an ONNX file; kind: its suffix; digest: its SHA-256."""
+    """facts: what its file says; module: None for an ONNX file; kind: its suffix; digest: its SHA-256.
+
+    postprocess: how detections are picked, from tiles too.
+    """
 
     facts: Facts
     runner: Runner
@@ -39,6 +43,7 @@ class Model(NamedTuple):
     device: torch.device
     kind: str
     digest: str
+    postprocess: Postprocess
 
 
 class Outcome(NamedTuple):
@@ -77,22 +82,22 @@ class Answers(NamedTuple):
     state_scores: NDArray[np.float64]
 
 
-def open_model(path: Path, params: EvaluateParams) -> Model:
+def open_model(path: Path, threads: int, postprocess: Postprocess) -> Model:
     """A checkpoint or an ONNX file, by its suffix. Raises UserError when it cannot be used."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     module = None
     try:
         if path.suffix == ".onnx":
-            facts, runner = open_onnx(path, params.threads)
+            facts, runner = open_onnx(path, threads)
         elif path.suffix == ".safetensors":
-            facts, module = open_checkpoint(path, postprocess_of(params), device)
+            facts, module = open_checkpoint(path, postprocess, device)
             runner = runner_of(module, device)
         else:
             raise UserError(f"{path}: expected a checkpoint (.safetensors) or an exported file (.onnx)")
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    return Model(facts, runner, module, device, path.suffix[1:], digest)
+    return Model(facts, runner, module, device, path.suffix[1:], digest, postprocess)
 
 
 def try_on(
@@ -164,7 +169,13 @@ def answers_of(
         found = find_whole(paths, model.runner, facts, params.batch_size)
     else:
         found = find_in_tiles(
-            paths, model.runner, facts, params.batch_size, tiling, params.nms_iou, params.max_detections
+            paths,
+            model.runner,
+            facts,
+            params.batch_size,
+            tiling,
+            model.postprocess.nms_iou,
+            model.postprocess.max_detections,
         )
     bar = tqdm(found, total=len(paths), desc=title, unit="image", disable=None)
     results = [

@@ -29,15 +29,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "stages"))
-
 from tqdm import tqdm
 
-from detector.data.archives import HEADER, INDEX_LINE, member_name, read_file
-from detector.data.formats.fields import text
-from detector.data.formats.files import dataset_path
-from detector.data.formats.jsonl import dataset_file, read, records
-from detector.errors import UserError, run_command
+from detector.core.errors import UserError, run_command
+from detector.core.tar_shards import HEADER, INDEX_LINE, member_name, read_file
+from detector.preprocessing.formats.fields import text
+from detector.preprocessing.formats.files import dataset_path
+from detector.preprocessing.formats.jsonl import dataset_file, read, records
 
 Record = dict[str, Any]
 MOST = 10**6  # images of a shard: their number has six digits

@@ -9,7 +9,7 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
-from detector.errors import UserError
+from detector.core.errors import UserError
 
 PAGE = 100  # entries of a list at a time, the most that both allow
 LONGEST = 60_000  # characters of a comment; GitHub takes 65,536

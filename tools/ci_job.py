@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ci_forge import GITHUB, GITLAB, Forge
-from detector.errors import UserError
+from detector.core.errors import UserError
 
 SECRETS = ("GITHUB_TOKEN", "GITLAB_TOKEN", "CI_JOB_TOKEN", "DVC_CONFIG_LOCAL")  # which no stage gets to see
 NOWHERE = "0" * 40  # how a forge writes that there was no commit before

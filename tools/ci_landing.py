@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from detector.errors import UserError
+from detector.core.errors import UserError
 from git_commands import git, git_or_none
 
 # A push that changes one of these starts the workflows (a test compares), so a result that was computed without such

@@ -14,8 +14,8 @@ from typing import Any
 import yaml
 
 from ci_job import SECRETS
-from detector.errors import UserError
-from detector.params import parse_yaml
+from detector.core.errors import UserError
+from detector.core.params import parse_yaml
 from git_commands import git_or_none
 
 LOCK = Path("dvc.lock")

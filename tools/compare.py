@@ -22,19 +22,17 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "stages"))
-
 import numpy as np
 from numpy.typing import NDArray
 
 from comparison_table import Comparison, table
-from detector.errors import UserError, run_command
-from detector.evaluation.coco_metrics import evaluate_boxes
-from detector.evaluation.comparison import METRICS, Side, differences, image_changes
+from detector.comparison.common_images import Results, shared_images
+from detector.comparison.comparison import METRICS, Side, differences, image_changes
+from detector.core.errors import UserError, run_command
+from detector.engine.coco_metrics import evaluate_boxes
+from detector.evaluation.bootstrap import draws
 from detector.evaluation.matching import Matches, matches_of
 from detector.evaluation.operating_point import choose
-from detector.evaluation.resampling import draws
-from detector.evaluation.shared_images import Results, shared_images
 
 TRUTH = "data/coco/test.json"
 PREDICTIONS = "data/predictions/test.json"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from detector.evaluation.comparison import Difference, ImageChange
-from detector.evaluation.shared_images import Shared
+from detector.comparison.common_images import Shared
+from detector.comparison.comparison import Difference, ImageChange
 
 SHOWN = 5  # images each way
 FEW = 50  # groups, below which the interval is known to be too narrow

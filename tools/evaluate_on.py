@@ -27,25 +27,24 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "stages"))
-
-from detector.environment import check_torch, keep_freed_memory
+from detector.engine.environment import check_torch, keep_freed_memory
 
 check_torch()  # before the imports below, where a mismatched pair fails obscurely
 
 from any_model import Model, Outcome, open_model, try_on
-from detector.data.cleaning import Finding, PreprocessParams
-from detector.data.coco_files import CocoConvertParams, coco_dataset
-from detector.data.dataset import read_coco
-from detector.data.folders import read_folder
-from detector.data.formats import READERS
-from detector.data.manifest import SPLITS
-from detector.errors import UserError, run_command
-from detector.evaluation.files import write_numbers, write_predictions
+from detector.core.errors import UserError, run_command
+from detector.core.params import load_section
+from detector.engine.dataset import read_coco
+from detector.engine.seeding import make_deterministic
 from detector.evaluation.settings import EvaluateParams
-from detector.inference.tiling import Tiling, tiling_of
-from detector.params import load_section
-from detector.seeding import make_deterministic
+from detector.evaluation.writers import write_numbers, write_predictions
+from detector.manifest.manifest import SPLITS
+from detector.models.postprocess import Postprocess, PostprocessParams
+from detector.preprocessing.cleaning import Finding, PreprocessParams
+from detector.preprocessing.formats import READERS
+from detector.preprocessing.read_dataset import read_folder
+from detector.runners.tiling import Tiling, tiling_of
+from detector.splitting.coco_writer import CocoConvertParams, coco_dataset
 
 PARAMS = Path("params.yaml")
 COCO = Path("data/coco")
@@ -80,10 +79,11 @@ def main(arguments: list[str] | None = None) -> None:
     """Judge, and write the folder."""
     given = parse(sys.argv[1:] if arguments is None else arguments)
     params = load_section(PARAMS, "evaluate", EvaluateParams)
+    postprocess = Postprocess(**load_section(PARAMS, "postprocess", PostprocessParams).model_dump())
     tiling = None if given.tile is None else tiling_of(given.tile, given.overlap)
     make_deterministic(0, params.threads)
     keep_freed_memory()
-    model = open_model(given.model, params)
+    model = open_model(given.model, params.threads, postprocess)
     folder = given.out or EVALUATIONS / name_of(given, model)
     dataset = open_dataset(given, folder)
     if tiling is not None:

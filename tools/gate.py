@@ -20,15 +20,13 @@ import sys
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "stages"))
-
 import yaml
 from pydantic import Field
 
 from compare import METRICS_FILE, PREDICTIONS, WORKSPACE, compare, read_json, read_revision
 from comparison_table import Comparison, number, signed
-from detector.errors import UserError, run_command
-from detector.params import Section, load_section
+from detector.core.errors import UserError, run_command
+from detector.core.params import Section, load_section
 from git_commands import git_or_none
 
 LIMITS = Path("gate.yaml")

@@ -6,7 +6,7 @@ import os
 import subprocess
 from collections.abc import Mapping
 
-from detector.errors import UserError
+from detector.core.errors import UserError
 
 
 def git(*arguments: str, extra: Mapping[str, str] | None = None) -> str:

@@ -15,7 +15,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from detector.errors import UserError
+from detector.core.errors import UserError
 
 if TYPE_CHECKING:
     from dvc.repo import Repo

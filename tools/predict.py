@@ -25,20 +25,18 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "stages"))
-
-from detector.errors import UserError, run_command
+from detector.core.errors import UserError, run_command
+from detector.inference.annotate import Pictures
+from detector.inference.decoding import Problem, allow_large_images
 from detector.inference.inputs import Inputs, gather
-from detector.inference.onnx_runner import PROVIDERS, open_onnx
-from detector.inference.pictures import Pictures
-from detector.inference.predicting import Detector, Totals, predict
+from detector.inference.pipeline import Detector, Totals, predict
 from detector.inference.progress import Progress
 from detector.inference.result_files import CocoFile, CsvFile, JsonLinesFile, ResultFile
-from detector.inference.running import Facts
-from detector.inference.seeing import Problem, allow_large_images
-from detector.inference.tiling import tiling_of
 from detector.inference.video import count_frames
-from detector.interruption import deferred, interrupt, listen, requested
+from detector.runners.onnx_runner import PROVIDERS, open_onnx
+from detector.runners.tiled import Facts
+from detector.runners.tiling import tiling_of
+from detector.training.interruption import deferred, interrupt, listen, requested
 from model_source import model_path
 
 FILES: dict[str, Callable[[Path, Facts], ResultFile]] = {"coco": CocoFile, "jsonl": JsonLinesFile, "csv": CsvFile}

@@ -13,17 +13,14 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "stages"))
 
 import ci_comment
 import ci_pipeline
 from ci_job import Job, job_of
 from ci_landing import RESULTS
-from detector.errors import UserError, run_command
-from detector.evaluation.comparison import METRICS
+from detector.comparison.comparison import METRICS
+from detector.core.errors import UserError, run_command
 from git_commands import git
 
 MARKER = "<!-- reproducing: this issue is kept up to date -->"

@@ -19,13 +19,11 @@ import os
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "stages"))
-
 import ci_comment
 import ci_pipeline
 from ci_job import Job, git_login, job_of
 from ci_landing import Checkout, NewerInputs, address_of, is_own
-from detector.errors import UserError, run_command
+from detector.core.errors import UserError, run_command
 from gate import Verdict, judge
 from git_commands import git, git_or_none
 

@@ -36,7 +36,6 @@ import io
 import json
 import math
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -46,12 +45,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from detector.core.errors import UserError, run_command
 from sample_scenes import make_scene, overlap
 from sample_shapes import Box, Rng, pick
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "stages"))
-
-from detector.errors import UserError, run_command
 
 DIRT = {
     "truncated": 2, "empty": 1, "text": 1, "missing": 1, "exif_6": 2, "exif_8": 1, "grey": 1, "cmyk": 1,

@@ -20,10 +20,8 @@ import os
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "stages"))
-
-from detector.errors import UserError, run_command
-from detector.inference.onnx_runner import PROVIDERS, open_onnx
+from detector.core.errors import UserError, run_command
+from detector.runners.onnx_runner import PROVIDERS, open_onnx
 from detector.serving.server import listen, serve
 from detector.serving.service import largest_batch
 from detector.serving.settings import MEGA, Settings

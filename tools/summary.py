@@ -8,13 +8,10 @@ Reads metrics/*.json and, where it is, logs/train.json; `make repro` ends with i
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "stages"))
-
-from detector.errors import UserError, run_command
+from detector.core.errors import UserError, run_command
 
 METRICS = Path("metrics")
 TIMES = Path("logs/train.json")

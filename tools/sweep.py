@@ -16,9 +16,7 @@ import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "stages"))
-
-from detector.errors import run_command
+from detector.core.errors import run_command
 from sweeping.results import outcome_of, set_params, write_csv, write_yaml
 from sweeping.settings import PARAMS, load_plan
 from sweeping.study import begin, open_study, storage_url

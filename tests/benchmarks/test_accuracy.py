@@ -13,7 +13,7 @@ from PIL import Image
 
 from benchmarks import accuracy, models, trainings, yolo_files
 from benchmarks.trainings import Training
-from detector.errors import UserError
+from detector.core.errors import UserError
 
 COCO = {
     "images": [{"id": 7, "file_name": "a.png", "width": 100, "height": 50}],

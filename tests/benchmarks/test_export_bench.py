@@ -11,9 +11,9 @@ import pytest
 
 from benchmarks import export, export_models, export_peer, other_runtime, timing
 from benchmarks.deployed import SIZE, Deployed, Images, pictures
-from bright_model import picture, write_bright
-from detector.errors import UserError
-from detector.inference.detections import Found
+from detector.core.errors import UserError
+from detector.engine.detections import Found
+from tests.support.bright_model import picture, write_bright
 
 
 def found(scores: list[float], shift: float = 0.0) -> Found:

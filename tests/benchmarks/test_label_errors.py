@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 
 from benchmarks.label_errors import KINDS, Place, iou, plant, rows_of
-from detector.data.manifest import CleanBox, CleanImage, Labels
+from detector.manifest.manifest import CleanBox, CleanImage, Labels
 
 LABELS = Labels(["bolt", "ring"], ["intact", "absent"])
 

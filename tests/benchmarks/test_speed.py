@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 
 from benchmarks import evaluating, inspecting, loading, photographs, running, speed, table, timing, training, workspace
-from detector.data.formats.jsonl import read
-from detector.errors import UserError
+from detector.core.errors import UserError
+from detector.preprocessing.formats.jsonl import read
 
 DEPRECATED = pytest.mark.filterwarnings("ignore:The image decoding:DeprecationWarning")  # decode_jpeg
 # A preprocess that notes how many images it was given, and whether it had a memory.

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coco_cases import coco_case
+from detector.engine.coco_metrics import coco_numbers, evaluate_boxes
 from detector.evaluation.calibration import (
     calibration_error,
     errors_of_draws,
@@ -17,8 +17,8 @@ from detector.evaluation.calibration import (
     temperature_on,
     with_temperature,
 )
-from detector.evaluation.coco_metrics import coco_numbers, evaluate_boxes
 from detector.evaluation.matching import Matches, matches_of
+from tests.support.coco_cases import coco_case
 
 
 @settings(max_examples=40, deadline=None)

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from report_case import matches_in, random_case, write_images
 
+from detector.evaluation.error_types import KINDS, RIGHT, Pairs, pair
 from detector.evaluation.galleries import Shown, choose, ranked_images
 from detector.evaluation.gallery_pictures import FOUND, PANEL, TRUTH, Names, draw_galleries
-from detector.evaluation.mistakes import KINDS, RIGHT, Pairs, pair
+from tests.support.report_case import matches_in, random_case, write_images
 
 CLASSES, COUNT = 3, 5
 

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from references import at_threshold
 
-from coco_cases import coco_case
-from detector.evaluation.coco_metrics import NUMBERS, coco_numbers, evaluate_boxes
+from detector.engine.coco_metrics import NUMBERS, coco_numbers, evaluate_boxes
+from detector.engine.detections import Prediction
 from detector.evaluation.intervals import coco_samples, counts_at, mean_over, resampled, share, with_interval
 from detector.evaluation.matching import matches_of
-from detector.inference.detections import Prediction
+from tests.support.coco_cases import coco_case
+from tests.support.references import at_threshold
 
 
 def drawn(

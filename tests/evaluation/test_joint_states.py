@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coco_cases import coco_case
-from detector.evaluation.coco_metrics import coco_numbers, evaluate_boxes
+from detector.engine.coco_metrics import coco_numbers, evaluate_boxes
+from detector.engine.detections import Prediction
 from detector.evaluation.joint_states import joint_ap, pairs_as_classes
-from detector.evaluation.judging import judge, thresholds_on
+from detector.evaluation.matched_split import judge, thresholds_on
 from detector.evaluation.state_measures import hallucinated, state_measures
-from detector.inference.detections import Prediction
+from tests.support.coco_cases import coco_case
 
 
 def row_of_boxes(objects: list[tuple[int, int]], found: list[tuple[int, int, float]]) -> Any:

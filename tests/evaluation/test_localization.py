@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from coco_cases import coco_case
-from detector.evaluation.coco_metrics import evaluate_boxes
+from detector.engine.coco_metrics import evaluate_boxes
+from detector.engine.detections import Prediction
 from detector.evaluation.localization import localization_rows, mean_iou, mean_ious_of_draws, pairs_of
 from detector.evaluation.matching import matches_of
-from detector.inference.detections import Prediction
+from tests.support.coco_cases import coco_case
 
 
 def test_by_hand() -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from random_cases import random_case, reference_precision
 
-from detector.evaluation.coco_metrics import evaluate_boxes
+from detector.engine.coco_metrics import evaluate_boxes
+from detector.evaluation.bootstrap import average_precisions
 from detector.evaluation.matching import AT_ONCE, IOUS, matches_of
-from detector.evaluation.resampling import average_precisions
+from tests.support.random_cases import random_case, reference_precision
 
 
 @pytest.mark.parametrize("block", range(10))

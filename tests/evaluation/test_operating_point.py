@@ -7,18 +7,18 @@ from typing import Any
 import numpy as np
 import pytest
 from pydantic import ValidationError
-from references import OperatingPoint, at_threshold, confusions_at
 
-from detector.errors import UserError
-from detector.evaluation.coco_metrics import evaluate_boxes
-from detector.evaluation.judging import judge, thresholds_on
+from detector.core.errors import UserError
+from detector.engine.coco_metrics import evaluate_boxes
+from detector.engine.detections import Prediction
+from detector.evaluation.matched_split import judge, thresholds_on
 from detector.evaluation.matching import Matches, matches_of
 from detector.evaluation.operating_point import choose, recall_at_precision
 from detector.evaluation.settings import EvaluateParams
-from detector.inference.detections import Prediction
+from tests.support.references import OperatingPoint, at_threshold, confusions_at
 
 PARAMS: dict[str, Any] = {
-    "split": "test", "score_threshold": 0.01, "nms_iou": 0.6, "max_detections": 100, "batch_size": 16,
+    "split": "test", "batch_size": 16,
     "threshold": "f1", "threshold_per_class": False, "cost_ratio": 10, "resamples": 1000, "gallery": 8, "threads": 2,
 }  # fmt: skip
 

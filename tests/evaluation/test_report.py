@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page
-from report_case import NAMES, facts_of
 
-from detector.evaluation.mistakes import CLASS, RIGHT, STATE, Pairs, confusions
+from detector.evaluation.error_types import CLASS, RIGHT, STATE, Pairs, confusions
 from detector.evaluation.report import Facts, write_report
+from tests.support.report_case import NAMES, facts_of
 
 
 @pytest.fixture(scope="module")

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from coco_cases import coco_case
-from detector.evaluation.coco_metrics import coco_numbers, evaluate_boxes
+from detector.engine.coco_metrics import coco_numbers, evaluate_boxes
+from detector.evaluation.bootstrap import draws
 from detector.evaluation.intervals import resampled
-from detector.evaluation.judging import groups_of
+from detector.evaluation.matched_split import groups_of
 from detector.evaluation.matching import matches_of
-from detector.evaluation.resampling import draws
 from detector.evaluation.slices import MOST_SLICES, SMALL_GROUPS, slice_rows
+from tests.support.coco_cases import coco_case
 
 RESAMPLES = 100
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from detector.evaluation.label_issues import Suspect
 from detector.evaluation.suspect_gallery import draw_suspects
-from detector.evaluation.suspects import Suspect
 
 PLAIN = Suspect("val", "a.png", "spurious_box", 0.9, "bolt", "intact", (40.0, 30.0, 20.0, 10.0), 3, "remove",
                 "nothing is found here; of bolt 90% is usual", "00ff", None)  # fmt: skip

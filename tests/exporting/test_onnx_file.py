@@ -14,15 +14,15 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from detector.errors import UserError
+from detector.core.errors import UserError
+from detector.engine.detections import Found
 from detector.exporting.onnx_file import Deployed, make_onnx, write_onnx
 from detector.exporting.parity import difference
-from detector.inference.detections import Found
-from detector.inference.onnx_runner import open_onnx
-from detector.inference.running import Facts
 from detector.models import MODELS, detr
 from detector.models.state_head import States
-from trained_like import trained_like
+from detector.runners.onnx_runner import open_onnx
+from detector.runners.tiled import Facts
+from tests.support.trained_like import trained_like
 
 SIZE = (64, 96)
 IMAGES = np.random.default_rng(0).integers(0, 256, (7, 3, *SIZE), dtype=np.uint8)

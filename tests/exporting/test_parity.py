@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from detector.engine.detections import Found
 from detector.exporting import parity
-from detector.inference.detections import Found
 
 ROOM = 5  # for detections
 

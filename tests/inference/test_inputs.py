@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from detector.errors import UserError
+from detector.core.errors import UserError
 from detector.inference.inputs import Input, gather
 
 OUT = Path("predictions")

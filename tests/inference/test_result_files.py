@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detector.data.formats import READERS
-from detector.data.images import Letterboxed
-from detector.errors import UserError
-from detector.inference.detections import Prediction
+from detector.core.errors import UserError
+from detector.core.images import Letterboxed
+from detector.engine.detections import Prediction
+from detector.inference.decoding import Seen
 from detector.inference.result_files import CocoFile, CsvFile, JsonLinesFile, path_from
-from detector.inference.running import Facts
-from detector.inference.seeing import Seen
 from detector.inference.video import Frame
+from detector.preprocessing.formats import READERS
+from detector.runners.tiled import Facts
 
 FACTS = Facts("m", ["bolt", "rot, ü"], ["intact", "damaged"], (64, 64), (0, 0, 0), "data")
 PREDICTIONS: list[Prediction] = [

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detector.errors import UserError
+from detector.core.errors import UserError
+from detector.inference.decoding import Asked, Problem, Seen, see_all
 from detector.inference.inputs import Input
-from detector.inference.running import Facts
-from detector.inference.seeing import Asked, Problem, Seen, see_all
 from detector.inference.video import Film, Frame, Unreadable, count_frames, opencv, read_frames
+from detector.runners.tiled import Facts
 
 COUNT, SIZE = 30, (96, 64)
 ASKED = Asked(Facts("m", ["a"], [], (64, 64), (0, 0, 0), ""), pixels=False, frames=False)

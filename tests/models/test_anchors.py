@@ -7,7 +7,7 @@ import torch
 from torchvision.models.detection._utils import BoxCoder, Matcher
 from torchvision.ops import box_iou
 
-from detector.contract import Targets
+from detector.engine.structures import Targets
 from detector.models.anchors import decode, encode, match, sample
 
 WEIGHTS = (10.0, 10.0, 5.0, 5.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from detector.contract import Targets
+from detector.engine.structures import Targets
 from detector.models.assignment import assign
 from detector.models.dense_head import locations_of
 

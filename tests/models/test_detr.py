@@ -16,13 +16,13 @@ from transformers import (
     RTDetrV2ForObjectDetection,
 )
 
-from detector.contract import Targets
-from detector.errors import UserError
+from detector.core.errors import UserError
+from detector.engine.structures import Targets
 from detector.models import MODELS, denoising, detr, rtdetr
 from detector.models.denoising import add_noise
+from detector.models.hungarian import Goals
 from detector.models.postprocess import Postprocess
 from detector.models.recipe import Recipe
-from detector.models.set_prediction import Goals
 from detector.models.state_head import States
 from detector.training.optimization import make_optimizer
 

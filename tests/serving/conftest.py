@@ -9,16 +9,16 @@ from contextlib import AbstractContextManager, asynccontextmanager, contextmanag
 from pathlib import Path
 
 import pytest
-from brightness import write_model
 from fastapi import FastAPI
 from uvicorn import Config, Server
 
 from benchmarks.served import Served
-from detector.inference.onnx_runner import open_onnx
-from detector.inference.running import Runner
+from detector.runners.onnx_runner import open_onnx
+from detector.runners.tiled import Runner
 from detector.serving.app import bare_app, serving
 from detector.serving.server import ImpatientProtocol, listen
 from detector.serving.settings import Settings
+from tests.support.brightness import write_model
 
 Hosting = Callable[..., AbstractContextManager[int]]
 

@@ -8,10 +8,10 @@ import struct
 import zlib
 
 import pytest
-from brightness import picture
 from PIL import Image
 
 from benchmarks.served import Answered, Client, Served, ask, form, request
+from tests.support.brightness import picture
 
 JPEG = picture(200, kind="JPEG")
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from detector.inference.detections import Found
+from detector.engine.detections import Found
 from detector.serving.batching import Batcher
 
 

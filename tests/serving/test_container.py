@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 
 import yaml
-from brightness import picture
 
 from benchmarks.served import Served, ask, request
+from tests.support.brightness import picture
 
 ROOT = Path(__file__).parents[2]
 LINES = re.sub(r"\\\n\s*", "", (ROOT / "Dockerfile").read_text(encoding="utf-8")).splitlines()
@@ -23,12 +23,19 @@ COPIES = [line.split()[1:] for line in FINAL if line.startswith("COPY") and "--f
 
 
 def install(folder: Path) -> Path:
-    """The Python of an environment that holds what requirements-serve.txt lists, and nothing else."""
+    """The Python of an environment with requirements-serve.txt and the library, installed as the Dockerfile does."""
     uv = shutil.which("uv", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     assert uv is not None
     subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, folder], check=True)
     subprocess.run([uv, "pip", "install", "--quiet", "--python", folder / "bin/python", "-r",
                     ROOT / "requirements-serve.txt"], check=True)  # fmt: skip
+    source = folder / "source"
+    for path in ("pyproject.toml", "LICENSE", "stages/detector"):
+        (source / path).parent.mkdir(parents=True, exist_ok=True)
+        (shutil.copytree if (ROOT / path).is_dir() else shutil.copy)(ROOT / path, source / path)
+    subprocess.run(
+        [uv, "pip", "install", "--quiet", "--python", folder / "bin/python", "--no-deps", source], check=True
+    )
     return folder / "bin/python"
 
 
@@ -44,7 +51,7 @@ def test_it_serves_from_what_the_container_holds(tmp_path: Path, model: Path) ->
     (heavy,) = (subprocess.run([python, "-c", "import importlib.util as u; print(u.find_spec('torch'))"],
                                check=True, capture_output=True, text=True).stdout,)  # fmt: skip
     assert heavy.strip() == "None"
-    with Served(model, python=str(python), root=tmp_path, PYTHONPATH="", PYTHONDONTWRITEBYTECODE="1") as served:
+    with Served(model, python=str(python), root=tmp_path, PYTHONDONTWRITEBYTECODE="1") as served:
         assert asyncio.run(ask(served.port, request(picture(200)))).status == 200
         assert asyncio.run(ask(served.port, request(path="/", method="GET"))).status == 200
 
@@ -63,7 +70,8 @@ def test_the_dockerfile_keeps_its_promises() -> None:
 
 def test_the_builder_gets_every_file_that_is_copied() -> None:
     kept = [line[1:] for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines() if line[:1] == "!"]
-    copied = [source for *sources, _ in COPIES for source in sources] + ["requirements-serve.txt"]
+    copies = [line.split()[1:] for line in LINES if line.startswith("COPY") and "--from" not in line]
+    copied = [source for *sources, _ in copies for source in sources]
     assert sorted(kept) == sorted(copied)
 
 

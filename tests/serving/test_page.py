@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from brightness import picture
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
 from benchmarks.served import Served
+from tests.support.brightness import picture
 
 READY = "html[data-ready=yes]"
 WIDE, PHONE = 1200, 390

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from brightness import FACTS, picture, write_model
 from PIL import Image
 
 from benchmarks.served import STARTED, Answered, Served, ask, form, request
-from detector.inference.choosing import counted
-from detector.inference.onnx_runner import open_onnx
-from detector.inference.running import find_whole
+from detector.inference.thresholds import counted
+from detector.runners.onnx_runner import open_onnx
+from detector.runners.tiled import find_whole
+from tests.support.brightness import FACTS, picture, write_model
 
 
 def send(port: int, *arguments: str | bytes, **more: str) -> Answered:

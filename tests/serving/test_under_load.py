@@ -6,19 +6,21 @@ import asyncio
 import signal
 import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from brightness import picture
 from numpy.typing import NDArray
 
 from benchmarks.served import Client, Served, ask, request
 from benchmarks.service import at_once, under_load
-from conftest import Hosting
-from detector.inference.detections import Found
+from detector.engine.detections import Found
+from tests.support.brightness import picture
+
+Hosting = Callable[..., AbstractContextManager[int]]
 
 SENT = request(picture(200, (640, 480), "JPEG"))
 NOTHING = Found(np.zeros((0, 4)), *(np.zeros(0, np.int64),) * 4)

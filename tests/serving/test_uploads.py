@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import suppress
 
 import pytest
-from brightness import SIZE, picture
 from fastapi import HTTPException
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 from benchmarks.served import form
 from detector.serving.decoding import FORMATS, decode
 from detector.serving.uploads import Upload, check_type, images_of
+from tests.support.brightness import SIZE, picture
 
 CONTENTS = st.lists(st.binary(min_size=1, max_size=200), min_size=1, max_size=5)
 LIMIT = 100_000  # pixels

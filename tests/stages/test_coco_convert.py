@@ -11,7 +11,7 @@ import pytest
 import yaml
 from pycocotools.coco import COCO
 
-from detector.data.manifest import CleanBox, CleanImage, Labels, write_labels, write_manifest
+from detector.manifest.manifest import CleanBox, CleanImage, Labels, write_labels, write_manifest
 
 SCRIPT = Path(__file__).parents[2] / "stages" / "coco_convert.py"
 SPLITS = ("train", "val", "test")
@@ -75,7 +75,7 @@ def test_two_runs_write_the_same_bytes(tmp_path: Path) -> None:
 def test_it_starts_without_torch_and_figures(tmp_path: Path) -> None:
     prepare(tmp_path)
     imported = run(tmp_path, "-X", "importtime").stderr
-    assert "detector.data.coco_files" in imported
+    assert "detector.splitting.coco_writer" in imported
     assert not any(name in imported for name in ("torch", "matplotlib", "pandas"))
 
 

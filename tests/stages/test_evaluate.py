@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import evaluate
-from coco_cases import coco_case
-from detector.evaluation.judging import judge, thresholds_on
-from detector.evaluation.measures import measure
-from detector.evaluation.mistakes import pair
+from detector.evaluation.error_types import pair
+from detector.evaluation.matched_split import judge, thresholds_on
+from detector.evaluation.metrics import measure
+from tests.support.coco_cases import coco_case
 
 DRAWN = ("precision_recall", "confusion", "reliability")
 

@@ -17,16 +17,16 @@ import torch
 from PIL import Image
 
 import export
-from detector.checkpoint import Card, save_checkpoint
-from detector.errors import UserError
-from detector.evaluation.settings import EvaluateParams, postprocess_of
-from detector.evaluation.torch_runner import open_checkpoint, runner_of
+from detector.core.errors import UserError
+from detector.core.params import load_section
+from detector.engine.checkpoint import Card, save_checkpoint
 from detector.exporting import isolated
 from detector.exporting.onnx_file import make_onnx
-from detector.inference.onnx_runner import open_onnx
+from detector.models.postprocess import Postprocess, PostprocessParams
 from detector.models.state_head import States
-from detector.params import load_section
-from trained_like import trained_like
+from detector.runners.onnx_runner import open_onnx
+from detector.runners.torch_runner import open_checkpoint, runner_of
+from tests.support.trained_like import trained_like
 
 ROOT = Path(__file__).parents[2]
 SIZE = (64, 96)
@@ -49,7 +49,7 @@ def make_project() -> None:
     model = trained_like("simple", States((True,), (1.0,), 0.5), pixels.transpose(0, 3, 1, 2).copy())
     card = Card("simple", CLASSES, ["whole"], SIZE, (120,) * 3, (60,) * 3, {}, 0, "data", {}, code="code")
     save_checkpoint(export.CHECKPOINT, model.state_dict(), card)
-    postprocess = postprocess_of(load_section(Path("params.yaml"), "evaluate", EvaluateParams))
+    postprocess = Postprocess(**load_section(Path("params.yaml"), "postprocess", PostprocessParams).model_dump())
     facts, module = open_checkpoint(export.CHECKPOINT, postprocess, torch.device("cpu"))
     for path in (export.TEST, export.PREDICTIONS, export.DETAILS, export.MANIFEST):
         path.parent.mkdir(parents=True, exist_ok=True)

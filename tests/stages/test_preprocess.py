@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from preprocessing import BOX, box, line, picture, run, write_lines
 
-from detector.data.manifest import CleanImage, Labels, read_labels, read_manifest
+from detector.manifest.manifest import CleanImage, Labels, read_labels, read_manifest
+from tests.support.preprocess_cases import BOX, box, line, picture, run, write_lines
 
 EXIF = Image.Exif()
 EXIF[0x0112] = 6

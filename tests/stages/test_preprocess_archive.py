@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from PIL import Image
-from preprocessing import BOX, box, line, picture, run, write_lines
 
 from archive import main
-from detector.data.manifest import read_manifest
+from detector.manifest.manifest import read_manifest
+from tests.support.preprocess_cases import BOX, box, line, picture, run, write_lines
 
 COUNT = 7
 

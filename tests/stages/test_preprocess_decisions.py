@@ -6,9 +6,8 @@ import csv
 import json
 from pathlib import Path
 
-from preprocessing import BOX, DECISIONS, box, line, picture, run, write_lines
-
-from detector.data.manifest import CleanBox, read_manifest
+from detector.manifest.manifest import CleanBox, read_manifest
+from tests.support.preprocess_cases import BOX, DECISIONS, box, line, picture, run, write_lines
 
 
 def decide(folder: Path, *rows: str) -> None:

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 import yaml
-from preprocessing import BOX, DECISIONS, PARAMS, SCRIPT, box, line, picture, run, write_lines
 
 import preprocess
+from tests.support.preprocess_cases import BOX, DECISIONS, PARAMS, SCRIPT, box, line, picture, run, write_lines
 
 
 def refusal(folder: Path, **changes: Any) -> str:

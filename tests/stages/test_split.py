@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from detector.data.manifest import CleanBox, CleanImage, write_manifest
+from detector.manifest.manifest import CleanBox, CleanImage, write_manifest
 
 SCRIPT = Path(__file__).parents[2] / "stages" / "split.py"
 PARAMS = {"strategy": "stratified", "ratios": {"train": 0.7, "val": 0.15, "test": 0.15}, "seed": 0}
@@ -82,7 +82,7 @@ def test_what_it_writes_and_says(tmp_path: Path) -> None:
 def test_it_starts_without_torch_and_figures(tmp_path: Path) -> None:
     run(tmp_path, IMAGES)
     imported = start(tmp_path, "-X", "importtime").stderr
-    assert "detector.data.splitting" in imported
+    assert "detector.splitting.splitting" in imported
     assert not any(name in imported for name in ("torch", "matplotlib", "pandas"))
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import train
-from detector.data.dataset import pack
-from detector.errors import UserError
+from detector.core.errors import UserError
+from detector.engine.dataset import pack
 from detector.models.recipe import REFERENCE
 
 ROOT = Path(__file__).parents[2]
@@ -45,7 +45,7 @@ def test_batch_larger_than_the_dataset() -> None:
 
 
 def test_a_missing_image_is_named(tmp_path: Path) -> None:
-    from detector.data.dataset import DetectionDataset
+    from detector.engine.dataset import DetectionDataset
 
     dataset = DetectionDataset(pack(coco(1, 1)), tmp_path, (32, 32), (0, 0, 0))
     with pytest.raises(UserError, match=r"1\.jpg.*cannot be read any more"):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tiny_training import ROOT, Nursery, digests, make_folder, set_params
+from tests.support.tiny_training import ROOT, Nursery, digests, make_folder, set_params
 
 STARTED = "steps an epoch"
 DVC = """

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tiny_training import Nursery, digests, make_folder
+from tests.support.tiny_training import Nursery, digests, make_folder
 
 LONG = {"processes": "2", "epochs": "300"}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from detector.training.reporting import REPORT, report
-from tiny_training import Nursery, digests, make_folder
+from tests.support.tiny_training import Nursery, digests, make_folder
 
 
 @pytest.fixture(scope="module")

@@ -13,11 +13,11 @@ import pytest
 from PIL import Image
 
 from archive import main
-from detector.data.archives import member_name, read_file
-from detector.data.images import load_letterboxed, open_image
-from detector.data.inspection import inspect
-from detector.data.memory import inspect_all
-from detector.errors import UserError
+from detector.core.errors import UserError
+from detector.core.images import load_letterboxed, open_image
+from detector.core.tar_shards import member_name, read_file
+from detector.preprocessing.inspection import inspect
+from detector.preprocessing.inspection_cache import inspect_all
 
 ROOT = Path(__file__).parents[2]
 COUNT = 7
@@ -169,7 +169,7 @@ def test_one_function_opens_images() -> None:
     """So that a member of a shard can stand wherever a file can."""
     command = ["git", "grep", "--line-number", r"Image\.open(", "--", "stages"]
     found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
-    others = [line for line in found if "data/images.py:" not in line and "BytesIO" not in line]
+    others = [line for line in found if "core/images.py:" not in line and "BytesIO" not in line]
     assert others == []
     assert found
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import pytest
 
 import ci_forge
-import fake_forge
 from ci_forge import Forge
-from detector.errors import UserError
-from fake_forge import FakeForge
+from detector.core.errors import UserError
+from tests.support import fake_forge
+from tests.support.fake_forge import FakeForge
 
 MARKER = "<!-- ours -->"
 

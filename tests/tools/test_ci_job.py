@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from ci_job import NOWHERE, Job, git_login, job_of
-from detector.errors import UserError
+from detector.core.errors import UserError
 
 
 def github(folder: Path, event: dict[str, Any], **more: str) -> Job:

@@ -9,8 +9,8 @@ import pytest
 
 import ci_landing
 from ci_landing import BOT, Checkout, NewerInputs, is_input, is_own
-from detector.errors import UserError
-from repository import Repository, environment_for
+from detector.core.errors import UserError
+from tests.support.repository import Repository, environment_for
 
 FILES = {"README.md": "a\n", "params.yaml": "a: 1\n", "dvc.lock": "old\n", "metrics/evaluate.json": "1\n",
          "metrics/gone.json": "1\n", "data/raw/sample.dvc": "1\n"}  # fmt: skip
@@ -168,7 +168,7 @@ def test_only_an_own_commit_in_its_place_is_own(place):
 
 
 def test_what_is_an_input():
-    assert all(map(is_input, ["data/decisions.csv", "data/raw/a/b.dvc", "dvc.lock", "stages/detector/boxes.py"]))
+    assert all(map(is_input, ["data/decisions.csv", "data/raw/a/b.dvc", "dvc.lock", "stages/detector/core/boxes.py"]))
     assert not any(map(is_input, ["README.md", "docs/data/x.md", "dvc.lock.bak", "tools/gate.py", "database/x"]))
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import compare
-from repository import Repository, environment_for
+from tests.support.repository import Repository, environment_for
 
 SCRIPT = Path(compare.__file__)
 

@@ -16,14 +16,14 @@ import torch
 from PIL import Image
 
 import evaluate_on
-from detector.checkpoint import Card, save_checkpoint
-from detector.evaluation.settings import EvaluateParams, postprocess_of
-from detector.evaluation.torch_runner import open_checkpoint, runner_of
+from detector.core.params import load_section
+from detector.engine.checkpoint import Card, save_checkpoint
 from detector.exporting.onnx_file import write_onnx
-from detector.inference.running import find_whole
+from detector.models.postprocess import Postprocess, PostprocessParams
 from detector.models.state_head import States
-from detector.params import load_section
-from trained_like import trained_like
+from detector.runners.tiled import find_whole
+from detector.runners.torch_runner import open_checkpoint, runner_of
+from tests.support.trained_like import trained_like
 
 ROOT = Path(__file__).parents[2]
 SIZE = (64, 96)
@@ -75,7 +75,7 @@ def make_project() -> None:
     model = trained_like("simple", States(tuple(STATES.values()), (1.0, 1.0), 0.5), pixels.transpose(0, 3, 1, 2).copy())
     card = Card("simple", CLASSES, list(STATES), SIZE, (120,) * 3, (60,) * 3, {}, 0, "", {})
     save_checkpoint(Path(CHECKPOINT), model.state_dict(), card)
-    postprocess = postprocess_of(load_section(Path("params.yaml"), "evaluate", EvaluateParams))
+    postprocess = Postprocess(**load_section(Path("params.yaml"), "postprocess", PostprocessParams).model_dump())
     facts, model = open_checkpoint(Path(CHECKPOINT), postprocess, torch.device("cpu"))
     first = 0
     for split, count in COUNTS.items():

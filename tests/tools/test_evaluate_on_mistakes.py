@@ -13,9 +13,9 @@ from PIL import Image
 
 import any_model
 import evaluate_on
-from detector.errors import UserError
-from detector.inference.detections import Found
-from detector.inference.running import Facts
+from detector.core.errors import UserError
+from detector.engine.detections import Found
+from detector.runners.tiled import Facts
 
 ROOT = Path(__file__).parents[2]
 FACTS = Facts("blind", ["a", "b"], ["whole", "gone"], (32, 32), (0, 0, 0), "")

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 import gate
-from detector.errors import UserError
+from detector.core.errors import UserError
 from gate import GateParams
-from repository import SOURCE
+from tests.support.repository import SOURCE
 
 LIMITS = GateParams(min_ap=0.6, not_worse=("AP", "F1"), suspect_score=0.5, max_suspects=0.1)
 

@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 import model_source
-from detector.errors import UserError
+from detector.core.errors import UserError
 from model_source import Named, model_path, parse
-from repository import SOURCE, Repository, environment_for
+from tests.support.repository import SOURCE, Repository, environment_for
 
 DECLARED = yaml.safe_load((SOURCE / "dvc.yaml").read_text(encoding="utf-8"))["artifacts"]
 ARTIFACTS = {"model": "models/model.onnx"}
@@ -131,7 +131,7 @@ def test_what_a_text_means(text: str, named: Named) -> None:
 
 def test_a_path_needs_no_dvc() -> None:
     code = (
-        "import sys; sys.path[:0] = ['tools', 'stages']; from model_source import model_path; model_path('x.onnx'); "
+        "import sys; sys.path.insert(0, 'tools'); from model_source import model_path; model_path('x.onnx'); "
         "sys.exit(bool({'dvc', 'yaml', 'torch'} & set(sys.modules)))"
     )
     subprocess.run([sys.executable, "-c", code], cwd=SOURCE, check=True)

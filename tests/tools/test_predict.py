@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from predicting import SCRIPT, coco, make_folder, run
 
 import predict
-from bright_model import CALIBRATED, picture, write_bright
 from detector.inference.inputs import Input
 from detector.inference.video import Film, read_frames
+from tests.support.bright_model import CALIBRATED, picture, write_bright
+from tests.support.predict_cases import SCRIPT, coco, make_folder, run
 
 WHITE_BOX, RED_BOX = [16, 32, 48, 48], [80, 8, 32, 16]  # xywh of the first image
 HEAVY = ("torch", "pydantic", "hotcoco", "tqdm", "pandas", "matplotlib", "onnx", "cv2", "scipy", "yaml", "dvc")

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import yaml
 from PIL import Image
-from predicting import make_folder, run
 
-from bright_model import picture
-from detector.data.images import ORIENTATION_TAG
-from detector.data.manifest import read_manifest
+from detector.core.images import ORIENTATION_TAG
+from detector.manifest.manifest import read_manifest
+from tests.support.bright_model import picture
+from tests.support.predict_cases import make_folder, run
 
 ROOT = Path(__file__).parents[2]
 

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from predicting import SCRIPT, coco, make_folder, run
 
 import predict
-from bright_model import picture, write_bright
 from detector.inference.video import Film
+from tests.support.bright_model import picture, write_bright
+from tests.support.predict_cases import SCRIPT, coco, make_folder, run
 
 
 @pytest.fixture

@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 
 import pytest
 
-import fake_forge
 import gate
 import reproduce
 from ci_landing import BOT, RESULTS
-from fake_forge import FakeForge
-from repository import Repository, environment_for
-from tiny_pipeline import DATASET, add_images, make_tiny_pipeline
+from tests.support import fake_forge
+from tests.support.fake_forge import FakeForge
+from tests.support.repository import Repository, environment_for
+from tests.support.tiny_pipeline import DATASET, add_images, make_tiny_pipeline
 
 IMAGES = 40
 

@@ -14,11 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from detector.errors import UserError
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
-
 import sample_data
+from detector.core.errors import UserError
 from sample_parts import Part, make_part
 from sample_scenes import Scene, make_scene
 from sample_shapes import LABELS, SUB, circle, fill

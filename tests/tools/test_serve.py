@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import serve
-from bright_model import write_bright
-from detector.errors import UserError
+from detector.core.errors import UserError
+from tests.support.bright_model import write_bright
 
 
 @pytest.fixture

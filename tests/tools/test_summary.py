@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import summary
-from detector.errors import UserError
+from detector.core.errors import UserError
 
 METRICS: dict[str, Any] = {
     "preprocess": {

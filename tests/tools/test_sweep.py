@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from repository import Repository, stages_run
-from tiny_sweep import make_repository, start, sweep, write_sweep
+from tests.support.repository import Repository, stages_run
+from tests.support.tiny_sweep import make_repository, start, sweep, write_sweep
 
 PRUNED = {
     "name": "pruned",

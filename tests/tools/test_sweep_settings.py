@@ -10,10 +10,10 @@ import optuna
 import pytest
 
 import sweeping.settings as settings
-from detector.errors import UserError
+from detector.core.errors import UserError
 from sweeping.settings import load_plan
 from sweeping.study import grid, suggest
-from tiny_sweep import BASIC, PARAMS, PIPELINE
+from tests.support.tiny_sweep import BASIC, PARAMS, PIPELINE
 
 LR = {"low": 1e-4, "high": 1.0, "log": True}
 CHOICE = {"values": ["sgd", "adamw"]}

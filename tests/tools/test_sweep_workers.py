@@ -14,7 +14,7 @@ import optuna
 import pytest
 
 from sweeping.study import storage_url
-from tiny_sweep import make_repository, start, write_sweep
+from tests.support.tiny_sweep import make_repository, start, write_sweep
 
 IMPATIENT = "import sweeping.study as study\nstudy.HEARTBEAT, study.GRACE = 1, 2"
 SECONDS = 120  # in which a worker should have begun a trial

@@ -14,16 +14,16 @@ import pytest
 import torch
 from torch import nn
 
-from detector import distributed
-from detector.contract import Output, Targets
-from detector.data.dataset import Batch, EpochSampler, batches_of
-from detector.errors import UserError
+from detector.core.errors import UserError
+from detector.engine import distributed
+from detector.engine.dataset import Batch, EpochSampler, batches_of
+from detector.engine.structures import Output, Targets
 from detector.models import MODELS
 from detector.models.normalization import PixelStatistics
 from detector.models.postprocess import Postprocess
 from detector.models.recipe import REFERENCE
 from detector.models.state_head import States
-from detector.training.engine import Engine
+from detector.training.compute import Engine
 from detector.training.loop import Step, check_finite, grouped, train_one_epoch
 from detector.training.processes import together
 from detector.training.state import begin

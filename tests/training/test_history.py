@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from detector.errors import UserError
+from detector.core.errors import UserError
 from detector.training.history import MOST_POINTS, History
 from detector.training.loop import Step
 

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 from torch.amp import GradScaler
 
-from detector.contract import Output, Targets
-from detector.data.dataset import Batch
-from detector.errors import UserError
+from detector.core.errors import UserError
+from detector.engine.dataset import Batch
+from detector.engine.structures import Output, Targets
 from detector.models.recipe import REFERENCE
 from detector.training.loop import Learner, Step, check_finite, grouped, train_one_epoch
 from detector.training.optimization import AveragedWeights, Schedule, make_optimizer

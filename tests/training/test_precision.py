@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from detector.contract import Output, Targets
-from detector.errors import UserError
+from detector.core.errors import UserError
+from detector.engine.structures import Output, Targets
 from detector.models import MODELS
 from detector.models.normalization import PixelStatistics
 from detector.models.postprocess import Postprocess

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from detector.errors import UserError
+from detector.core.errors import UserError
+from detector.core.params import load_section, parse_yaml
 from detector.models import MODELS
 from detector.models.recipe import REFERENCE
-from detector.params import load_section, parse_yaml
 from detector.training.settings import TrainParams, resolve
 
 ROOT = Path(__file__).parents[2]

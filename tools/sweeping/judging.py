@@ -10,8 +10,8 @@ import optuna
 
 import compare
 from comparison_table import Comparison, table
-from detector.errors import UserError
-from detector.params import read_yaml
+from detector.core.errors import UserError
+from detector.core.params import read_yaml
 from sweeping.progress import Board
 from sweeping.results import Outcome
 from sweeping.settings import JUDGED, PIPELINE, SEED, Plan, flattened, metric_files

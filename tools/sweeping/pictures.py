@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from optuna.trial import FrozenTrial, TrialState
 
-from detector.drawing import colour
-from detector.plot_style import save_figure
+from detector.plotting.boxes_on_images import colour
+from detector.plotting.style import save_figure
 from sweeping.results import Outcome
 from sweeping.settings import Parameter
 

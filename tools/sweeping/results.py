@@ -12,7 +12,7 @@ from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 from ruamel.yaml import YAML
 
-from detector.errors import UserError
+from detector.core.errors import UserError
 from sweeping.settings import Plan
 from sweeping.study import Count, count, fate, retried_numbers
 

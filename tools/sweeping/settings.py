@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field
 
-from detector.errors import UserError
-from detector.params import Section, checked, read_yaml
+from detector.core.errors import UserError
+from detector.core.params import Section, checked, read_yaml
 
 PARAMS = Path("params.yaml")
 PIPELINE = Path("dvc.yaml")

@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from detector.errors import UserError
+from detector.core.errors import UserError
 from sweeping.settings import Parameter, Plan, is_whole
 
 FOLDER = Path(".cache/sweep")  # ignored by git: studies, logs

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import optuna
 from optuna.trial import Trial
 
-from detector.errors import UserError
+from detector.core.errors import UserError
 from detector.training.reporting import REPORT
 from sweeping.progress import Board
 from sweeping.settings import SEED, Plan, flattened

@@ -13,7 +13,7 @@ import optuna
 from optuna.storages import fail_stale_trials
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from detector.errors import UserError
+from detector.core.errors import UserError
 from git_commands import git
 from sweeping.progress import Board
 from sweeping.settings import Plan

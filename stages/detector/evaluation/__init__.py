@@ -1,1 +1,1 @@
-"""What a detector's predictions are worth."""
+"""Metrics, plots, label issues and the report: used by evaluate."""

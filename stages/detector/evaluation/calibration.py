@@ -13,10 +13,10 @@ import numpy as np
 from hotcoco import COCOeval
 from numpy.typing import NDArray
 
-from detector.evaluation.coco_metrics import evaluate_boxes
+from detector.engine.coco_metrics import evaluate_boxes
+from detector.engine.detections import Prediction, rescaled
 from detector.evaluation.intervals import share
 from detector.evaluation.matching import Matches
-from detector.inference.detections import Prediction, rescaled
 
 BINS = 10
 COLDEST, HOTTEST = 0.05, 20.0

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.evaluation.mistakes import RIGHT, STATE, Pairs
+from detector.evaluation.error_types import RIGHT, STATE, Pairs
 
 SMALL, LARGE = 32**2, 96**2  # COCO's areas in pixels
 IMAGES = ("best", "worst", "random")

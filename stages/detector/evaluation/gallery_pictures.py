@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from detector.data.images import open_image
-from detector.drawing import PALETTE, edged_rectangle, font, plate, plate_size, rectangle
+from detector.core.images import open_image
+from detector.evaluation.error_types import KINDS, MISSED, RIGHT, Pairs
 from detector.evaluation.galleries import Shown
-from detector.evaluation.mistakes import KINDS, MISSED, RIGHT, Pairs
+from detector.plotting.boxes_on_images import PALETTE, edged_rectangle, font, plate, plate_size, rectangle
 
 TRUTH, FOUND, ABSENT = PALETTE[2], PALETTE[3], "#888888"
 PANEL = 720  # longest side in pixels of a picture, however large the image: lines and letters keep their size

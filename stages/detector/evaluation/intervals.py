@@ -8,8 +8,8 @@ import numpy as np
 from hotcoco import COCOeval
 from numpy.typing import NDArray
 
+from detector.evaluation.bootstrap import average_precisions, score_interval
 from detector.evaluation.matching import IOUS, SIZES, Matches, matches_of
-from detector.evaluation.resampling import average_precisions, score_interval
 
 AP50, AP75 = 0, 5  # rows of the ten IoUs
 

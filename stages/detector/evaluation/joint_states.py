@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.evaluation.coco_metrics import evaluate_boxes
+from detector.engine.coco_metrics import evaluate_boxes
+from detector.engine.detections import Prediction
+from detector.evaluation.bootstrap import average_precisions
 from detector.evaluation.intervals import mean_over, number
 from detector.evaluation.matching import Matches, matches_of
-from detector.evaluation.resampling import average_precisions
-from detector.inference.detections import Prediction
 
 
 class Joint(NamedTuple):

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.boxes import Boxes, area_xyxy, pairwise_iou_xyxy, xywh_to_xyxy
-from detector.inference.detections import Prediction
+from detector.core.boxes import Boxes, area_xyxy, pairwise_iou_xyxy, xywh_to_xyxy
+from detector.engine.detections import Prediction
 
 FOUND = 0.5  # IoU from which a detection is about an object
 TOUCHING = 0.1  # IoU from which it may be about a badly drawn one of its class

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.engine.detections import Prediction
 from detector.evaluation.intervals import number, share
 from detector.evaluation.matching import Matches
-from detector.inference.detections import Prediction
 
 
 class Pairs(NamedTuple):

@@ -9,9 +9,9 @@ import numpy as np
 from hotcoco import COCOeval
 from numpy.typing import NDArray
 
+from detector.evaluation.bootstrap import average_precisions, draws
 from detector.evaluation.intervals import AP50, Resampled, judged, mean_over, number, with_interval
 from detector.evaluation.matching import SIZES, Matches, matches_of
-from detector.evaluation.resampling import average_precisions, draws
 
 FEW_OBJECTS, FEW_IMAGES = 10, 5  # fewer say little
 MOST_SLICES = 50  # of a field: more values are measurements or names, not kinds

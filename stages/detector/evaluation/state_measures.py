@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.data.dataset import pack
+from detector.engine.dataset import pack
 from detector.evaluation.intervals import number, share
 from detector.evaluation.joint_states import by_class_and_state, joint_ap
-from detector.evaluation.judging import Judged
+from detector.evaluation.matched_split import Judged
 from detector.evaluation.operating_point import choose
 from detector.evaluation.state_metrics import (
     confusion_of_states,

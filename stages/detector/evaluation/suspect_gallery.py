@@ -13,11 +13,11 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from detector.boxes import xywh_to_xyxy
-from detector.data.images import open_image
+from detector.core.boxes import xywh_to_xyxy
+from detector.core.images import open_image
 from detector.evaluation.gallery_pictures import FOUND, TRUTH
-from detector.evaluation.suspects import Suspect
-from detector.plot_style import save_figure
+from detector.evaluation.label_issues import Suspect
+from detector.plotting.style import save_figure
 
 COLUMNS = 4
 CONTEXT = 0.6  # shown on each side of the boxes, as a share of their longer side

@@ -1,1 +1,1 @@
-"""The trained detector as one ONNX file, and the proof that it answers like the model."""
+"""Writing the ONNX file and verifying that it reproduces the model's detections: used by export."""

@@ -8,11 +8,11 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
-from detector.data.images import load_letterboxed
-from detector.errors import UserError
+from detector.core.errors import UserError
+from detector.core.images import load_letterboxed
+from detector.engine.detections import Found
 from detector.exporting.parity import Difference, difference
-from detector.inference.detections import Found
-from detector.inference.running import Facts
+from detector.runners.tiled import Facts
 
 # Two boxes with almost the same score may change places at NMS: a detection that only one side has may have at
 # most this score.

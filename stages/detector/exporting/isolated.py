@@ -7,8 +7,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from detector.errors import UserError
-from detector.inference.replay import Pass, Replayed, read_answers, write_task
+from detector.core.errors import UserError
+from detector.runners.subprocess_run import Pass, Replayed, read_answers, write_task
 
 STAGES = Path(__file__).resolve().parents[2]
 # None among the modules makes Python refuse the import.
@@ -18,8 +18,8 @@ import sys
 sys.modules.update(dict.fromkeys({REFUSED!r}))
 sys.path.insert(0, {str(STAGES)!r})
 from pathlib import Path
-from detector.errors import run_command
-from detector.inference.replay import replay
+from detector.core.errors import run_command
+from detector.runners.subprocess_run import replay
 run_command(lambda: replay(Path(sys.argv[1])))
 """
 

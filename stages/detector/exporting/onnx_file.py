@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.onnx import OnnxExporterError
 
-from detector.errors import UserError
+from detector.core.errors import UserError
 from detector.exporting.nms import TRANSLATIONS
-from detector.inference.running import Facts
+from detector.runners.tiled import Facts
 
 OPSET = 20
 INPUT = "image"

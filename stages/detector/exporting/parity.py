@@ -7,9 +7,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 from pydantic import Field
 
-from detector.boxes import area_xyxy, pairwise_iou_xyxy
-from detector.inference.detections import Found
-from detector.params import Section
+from detector.core.boxes import area_xyxy, pairwise_iou_xyxy
+from detector.core.params import Section
+from detector.engine.detections import Found
 
 
 class ExportParams(Section):
@@ -20,6 +20,7 @@ class ExportParams(Section):
     images: int = Field(ge=50)
     box_tolerance: float = Field(gt=0)
     score_tolerance: float = Field(gt=0)
+    threads: int = Field(ge=0)
 
 
 class Difference(NamedTuple):

@@ -1,1 +1,1 @@
-"""Running an exported detector on images: NumPy, Pillow and ONNX Runtime, nothing else."""
+"""An exported detector on images and videos, without torch: used by tools/predict.py and the service, by no stage."""

@@ -15,10 +15,10 @@ from typing import Any, Protocol
 
 from PIL import Image
 
-from detector.errors import UserError
-from detector.inference.detections import Prediction
-from detector.inference.running import Facts
-from detector.inference.seeing import Seen
+from detector.core.errors import UserError
+from detector.engine.detections import Prediction
+from detector.inference.decoding import Seen
+from detector.runners.tiled import Facts
 
 FRAME_QUALITY = 95  # of the JPEGs that frames of a video are saved as
 COLUMNS = ("image", "frame", "class", "score", "left", "top", "right", "bottom", "state", "state_score")

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from detector.errors import UserError
+from detector.core.errors import UserError
 from detector.inference.inputs import Input
 
 CODEC = "mp4v"  # MPEG-4 Part 2, which every build of OpenCV writes

@@ -1,4 +1,4 @@
-"""The detectors: one file each, one line in the table each."""
+"""The detectors, one file and one line of the table each: used by train, evaluate and export."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from detector.errors import UserError
+from detector.core.errors import UserError
 from detector.models import (
     detr,
     effnet,

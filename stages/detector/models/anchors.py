@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from detector.contract import Targets
+from detector.engine.structures import Targets
 from detector.models.postprocess import pairwise_iou_xyxy
 
 # Widths and heights grow by at most this factor (1000 / 16), as in Detectron: exp() must not overflow.

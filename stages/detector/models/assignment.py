@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from detector.contract import Targets
+from detector.engine.structures import Targets
 from detector.models.postprocess import pairwise_iou_xyxy
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from detector.models.set_prediction import Goals, Pairs
+from detector.models.hungarian import Goals, Pairs
 
 OBJECTS = 100  # about so many queries near an object, and as many too far off, has each image
 LABEL_NOISE, BOX_NOISE = 0.5, 1.0  # half of this share gets a random class; how far edges move, in half boxes

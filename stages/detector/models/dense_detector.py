@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from detector.contract import Output, Targets
+from detector.engine.structures import Output, Targets
 from detector.models.assignment import nearest_locations
 from detector.models.dense_head import DenseHead, DenseLogits, decode_boxes, locations_of
 from detector.models.dense_loss import dense_loss

@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import complete_box_iou_loss
 
-from detector.contract import Targets
-from detector.distributed import loss_normalizer
+from detector.engine.distributed import loss_normalizer
+from detector.engine.structures import Targets
 from detector.models.assignment import assign
 from detector.models.dense_head import BINS, DenseLogits, decode_boxes
 from detector.models.state_head import StateHead

@@ -14,13 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import ResNet50_Weights, resnet50
 
-from detector.contract import Output, Targets
-from detector.models.normalization import FrozenBatchNorm, Normalize, PixelStatistics
-from detector.models.padding import content_mask, content_size
-from detector.models.postprocess import Postprocess
-from detector.models.pretrained import load_frozen, load_pretrained
-from detector.models.recipe import Recipe
-from detector.models.set_prediction import (
+from detector.engine.structures import Output, Targets
+from detector.models.hungarian import (
     box_losses,
     goals_of,
     match,
@@ -29,6 +24,11 @@ from detector.models.set_prediction import (
     states_of_objects,
     to_pixels,
 )
+from detector.models.normalization import FrozenBatchNorm, Normalize, PixelStatistics
+from detector.models.padding import content_mask, content_size
+from detector.models.postprocess import Postprocess
+from detector.models.pretrained import load_frozen, load_pretrained
+from detector.models.recipe import Recipe
 from detector.models.state_head import StateHead, States, present_scores, state_head
 
 # Fine-tuning: a tenth of the paper's schedule at half its rate. With 640 pixels a photograph of 4:3 has a

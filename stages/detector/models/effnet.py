@@ -8,11 +8,11 @@ from torchvision.models import EfficientNet_B0_Weights, efficientnet_b0
 from detector.models.dense_detector import DenseDetector
 from detector.models.dense_head import DenseHead
 from detector.models.normalization import FrozenBatchNorm, Normalize, PixelStatistics
+from detector.models.pafpn import TwoWayPyramid
 from detector.models.postprocess import Postprocess
 from detector.models.pretrained import load_pretrained
 from detector.models.recipe import REFERENCE
 from detector.models.state_head import States
-from detector.models.two_way_pyramid import TwoWayPyramid
 
 RECIPE = REFERENCE
 

@@ -17,10 +17,10 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from detector.models.dense_detector import DenseDetector
 from detector.models.dense_head import DenseHead
 from detector.models.normalization import Normalize, PixelStatistics
+from detector.models.pafpn import TwoWayPyramid
 from detector.models.postprocess import Postprocess
 from detector.models.recipe import DENSE
 from detector.models.state_head import States
-from detector.models.two_way_pyramid import TwoWayPyramid
 
 RECIPE = replace(
     DENSE,

@@ -15,8 +15,8 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import clip_boxes_to_image, generalized_box_iou_loss, sigmoid_focal_loss
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
-from detector.contract import Output, Targets
-from detector.distributed import loss_normalizer
+from detector.engine.distributed import loss_normalizer
+from detector.engine.structures import Output, Targets
 from detector.models.assignment import nearest_locations
 from detector.models.dense_head import flatten_levels
 from detector.models.normalization import Normalize, PixelStatistics

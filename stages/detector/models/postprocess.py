@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from detector.contract import Detections
+from detector.core.params import Section
+from detector.engine.structures import Detections
 
 # Longest chain of "A removes B, so B no longer removes C, ..." that is followed. Chains on real
 # images end after about 3.
@@ -22,17 +24,25 @@ NMS_ITERATIONS = 12
 CANDIDATES = 5  # for each detection wanted, that go to NMS: a dense head finds an object several times
 
 
+class PostprocessParams(Section):
+    """`postprocess:` of params.yaml, the fields of `Postprocess`: evaluation and the exported file share them."""
+
+    score_threshold: float = Field(ge=0, lt=1)
+    nms_iou: float = Field(gt=0, le=1)
+    max_detections: int = Field(gt=0, le=1000)
+
+
 @dataclass(frozen=True)
 class Postprocess:
     """How detections are picked.
 
     score_threshold: candidates below it are dropped.
-    iou_threshold: of two boxes of one class that overlap more, the lower score is dropped.
+    nms_iou: of two boxes of one class that overlap more, the lower score is dropped.
     max_detections: N of the output; CANDIDATES times as many (location, class) pairs an image go to NMS.
     """
 
     score_threshold: float = 0.01
-    iou_threshold: float = 0.6
+    nms_iou: float = 0.6
     max_detections: int = 100
 
     def __call__(self, boxes_xyxy: Tensor, class_scores: Tensor, state_logits: Tensor | None = None) -> Detections:
@@ -42,7 +52,7 @@ class Postprocess:
         """
         candidates = self._best_pairs(boxes_xyxy, class_scores, state_logits, CANDIDATES * self.max_detections)
         groups = torch.where(candidates.scores > 0, candidates.labels, -1)
-        keep = batched_nms_mask(candidates.boxes_xyxy, groups, self.iou_threshold)
+        keep = batched_nms_mask(candidates.boxes_xyxy, groups, self.nms_iou)
         return select(candidates._replace(scores=candidates.scores * keep), self.max_detections)
 
     def without_nms(self, boxes_xyxy: Tensor, class_scores: Tensor, state_logits: Tensor | None = None) -> Detections:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import WeightsEnum
 
-from detector.errors import UserError
+from detector.core.errors import UserError
 
 Loaded = TypeVar("Loaded")
 

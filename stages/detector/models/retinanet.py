@@ -14,8 +14,8 @@ from torchvision.models.detection.retinanet import RetinaNetHead, _default_ancho
 from torchvision.ops import clip_boxes_to_image, sigmoid_focal_loss
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
-from detector.contract import Output, Targets
-from detector.distributed import loss_normalizer
+from detector.engine.distributed import loss_normalizer
+from detector.engine.structures import Output, Targets
 from detector.models.anchors import decode, encode, match
 from detector.models.dense_head import flatten_levels
 from detector.models.normalization import Normalize, PixelStatistics

@@ -14,13 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import box_convert
 
-from detector.contract import Output, Targets
+from detector.engine.structures import Output, Targets
 from detector.models.denoising import Noisy, add_noise
-from detector.models.normalization import Normalize, PixelStatistics, freeze_batch_norms
-from detector.models.postprocess import Postprocess, pairwise_iou_xyxy
-from detector.models.pretrained import load_frozen, load_pretrained
-from detector.models.recipe import Recipe
-from detector.models.set_prediction import (
+from detector.models.hungarian import (
     Goals,
     Pairs,
     box_losses,
@@ -31,6 +27,10 @@ from detector.models.set_prediction import (
     states_of_objects,
     to_pixels,
 )
+from detector.models.normalization import Normalize, PixelStatistics, freeze_batch_norms
+from detector.models.postprocess import Postprocess, pairwise_iou_xyxy
+from detector.models.pretrained import load_frozen, load_pretrained
+from detector.models.recipe import Recipe
 from detector.models.state_head import StateHead, States, present_scores, state_head
 
 # The paper's, but for fine-tuning: fewer epochs, a shorter warm-up, and an average over the last 500 steps

@@ -13,8 +13,8 @@ from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.ssdlite import SSDLiteHead, _mobilenet_extractor
 
-from detector.contract import Output, Targets
-from detector.distributed import loss_normalizer
+from detector.engine.distributed import loss_normalizer
+from detector.engine.structures import Output, Targets
 from detector.models.anchors import decode, encode, match
 from detector.models.normalization import Normalize, PixelStatistics
 from detector.models.postprocess import Postprocess, pairwise_iou_xyxy

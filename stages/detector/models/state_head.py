@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from detector.distributed import loss_normalizer
+from detector.engine.distributed import loss_normalizer
 
 HIDDEN = 256
 DROPOUT = 0.2

@@ -19,8 +19,8 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import clip_boxes_to_image
 
-from detector.contract import Output, Targets
-from detector.distributed import loss_normalizer
+from detector.engine.distributed import loss_normalizer
+from detector.engine.structures import Output, Targets
 from detector.models.anchors import decode, encode, match, sample
 from detector.models.normalization import Normalize, PixelStatistics
 from detector.models.postprocess import Postprocess, batched_nms_mask

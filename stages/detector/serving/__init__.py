@@ -1,1 +1,1 @@
-"""An exported detector as an HTTP service with a page: what a web server needs besides detector.inference."""
+"""An exported detector as an HTTP service with a page: used by tools/serve.py, by no stage."""

@@ -16,15 +16,15 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from fastapi.staticfiles import StaticFiles
 from PIL import Image
 
-from detector.environment import keep_freed_memory
-from detector.inference.onnx_runner import open_onnx
-from detector.inference.running import Facts, Runner
+from detector.engine.environment import keep_freed_memory
+from detector.runners.onnx_runner import open_onnx
+from detector.runners.tiled import Facts, Runner
 from detector.serving import metrics
-from detector.serving.answers import Answer, ModelAnswer, Problem, model_answer
+from detector.serving.middleware import Watched
+from detector.serving.schemas import Answer, ModelAnswer, Problem, model_answer
 from detector.serving.service import Service
 from detector.serving.settings import Settings
 from detector.serving.uploads import MULTIPART
-from detector.serving.watching import Watched
 
 PAGE = Path(__file__).with_name("page")
 # The pages load nothing from elsewhere, whatever a file's name or a class's may hold.

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.inference.detections import Found
-from detector.inference.running import Runner
+from detector.engine.detections import Found
+from detector.runners.tiled import Runner
 
 
 class _Waiting(NamedTuple):

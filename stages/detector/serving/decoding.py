@@ -8,7 +8,7 @@ from typing import NamedTuple
 from fastapi import HTTPException
 from PIL import Image, UnidentifiedImageError
 
-from detector.data.images import UNREADABLE, Letterboxed, letterbox, upright_size
+from detector.core.images import UNREADABLE, Letterboxed, letterbox, upright_size
 from detector.serving.uploads import Upload
 
 # Pillow opens more, some with decoders that nobody looks after or with other programs (EPS): a service does not.

@@ -13,7 +13,7 @@ from uvicorn import Config, Server
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.supervisors import Multiprocess
 
-from detector.errors import UserError
+from detector.core.errors import UserError
 from detector.serving import logs, metrics
 from detector.serving.app import create_app
 from detector.serving.settings import Settings

@@ -13,12 +13,12 @@ import numpy as np
 from fastapi import HTTPException, Request
 from starlette.requests import ClientDisconnect
 
-from detector.errors import UserError
-from detector.inference.running import Facts, Runner
+from detector.core.errors import UserError
+from detector.runners.tiled import Facts, Runner
 from detector.serving import metrics
-from detector.serving.answers import image_answer
 from detector.serving.batching import Batcher
 from detector.serving.decoding import Seen, decode
+from detector.serving.schemas import image_answer
 from detector.serving.settings import Settings
 from detector.serving.uploads import Upload, check_type, images_of, read_body
 

@@ -1,1 +1,1 @@
-"""Turning a model and a dataset into a trained model."""
+"""The training loop, its data loading, optimization, resumption and logs: used by train."""

@@ -11,18 +11,18 @@ from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from detector import distributed
-from detector.data.dataset import EpochSampler
-from detector.interruption import Interrupted, StopRequested, deferred, interrupt, requested
+from detector.engine import distributed
+from detector.engine.dataset import EpochSampler
+from detector.engine.seeding import random_state, restore_random
 from detector.models.recipe import Recipe
-from detector.seeding import random_state, restore_random
-from detector.training.engine import Engine, explained
+from detector.training.compute import Engine, explained
 from detector.training.history import History
+from detector.training.interruption import Interrupted, StopRequested, deferred, interrupt, requested
+from detector.training.loggers import Mirror
 from detector.training.loop import Step, grouped, train_one_epoch
-from detector.training.mirrors import Mirror
 from detector.training.progress import Spent, Waiting, epoch_line, peak_memory
 from detector.training.reporting import report
-from detector.training.resumable import load_latest, save
+from detector.training.resume import load_latest, save
 from detector.training.state import Best, Run, begin, restore, state_of
 
 SAVE_EVERY = 300.0  # seconds, within long epochs; after each epoch anyway

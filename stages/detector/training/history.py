@@ -10,9 +10,9 @@ from typing import Any
 from dvclive import Live
 from scmrepo.exceptions import SCMError
 
-from detector.errors import UserError
+from detector.core.errors import UserError
+from detector.training.loggers import Mirror
 from detector.training.loop import Step
-from detector.training.mirrors import Mirror
 
 MOST_POINTS = 500  # of the iterations' plot: more cannot be seen
 

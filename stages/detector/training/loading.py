@@ -8,15 +8,15 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from detector import distributed
-from detector.data.augmentation import Augment
-from detector.data.balance import repeat_factors
-from detector.data.cache import decoded_images
-from detector.data.dataset import DetectionDataset, EpochSampler, batches_of, collate, pack
-from detector.interruption import ignore
+from detector.engine import distributed
+from detector.engine.dataset import DetectionDataset, EpochSampler, batches_of, collate, pack
 from detector.models.normalization import PixelStatistics
 from detector.models.recipe import Recipe
+from detector.training.augmentation import Augment
+from detector.training.balance import repeat_factors
 from detector.training.fit import Loaders
+from detector.training.image_cache import decoded_images
+from detector.training.interruption import ignore
 from detector.training.settings import TrainParams
 
 

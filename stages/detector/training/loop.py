@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.optim import Optimizer
 
-from detector import distributed
-from detector.data.dataset import Batch
-from detector.errors import UserError
+from detector.core.errors import UserError
+from detector.engine import distributed
+from detector.engine.dataset import Batch
 from detector.training.optimization import AveragedWeights, Schedule
 
 

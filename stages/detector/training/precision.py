@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from detector.contract import Targets
-from detector.distributed import from_first, is_first
-from detector.errors import UserError
-from detector.seeding import random_state, restore_random
+from detector.core.errors import UserError
+from detector.engine.distributed import from_first, is_first
+from detector.engine.seeding import random_state, restore_random
+from detector.engine.structures import Targets
 
 LOWER = {"bf16": torch.bfloat16, "fp16": torch.float16}
 CLEARLY_FASTER = 1.1  # times, or `auto` stays with fp32

@@ -15,8 +15,8 @@ from typing import NamedTuple
 import torch
 import torch.distributed as dist
 
-from detector import interruption
-from detector.errors import UserError
+from detector.core.errors import UserError
+from detector.training import interruption
 
 GRACE = 15.0  # seconds that the other processes have to notice that one failed
 

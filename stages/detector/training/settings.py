@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from detector.errors import UserError
+from detector.core.errors import UserError
+from detector.core.params import Section
 from detector.models.recipe import Recipe
-from detector.params import Section
 
 Auto = Literal["auto"]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]

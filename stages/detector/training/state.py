@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 
 from detector.models.recipe import Recipe
-from detector.training.engine import Engine, prepare
+from detector.training.compute import Engine, prepare
 from detector.training.history import History
 from detector.training.loop import Learner
 from detector.training.optimization import AveragedWeights, Schedule, make_optimizer

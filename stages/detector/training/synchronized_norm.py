@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from detector import distributed
+from detector.engine import distributed
 
 
 class SynchronizedNorm(nn.BatchNorm2d):

@@ -13,8 +13,8 @@ import numpy as np
 import vl_convert
 from numpy.typing import NDArray
 
+from detector.evaluation.error_types import Pairs
 from detector.evaluation.galleries import Shown, choose
-from detector.evaluation.mistakes import Pairs
 from detector.evaluation.report.charts import Curve, all_charts
 from detector.evaluation.report.model_card import cautions, flattened
 from detector.evaluation.report.numbers import HEADLINES, Headline, headlines, share

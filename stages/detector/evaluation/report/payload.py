@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from detector.data.images import open_image
+from detector.core.images import open_image
+from detector.evaluation.error_types import KINDS, RIGHT, Pairs
 from detector.evaluation.galleries import Shown, ranked_images
-from detector.evaluation.mistakes import KINDS, RIGHT, Pairs
 
 DETECTIONS = 200_000  # the page counts the best so many
 RANKED = 60  # images of a gallery in the page

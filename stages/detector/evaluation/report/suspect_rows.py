@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from detector.data.images import open_image
+from detector.core.images import open_image
 from detector.evaluation.gallery_pictures import FOUND, TRUTH, Drawn, Window, draw
 from detector.evaluation.report.payload import encoded_jpeg
 

@@ -1,1 +1,0 @@
-"""Datasets: reading, cleaning, splitting, and feeding them to a model."""

@@ -1,0 +1,40 @@
+"""One look for all pictures, and files that are the same bytes each time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib
+from cycler import cycler
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+
+from detector.plotting.boxes_on_images import PALETTE
+
+plt.rcParams.update(
+    {
+        "figure.dpi": 110,
+        "figure.constrained_layout.use": True,
+        "font.size": 9,
+        "text.parse_math": False,  # a name may hold dollar signs
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.titleweight": "bold",
+        "axes.titlelocation": "left",
+        "axes.grid": False,
+        "axes.axisbelow": True,
+        "axes.prop_cycle": cycler(color=PALETTE),
+        "image.cmap": "Blues",
+        "image.interpolation": "nearest",
+    }
+)
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a PNG or JPEG without metadata, which would differ between versions, and close the figure."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, metadata={"Software": None} if path.suffix == ".png" else None)
+    plt.close(figure)

@@ -1,0 +1,1 @@
+"""Reading raw datasets, inspecting their images and cleaning their boxes: used by preprocess."""

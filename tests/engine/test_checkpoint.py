@@ -1,0 +1,41 @@
+"""Checkpoints, and what is not one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from detector.core.errors import UserError
+from detector.engine.checkpoint import Card, load_checkpoint, save_checkpoint
+
+CARD = Card("simple", ["a", "ü"], ["intact"], (64, 96), (1, 2, 3), (4, 5, 6), {"lr": 5e-05}, 0, "hash", {"AP": 0.5})
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    weights = {"b": torch.arange(6.0).view(2, 3).T, "a": torch.tensor(3)}
+    save_checkpoint(tmp_path / "deep" / "model.safetensors", weights, CARD)
+    again, card = load_checkpoint(tmp_path / "deep" / "model.safetensors")
+    assert card == CARD
+    assert all(torch.equal(again[name], tensor) for name, tensor in weights.items())
+
+
+def test_the_same_bytes_each_time(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        save_checkpoint(tmp_path / f"{name}.safetensors", {"w": torch.ones(3), "v": torch.zeros(2)}, CARD)
+    for suffix in (".safetensors", ".json"):
+        assert (tmp_path / f"one{suffix}").read_bytes() == (tmp_path / f"two{suffix}").read_bytes()
+
+
+def test_missing_broken_or_foreign_files(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    with pytest.raises(UserError, match="dvc repro train"):
+        load_checkpoint(path)
+    save_checkpoint(path, {"w": torch.ones(3)}, CARD)
+    path.write_bytes(b"not tensors")
+    with pytest.raises(UserError, match="not a checkpoint"):
+        load_checkpoint(path)
+    path.with_suffix(".json").write_text('{"model": 3}')
+    with pytest.raises(UserError, match="not a checkpoint"):
+        load_checkpoint(path)

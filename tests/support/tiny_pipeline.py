@@ -1,0 +1,159 @@
+"""The smallest pipeline that leaves behind what the CI jobs read: real DVC, and stages of a few milliseconds.
+
+A detector of bright squares: whatever is brighter than a parameter. It has this project's tools/ and library.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tests.support.repository import SOURCE, Repository
+
+DATASET = "data/raw/squares"
+DIM, BRIGHT = 120, 200  # of the squares, every third one being dim
+
+PIPELINE = """
+stages:
+  preprocess:
+    cmd: python stages/preprocess.py
+    deps: [data/raw/squares, split.lock, stages/preprocess.py]
+    outs: [data/clean, data/coco]
+    metrics: [metrics/preprocess.json: {cache: false}, metrics/split.json: {cache: false}]
+  evaluate:
+    cmd: python stages/evaluate.py
+    params: [evaluate]
+    deps: [data/coco/test.json, stages/evaluate.py]
+    outs: [data/predictions, metrics/evaluate, plots/report.html]
+    metrics: [metrics/evaluate.json: {cache: false}]
+    plots: [plots/evaluate: {cache: false}]
+  export:
+    cmd: python stages/export.py
+    deps: [data/predictions, stages/export.py]
+    outs: [models/model.onnx]
+    metrics: [metrics/export.json: {cache: false}]
+"""
+
+CONFIG = """
+[core]
+    remote = folder
+    analytics = false
+['remote "folder"']
+    url = {remote}
+"""
+
+PARAMS = """
+preprocess: {dataset: data/raw/squares}
+evaluate:
+  brightness: 100
+"""
+
+PREPROCESS = """
+import json
+from pathlib import Path
+
+labels = json.loads(Path("data/raw/squares/labels.json").read_text())
+dealt = set(Path("split.lock").read_text().split("\\n")) - {""} | {f"{name} test" for name in labels}
+Path("split.lock").write_text("".join(f"{line}\\n" for line in sorted(dealt)))
+images = [{"id": i, "file_name": f"data/raw/squares/{name}", "width": 48, "height": 48, "content": name}
+          for i, name in enumerate(labels, 1)]
+boxes = [{"id": i, "image_id": i, "category_id": 1, "bbox": box, "area": box[2] * box[3], "iscrowd": 0, "state": 0}
+         for i, box in enumerate(labels.values(), 1)]
+coco = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "square"}], "states": []}
+for folder in ("data/clean", "data/coco", "metrics"):
+    Path(folder).mkdir(parents=True, exist_ok=True)
+Path("data/clean/manifest.jsonl").write_text("\\n".join(labels))
+Path("data/coco/test.json").write_text(json.dumps(coco))
+Path("metrics/preprocess.json").write_text(json.dumps({"boxes": len(boxes)}))
+Path("metrics/split.json").write_text(json.dumps({"images": {"train": 0, "val": 0, "test": len(images)}}))
+"""
+
+EVALUATE = """
+import json, os
+from pathlib import Path
+import numpy as np
+from PIL import Image
+from detector.engine.coco_metrics import coco_numbers, evaluate_boxes
+from detector.evaluation.intervals import coco_samples, resampled, with_interval
+from detector.evaluation.matching import matches_of
+from detector.evaluation.bootstrap import draws
+from detector.core.params import parse_yaml
+
+if {"GITHUB_TOKEN", "GITLAB_TOKEN", "DVC_CONFIG_LOCAL"} & set(os.environ):
+    raise SystemExit("a stage sees a secret")
+truth = json.loads(Path("data/coco/test.json").read_text())
+brightness = parse_yaml(Path("params.yaml").read_text())["evaluate"]["brightness"]
+off = int(os.environ.get("OTHER_MACHINE", "0"))  # pixels by which another machine computes otherwise
+rows = []
+for image in truth["images"]:
+    pixels = np.asarray(Image.open(image["file_name"]))
+    ys, xs = np.nonzero(pixels > brightness)
+    if len(xs):
+        box = [int(xs.min()) + off, int(ys.min()), int(np.ptp(xs)) + 1, int(np.ptp(ys)) + 1]
+        rows.append({"image_id": image["id"], "category_id": 1, "bbox": box, "score": float(pixels.max()) / 255})
+evaluation = evaluate_boxes(truth, rows)
+count = len(truth["images"])
+samples = coco_samples(resampled(evaluation, matches_of(evaluation), draws(np.arange(count), 100, 0)))
+metrics = {"threshold": 0.1}
+for name, value in coco_numbers(evaluation).items():
+    metrics |= with_interval(name, value, samples[name], count) if name in samples else {name: value}
+for folder in ("data/predictions", "metrics/evaluate", "plots/evaluate"):
+    Path(folder).mkdir(parents=True, exist_ok=True)
+Path("data/predictions/test.json").write_text(json.dumps(rows))
+Path("metrics/evaluate.json").write_text(json.dumps(metrics))
+Path("metrics/evaluate/suspects.csv").write_text("file,score\\n0.png,0.9\\n1.png,0.3\\n")
+Image.fromarray(pixels).save("plots/evaluate/last.png")
+Path("plots/report.html").write_text("<h1>Squares</h1>")
+"""
+
+EXPORT = """
+import json
+from pathlib import Path
+
+for folder in ("models", "metrics"):
+    Path(folder).mkdir(exist_ok=True)
+Path("models/model.onnx").write_bytes(Path("data/predictions/test.json").read_bytes())
+Path("metrics/export.json").write_text(json.dumps({"images": 1}))
+"""
+
+
+def make_tiny_pipeline(root: Path, environment: dict[str, str], remote: Path, images: int) -> Repository:
+    """The repository after its first run, committed, with everything in DVC's remote."""
+    for folder in ("tools", "stages/detector"):
+        shutil.copytree(SOURCE / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(SOURCE / "gate.yaml", root)
+    files = {"dvc.yaml": PIPELINE, "params.yaml": PARAMS, "split.lock": "", ".gitignore": "logs/\n__pycache__/\n",
+             "stages/preprocess.py": PREPROCESS, "stages/evaluate.py": EVALUATE, "stages/export.py": EXPORT,
+             "README.md": "Squares\n",
+             ".dvc/config": CONFIG.format(remote=remote)}  # fmt: skip
+    repository = Repository(root, environment)
+    repository.git("init", "--quiet", "--initial-branch=main")
+    repository.dvc("init", "--quiet")
+    for name, text in files.items():
+        (root / name).write_text(text, encoding="utf-8")
+    (root / DATASET).mkdir(parents=True)
+    (root / DATASET / "labels.json").write_text("{}")
+    add_images(repository, 0, images)
+    repository.dvc("repro", "--quiet")
+    repository.dvc("push", "--quiet", "--run-cache")
+    repository.commit()
+    return repository
+
+
+def add_images(repository: Repository, first: int, count: int) -> None:
+    """Squares on noise, with true boxes, made known to DVC."""
+    folder = repository.root / DATASET
+    labels = json.loads((folder / "labels.json").read_text())
+    for number in range(first, first + count):
+        random = np.random.default_rng(number)
+        pixels = random.integers(0, 60, (48, 48), dtype=np.uint8)
+        left, top, width, height = (int(value) for value in (*random.integers(2, 20, 2), *random.integers(10, 24, 2)))
+        pixels[top : top + height, left : left + width] = DIM if number % 3 == 0 else BRIGHT
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+        labels[f"{number}.png"] = [left + number % 4, top, width, height]  # so that some are found less well
+    (folder / "labels.json").write_text(json.dumps(labels))
+    repository.dvc("add", "--quiet", DATASET)

@@ -1,0 +1,156 @@
+"""A DVC repository whose training takes milliseconds: a curve that its parameters make."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.support.repository import SOURCE, Repository, environment_for
+
+SWEEP = SOURCE / "tools/sweep.py"
+PARAMS = """\
+# What the tiny training does.
+train:
+  lr: auto          # best at 0.01
+  decay: 0.1        # best at 0
+  optimizer: sgd    # sgd | adamw
+  momentum: 0.9
+  seed: 0
+  epochs: 4
+  pause: 0.0        # seconds an epoch
+
+evaluate:
+  split: test
+"""
+PIPELINE = """\
+stages:
+  prepare:
+    cmd: python -c "open('data.txt', 'w').write('data')"
+    outs: [data.txt]
+  train:
+    cmd: python train.py
+    params: [train]
+    deps: [train.py, data.txt]
+    outs: [model.json]
+    metrics:
+      - metrics/train.json: {cache: false}
+  evaluate:
+    cmd: python evaluate.py
+    params: [evaluate]
+    deps: [evaluate.py, model.json]
+    outs: [data/predictions, data/coco]
+    metrics:
+      - metrics/evaluate.json: {cache: false}
+"""
+# AP rises to what lr and decay allow; the folder of checkpoints is there while it runs, as ours is.
+TRAIN = """\
+import json, math, os, shutil, signal, sys, time
+from pathlib import Path
+import yaml
+from detector.core.params import parse_yaml
+from detector.training.reporting import report
+params = parse_yaml(Path("params.yaml").read_text())["train"]
+lr = 0.003 if params["lr"] == "auto" else params["lr"]
+if params["decay"] > 0.9:
+    sys.exit("the loss is not finite")
+best = 0.9 - 0.2 * abs(math.log10(lr / 0.01)) - 0.3 * params["decay"] + 0.001 * params["seed"]
+folder = Path(os.environ["DVC_ROOT"], ".cache/train", f"{lr}-{params['decay']}-{params['seed']}")
+folder.mkdir(parents=True, exist_ok=True)
+saved = folder / "epoch"
+report({"checkpoints": str(folder)})
+begin = int(saved.read_text()) if saved.exists() else 0
+print("begins after epoch", begin, flush=True)
+for epoch in range(begin + 1, params["epochs"] + 1):
+    time.sleep(params["pause"])
+    value = best * (1 - 0.5 ** epoch)
+    saved.write_text(str(epoch))
+    report({"epoch": epoch, "AP": value, "loss": 1 - value})
+shutil.rmtree(folder)
+Path("metrics").mkdir(exist_ok=True)
+Path("metrics/train.json").write_text(json.dumps({"best/AP": best, "val": {"loss": 1 - best, "seconds": lr}}))
+Path("model.json").write_text(json.dumps({"best": best}))
+"""
+# So many of the objects are found as the model is good.
+EVALUATE = """\
+import json, random
+from pathlib import Path
+import yaml
+best = json.loads(Path("model.json").read_text())["best"]
+split = yaml.safe_load(Path("params.yaml").read_text())["evaluate"]["split"]
+numbers = random.Random(split)
+images = [{"id": i, "file_name": f"{split}{i}.jpg", "width": 100, "height": 100} for i in range(1, 81)]
+annotations, found = [], []
+for image in images:
+    box = [numbers.randrange(50), numbers.randrange(50), 40, 30]
+    annotations.append({"id": image["id"], "image_id": image["id"], "category_id": 1, "bbox": box, "area": 1200,
+                        "iscrowd": 0, "state": 0})
+    if numbers.random() < best:
+        found.append({"image_id": image["id"], "category_id": 1, "bbox": box, "score": numbers.uniform(0.5, 1)})
+for folder in ("data/coco", "data/predictions", "metrics"):
+    Path(folder).mkdir(parents=True, exist_ok=True)
+coco = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "a"}], "states": []}
+Path("data/coco/test.json").write_text(json.dumps(coco))
+Path("data/predictions/test.json").write_text(json.dumps(found))
+share = len(found) / len(images)
+Path("metrics/evaluate.json").write_text(
+    json.dumps({"AP": share, "AP_low": share - 0.05, "AP_high": share + 0.05, "threshold": 0.5}))
+"""
+AFTER = """\
+import runpy, sys
+from pathlib import Path
+sys.path.insert(0, str(Path({sweep!r}).parent))
+{code}
+runpy.run_path({sweep!r}, run_name="__main__")
+"""
+BASIC: dict[str, Any] = {
+    "name": "tiny",
+    "objectives": {"metrics/train.json:best/AP": "maximize"},
+    "parameters": {
+        "train.lr": {"low": 1e-4, "high": 1.0, "log": True},
+        "train.decay": {"low": 0.0, "high": 0.5},
+    },
+    "trials": 3,
+    "sampler": "random",
+}
+
+
+def make_repository(root: Path, settings: Path) -> Repository:
+    """The repository, reproduced and committed."""
+    environment = environment_for(settings)
+    root.mkdir(parents=True)
+    repository = Repository(root, environment)
+    files = {"params.yaml": PARAMS, "dvc.yaml": PIPELINE, "train.py": TRAIN, "evaluate.py": EVALUATE}
+    for name, text in {**files, ".gitignore": ".cache/\n__pycache__/\nsweeps/\n"}.items():
+        (root / name).write_text(text)
+    repository.git("init", "--quiet")
+    repository.dvc("init", "--quiet")
+    write_sweep(repository)
+    repository.dvc("repro", "--quiet")
+    repository.commit()
+    return repository
+
+
+def write_sweep(repository: Repository, **changes: Any) -> None:
+    """sweep.yaml with other values (JSON is YAML); it need not be committed."""
+    (repository.root / "sweep.yaml").write_text(json.dumps({**BASIC, **changes}))
+
+
+def start(repository: Repository, *arguments: str, code: str = "") -> subprocess.Popen[str]:
+    """`tools/sweep.py ...` in the background; `code` runs before it."""
+    command = [str(SWEEP), *arguments] if not code else ["-c", AFTER.format(code=code, sweep=str(SWEEP)), *arguments]
+    return subprocess.Popen(
+        [sys.executable, *command], cwd=repository.root, env={**os.environ, **repository.environment},
+        text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+
+
+def sweep(repository: Repository, *arguments: str, expected: int = 0) -> str:
+    """What `tools/sweep.py ...` printed, both streams."""
+    process = start(repository, *arguments)
+    output = process.communicate()[0]
+    assert process.returncode == expected, output
+    return output

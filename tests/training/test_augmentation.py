@@ -1,0 +1,257 @@
+"""Boxes, labels and states stay with what they name, whatever happens to the picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as F
+from torchvision.tv_tensors import BoundingBoxes
+
+from detector.engine.dataset import Sample
+from detector.training.augmentation import (
+    SHORTEST_SIDE,
+    Augment,
+    chance,
+    mixup,
+    mosaic,
+    rotate,
+    uniform,
+    window_with_object,
+    zoom_window,
+)
+
+FILL = (128, 128, 128)
+HEIGHT, WIDTH = 96, 128
+# By label, from 1; half of one and half of another, or of the fill, is none of them.
+COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (255, 0, 255), (0, 255, 255)]
+ZOOM = (0.7, 1.5)
+KINDS = {
+    "zoom": {},
+    "mosaic": {"mosaic": 1.0},
+    "crop": {"crop": 1.0},
+    "rotation": {"rotation": 15.0},
+    "mosaic and rotation": {"mosaic": 1.0, "rotation": 15.0},
+}
+
+
+def augment(**changes: object) -> Augment:
+    return Augment(**{"flip": 0.5, "zoom": ZOOM, "distortion": 0.0, "fill": FILL, "epochs": 10, **changes})
+
+
+def square(label: int, height: int = HEIGHT, width: int = WIDTH) -> Sample:
+    """A picture of height x width at the top left of its padding, with one square of the label's colour."""
+    side = round(uniform(16, 30))
+    left, top = round(uniform(0, width - side)), round(uniform(0, height - side))
+    image = torch.full((3, HEIGHT, WIDTH), 128, dtype=torch.uint8)
+    image[:, top : top + side, left : left + side] = torch.tensor(COLOURS[label - 1], dtype=torch.uint8)[:, None, None]
+    box = torch.tensor([[left, top, left + side, top + side]], dtype=torch.float32)
+    return Sample(image, box, torch.tensor([label]), torch.tensor([label + 10]), 0, 1.0, (height, width))
+
+
+def squares() -> Callable[[], Sample]:
+    """Draws pictures with squares of the second colour, the third, ..."""
+    labels = iter(range(2, len(COLOURS) + 1))
+    return lambda: square(next(labels))
+
+
+def extent(image: Tensor, label: int) -> Tensor:
+    """Box [4] of the pixels that have the label's colour."""
+    colour = torch.tensor(COLOURS[label - 1])[:, None, None]
+    rows, columns = torch.nonzero((image.int() - colour).abs().amax(0) < 64, as_tuple=True)
+    return torch.stack([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]).float()
+
+
+def check(sample: Sample) -> None:
+    """Each box is in the picture, has a size, its label and its state."""
+    boxes = sample.boxes_xyxy
+    assert sample.image.shape == (3, HEIGHT, WIDTH)
+    assert sample.image.dtype == torch.uint8
+    assert boxes.dtype == torch.float32
+    assert boxes.shape == (len(sample.labels), 4)
+    assert (sample.states == sample.labels + 10).all()
+    assert (boxes >= 0).all()
+    assert (boxes <= torch.tensor([WIDTH, HEIGHT] * 2)).all()
+    assert (boxes[:, 2:] - boxes[:, :2] >= SHORTEST_SIDE).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(deadline=None, max_examples=60)
+@given(seed=st.integers(0, 2**32), height=st.integers(40, HEIGHT), width=st.integers(40, WIDTH))
+def test_a_box_covers_its_square(kind: str, seed: int, height: int, width: int) -> None:
+    torch.manual_seed(seed)
+    changed = augment(**KINDS[kind])(square(1, height, width), 0, squares())
+    check(changed)
+    # A turned square has sharp corners, of which the last pixels are hardly coloured.
+    tolerance = 3.5 if "rotation" in kind else 1.5
+    for box, label in zip(changed.boxes_xyxy, changed.labels.tolist(), strict=True):
+        found = extent(changed.image, label)
+        if "mosaic and" not in kind:
+            assert torch.allclose(box, found, atol=tolerance), (box, found)
+        else:  # the picture that a square was cut by is turned too: its box may be too large, not too small
+            assert (found[:2] >= box[:2] - tolerance).all()
+            assert (found[2:] <= box[2:] + tolerance).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_many_squares_are_kept(kind: str) -> None:
+    torch.manual_seed(0)
+    kept = [len(augment(**KINDS[kind])(square(1), 0, squares()).labels) for _ in range(60)]
+    assert sum(kept) > (50 if "mosaic" in kind else 40)  # of a mosaic's pictures about a quarter is seen
+    assert max(kept) >= (3 if "mosaic" in kind else 1)
+
+
+@st.composite
+def many_boxes(draw: st.DrawFn) -> Sample:
+    """Any boxes in a picture of noise, none included."""
+    count = draw(st.integers(0, 6))
+    corners = torch.tensor(draw(st.lists(st.floats(0, 1, width=32), min_size=4 * count, max_size=4 * count)))
+    corners = corners.reshape(count, 2, 2).sort(1).values.reshape(count, 4)
+    labels = torch.arange(1, count + 1)
+    content = draw(st.integers(1, HEIGHT)), draw(st.integers(1, WIDTH))
+    image = torch.randint(256, (3, HEIGHT, WIDTH), dtype=torch.uint8)
+    return Sample(image, corners * torch.tensor([content[1], content[0]] * 2), labels, labels + 10, 0, 1.0, content)
+
+
+@settings(deadline=None, max_examples=80)
+@given(st.lists(many_boxes(), min_size=1, max_size=3), st.integers(0, 2**32), st.floats(0.3, 2), st.floats(0, 45))
+def test_boxes_stay_inside_and_have_a_size(samples: list[Sample], seed: int, zoom: float, rotation: float) -> None:
+    torch.manual_seed(seed)
+    everything = augment(
+        zoom=(zoom, 2.0), distortion=0.3, mosaic=0.5, mixup=0.5, crop=0.5, rotation=rotation, fill=(1, 2, 3)
+    )
+    check(everything(samples[0], 0, lambda: samples[int(torch.randint(len(samples), ()))]))
+
+
+def test_what_is_off_draws_nothing() -> None:
+    """A training with nothing new switched on is the same to the byte as before there was anything new."""
+    sample = square(1)
+    for seed in range(20):
+        torch.manual_seed(seed)
+        changed = augment(distortion=0.2)(sample, 0, squares())
+        after = torch.get_rng_state()
+        torch.manual_seed(seed)
+        image, (left, top, right, bottom) = sample.image, sample.boxes_xyxy[0].tolist()
+        if float(torch.rand(())) < 0.5:
+            image, left, right = F.horizontal_flip(image), WIDTH - right, WIDTH - left
+        flipped = sample._replace(image=image, boxes_xyxy=torch.tensor([[left, top, right, bottom]]))
+        zoomed = zoom_window(flipped, 0.7 + (1.5 - 0.7) * float(torch.rand(())), FILL)
+        assert torch.equal(changed.image, v2.ColorJitter(0.2, 0.2, 0.2)(zoomed.image))
+        assert torch.equal(changed.boxes_xyxy, zoomed.boxes_xyxy)
+        assert torch.equal(after, torch.get_rng_state())
+    assert not chance(0)
+    assert torch.equal(after, torch.get_rng_state())
+
+
+def test_the_last_fifth_has_no_mosaic() -> None:
+    def calls(visit: int) -> int:
+        drawn: list[Sample] = []
+        augment(mosaic=1.0)(square(1), visit, lambda: drawn.append(square(2)) or drawn[-1])
+        return len(drawn)
+
+    # Of 10 epochs; from 10 on, images that come more than once in an epoch.
+    assert [visit for visit in range(30) if calls(visit)] == [*range(8), *range(10, 18), *range(20, 28)]
+
+
+def test_mosaic_shows_four_pictures_without_their_padding() -> None:
+    four = []
+    for label in range(1, 5):
+        image = torch.full((3, 64, 64), 10 * label, dtype=torch.uint8)
+        four.append(square(label)._replace(image=image, boxes_xyxy=torch.tensor([[1.0, 2.0, 61.0, 62.0]])))
+    torch.manual_seed(0)
+    made = mosaic(four, 1.0, (48, 48), (0, 0, 0))
+    assert made.image.shape == (3, 48, 48)
+    assert set(made.image.unique().tolist()) == {10, 20, 30, 40}
+    corners = made.image[0, [0, 0, -1, -1], [0, -1, 0, -1]]
+    assert corners.tolist() == [10, 20, 30, 40]
+    for box, label in zip(made.boxes_xyxy.round().int().tolist(), made.labels.tolist(), strict=True):
+        assert (made.image[0, box[1] : box[3], box[0] : box[2]] == 10 * label).all()
+
+
+def test_mixup_blends_and_keeps_the_objects_of_both() -> None:
+    torch.manual_seed(0)
+    first, second = square(1), square(2)
+    ratios = []
+    for _ in range(50):
+        mixed = mixup(first, second)
+        assert torch.equal(mixed.boxes_xyxy, torch.cat([first.boxes_xyxy, second.boxes_xyxy]))
+        assert mixed.labels.tolist() == [1, 2]
+        assert mixed.states.tolist() == [11, 12]
+        x, y = first.boxes_xyxy[0, :2].int().tolist()
+        ratio = (float(mixed.image[0, y, x]) - 128) / 127
+        assert mixed.image[:, y, x].tolist() == pytest.approx([128 + 127 * ratio] + [128 * (1 - ratio)] * 2, abs=2)
+        ratios.append(ratio)
+    assert 0.4 < sum(ratios) / len(ratios) < 0.6
+    assert min(ratios) > 0.1
+
+
+def test_mixup_of_a_share() -> None:
+    torch.manual_seed(0)
+    blended = [len(augment(zoom=(1.0, 1.0), mixup=0.25)(square(1), 0, squares()).labels) for _ in range(200)]
+    assert 30 < blended.count(2) < 70
+    assert set(blended) == {1, 2}
+
+
+def test_rotation_is_counter_clockwise_and_fills_without_a_seam() -> None:
+    image = torch.full((3, HEIGHT, WIDTH), 200, dtype=torch.uint8)
+    middle = torch.tensor([[WIDTH - 30.0, HEIGHT / 2 - 5, WIDTH - 20.0, HEIGHT / 2 + 5]])  # right of the centre
+    sample = square(1)._replace(image=image, boxes_xyxy=middle)
+    turned = rotate(sample, 10.0, (100, 110, 120))
+    assert turned.boxes_xyxy[0, 1] < middle[0, 1]  # up
+    assert turned.image[:, 0, 0].tolist() == [100, 110, 120]
+    for channel, colour in zip(turned.image, (100, 110, 120), strict=True):
+        assert channel.min() == colour
+        assert channel.max() == 200
+
+
+def test_a_crop_keeps_an_object() -> None:
+    torch.manual_seed(0)
+    cropped = [augment(crop=1.0, zoom=(1.0, 1.0))(square(1), 0, squares()) for _ in range(100)]
+    sides = torch.cat([sample.boxes_xyxy[:, 2:] - sample.boxes_xyxy[:, :2] for sample in cropped])
+    assert len(sides) > 85  # a square that is cut to less than its share is dropped
+    assert (sides[:, 0] > 31).sum() > 20  # and many are seen larger than any was
+
+
+def test_an_image_without_objects() -> None:
+    empty = square(1)._replace(boxes_xyxy=torch.zeros(0, 4), labels=torch.zeros(0).long(), states=torch.zeros(0).long())
+    pictures: Iterator[Sample] = iter([empty] * 9)
+    everything = augment(mosaic=0.5, mixup=1.0, crop=1.0, rotation=9.0)
+    for seed in range(2):
+        torch.manual_seed(seed)
+        check(everything(empty, 0, lambda: next(pictures)))
+
+
+@settings(deadline=None, max_examples=60)
+@given(many_boxes(), st.integers(0, 2**32))
+def test_a_window_lies_in_the_picture_and_has_the_centre_of_an_object(sample: Sample, seed: int) -> None:
+    torch.manual_seed(seed)
+    boxes = sample.boxes_xyxy
+    window = window_with_object(boxes, HEIGHT, WIDTH)
+    if window is None:
+        return
+    left, top, right, bottom = window
+    assert 0 <= left < right <= WIDTH
+    assert 0 <= top < bottom <= HEIGHT
+    assert 0.45 < (right - left) / (bottom - top) < 2.2
+    x, y = ((boxes[:, :2] + boxes[:, 2:]) / 2).unbind(1)
+    assert ((x > left) & (x < right) & (y > top) & (y < bottom)).any()
+
+
+def test_windows_are_as_torchvisions() -> None:
+    """How often the picture stays whole, and how large the windows are."""
+    boxes = torch.tensor([[10.0, 20.0, 70.0, 80.0], [90.0, 5.0, 110.0, 40.0]])
+    theirs = v2.RandomIoUCrop()
+    inputs = [torch.zeros(3, HEIGHT, WIDTH), BoundingBoxes(boxes, format="XYXY", canvas_size=(HEIGHT, WIDTH))]
+    torch.manual_seed(0)
+    ours, others = [], []
+    for _ in range(300):
+        window, other = window_with_object(boxes, HEIGHT, WIDTH), theirs.make_params(inputs)
+        ours.append(1.0 if window is None else (window[2] - window[0]) / WIDTH)
+        others.append(other["width"] / WIDTH if other else 1.0)
+    assert abs(ours.count(1.0) - others.count(1.0)) < 45
+    assert sum(ours) / 300 == pytest.approx(sum(others) / 300, abs=0.04)

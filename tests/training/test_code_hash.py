@@ -1,0 +1,44 @@
+"""The hash of the code that trains."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from detector.training.code_hash import code_hash
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_it_is_of_files_in_the_folders_that_dvc_names() -> None:
+    code = (
+        "import train; from detector.training.code_hash import *; "
+        "print(*[path.relative_to(STAGES) for path in imported(STAGES)])"
+    )
+    names = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT / "stages", check=True, capture_output=True, text=True
+    )
+    named = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]["train"]["deps"]
+    imported = [Path("stages") / name for name in names.stdout.split()]
+    assert len(imported) > 50
+    assert [path for path in imported if not any(path.is_relative_to(place) for place in named)] == []
+
+
+def test_code_counts_and_docstrings_of_packages_do_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    package, module = tmp_path / "coded/__init__.py", tmp_path / "coded/one.py"
+    package.parent.mkdir()
+    package.write_text('"""Nothing."""\n')
+    module.write_text("one = 1\n")
+    before = code_hash(tmp_path)
+    __import__("coded.one")
+    loaded = code_hash(tmp_path)
+    assert loaded != before
+    package.write_text('"""Nothing at all."""\n')
+    assert code_hash(tmp_path) == loaded
+    module.write_text("one = 2\n")
+    assert code_hash(tmp_path) != loaded

@@ -1,0 +1,79 @@
+"""How the steps are computed, and torch's complaints in the words of params.yaml."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+
+import pytest
+import torch
+from torch import nn
+
+from detector.core.errors import UserError
+from detector.models.recipe import REFERENCE
+from detector.training.compute import Engine, explained, prepare
+
+CPU = torch.device("cpu")
+
+
+class Two(nn.Module):
+    """A layer and a container of layers that `forward` calls one by one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(2, 2)
+        self.blocks = nn.Sequential(nn.Linear(2, 2), nn.ModuleList([nn.Linear(2, 2)]))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.blocks[1][0](self.blocks[0](self.first(x)))  # type: ignore[index,operator,no-any-return]
+
+
+def is_compiled(module: nn.Module) -> bool:
+    return module._compiled_call_impl is not None
+
+
+def test_what_forward_calls_is_compiled_and_names_stay() -> None:
+    model = Two()
+    names = list(model.state_dict())
+    prepare(model, Engine(CPU, "fp32", compiled=True))
+    assert list(model.state_dict()) == names
+    assert [name for name, module in model.named_modules() if is_compiled(module)] == [
+        "first",
+        "blocks.0",
+        "blocks.1.0",
+    ]
+    assert not any(is_compiled(module) for module in copy.deepcopy(model).modules())  # as is its average
+
+
+@pytest.mark.filterwarnings("ignore")  # of the compiler
+def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch._inductor.config as inductor
+
+    monkeypatch.setattr(inductor.cpp, "cxx", ("no-such-compiler",))
+    model = Two()
+    prepare(model, Engine(CPU, "fp32", compiled=True))
+    with pytest.raises(UserError, match=r"`train.compile: true` does not work here.*\n.*set `train.compile: false`"), \
+            explained(REFERENCE):  # fmt: skip
+        model(torch.ones(1, 2))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory: ...")],
+)
+def test_too_little_memory_names_the_batch_to_try(error: RuntimeError) -> None:
+    recipe = dataclasses.replace(REFERENCE, batch_size=6, accumulate=2)
+    with pytest.raises(UserError, match=r"`train.batch_size: 3` with `train.accumulate: 4`"), explained(recipe):
+        raise error
+
+
+def test_a_batch_norm_with_a_single_value() -> None:
+    norm = nn.BatchNorm2d(2).train()
+    with pytest.raises(UserError, match="use 2 or more"), explained(dataclasses.replace(REFERENCE, batch_size=1)):
+        norm(torch.ones(1, 2, 1, 1))
+
+
+@pytest.mark.parametrize("error", [RuntimeError("shapes do not fit"), ValueError("no")])
+def test_other_errors_stay_what_they_are(error: Exception) -> None:
+    with pytest.raises(type(error), match=str(error)), explained(REFERENCE):
+        raise error
