@@ -16,7 +16,7 @@ from detector.exporting.onnx_file import write_onnx
 from detector.models.postprocess import Postprocess
 from detector.models.state_head import States
 from detector.runners.onnx_runner import open_onnx
-from detector.runners.tiled import Facts, Runner
+from detector.runners.tiled import ModelMetadata, Runner
 from detector.runners.torch_runner import runner_of
 from tests.support.trained_like import trained_like
 
@@ -45,7 +45,7 @@ def deploy(name: str, folder: Path) -> Deployed:
     torch.set_num_threads(THREADS)
     model = made(name)
     path = folder / f"{name}.onnx"
-    write_onnx(model, Facts(name, CLASSES, STATES, SIZE, FILL, "", dict.fromkeys(CLASSES, 0.5)), path)
+    write_onnx(model, ModelMetadata(name, CLASSES, STATES, SIZE, FILL, "", dict.fromkeys(CLASSES, 0.5)), path)
     eager, nearby = (runner_of(one, torch.device("cpu")) for one in (model, jittered(made(name))))
     return Deployed(name, path, eager, open_onnx(path, THREADS)[1], nearby)
 

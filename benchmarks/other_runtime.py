@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from detector.core.errors import UserError, run_command
 from detector.core.images import load_letterboxed
-from detector.engine.detections import Found
+from detector.engine.detections import Detections
 from detector.exporting.gate import Tolerance, compare
 from detector.exporting.onnx_file import OUTPUTS, STATE_OUTPUTS
 from detector.runners.onnx_runner import open_onnx
@@ -86,7 +86,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def answers_of(
     python: str, model: Path, outputs: tuple[str, ...], images: NDArray[np.uint8]
-) -> tuple[str, dict[int, list[Found]]]:
+) -> tuple[str, dict[int, list[Detections]]]:
     """The runtime's name and version, and its answers to uint8 [N, 3, H, W] by the size of the batch."""
     with tempfile.TemporaryDirectory() as folder:
         np.save(Path(folder) / "images.npy", images)
@@ -97,12 +97,12 @@ def answers_of(
         return done.stdout.strip(), {batch: found_in(Path(folder) / f"{batch}.npz") for batch in BATCHES}
 
 
-def found_in(path: Path) -> list[Found]:
+def found_in(path: Path) -> list[Detections]:
     """The images' detections, without padding."""
     with np.load(path) as file:
         nothing = np.zeros_like(file["category"])
         columns = [file.get(name, nothing) for name in (*OUTPUTS, *STATE_OUTPUTS)]
-    answers = [Found._make(row) for row in zip(*columns, strict=True)]
+    answers = [Detections._make(row) for row in zip(*columns, strict=True)]
     return [one.chosen(one.labels > 0) for one in answers]
 
 

@@ -32,7 +32,7 @@ from detector.core.errors import run_command
 from detector.core.images import letterbox
 from detector.engine.environment import keep_freed_memory
 from detector.runners.onnx_runner import open_onnx
-from detector.runners.tiled import Facts, Runner
+from detector.runners.tiled import ModelMetadata, Runner
 
 THREADS = 1
 BATCH = 8
@@ -69,7 +69,7 @@ def main() -> None:
         print(markdown(rows))
 
 
-def measure(served: Served, facts: Facts, runner: Runner, seconds: float, leak: int) -> Iterator[Row]:
+def measure(served: Served, facts: ModelMetadata, runner: Runner, seconds: float, leak: int) -> Iterator[Row]:
     """All rows."""
     jpegs = [jpeg(number) for number in range(PHOTOGRAPHS)]
     say("one client")
@@ -90,12 +90,12 @@ def jpeg(seed: int) -> bytes:
     return file.getvalue()
 
 
-def fitted(content: bytes, facts: Facts) -> NDArray[np.uint8]:
+def fitted(content: bytes, facts: ModelMetadata) -> NDArray[np.uint8]:
     """Decoded as the service does it: uint8 [3, H, W]."""
     return letterbox(Image.open(io.BytesIO(content)), facts.size, facts.fill).pixels.transpose(2, 0, 1)
 
 
-def overhead_row(served: Served, facts: Facts, runner: Runner, jpegs: list[bytes]) -> Row:
+def overhead_row(served: Served, facts: ModelMetadata, runner: Runner, jpegs: list[bytes]) -> Row:
     """The same images in turn over HTTP and in this process, decoded and given to the model one by one."""
 
     async def pairs() -> list[tuple[float, float]]:
@@ -118,7 +118,9 @@ def overhead_row(served: Served, facts: Facts, runner: Runner, jpegs: list[bytes
     )  # fmt: skip
 
 
-def load_rows(served: Served, facts: Facts, runner: Runner, jpegs: list[bytes], seconds: float) -> Iterator[Row]:
+def load_rows(
+    served: Served, facts: ModelMetadata, runner: Runner, jpegs: list[bytes], seconds: float
+) -> Iterator[Row]:
     """Throughput beside the model alone, which is measured before and after."""
     batch = np.stack([fitted(content, facts) for content in jpegs[:BATCH]])
     before = model_rate(runner, batch)

@@ -35,7 +35,7 @@ from detector.core.params import load_section
 from detector.engine.checkpoint import load_checkpoint
 from detector.engine.coco_metrics import coco_numbers, evaluate_boxes
 from detector.engine.dataset import present_objects, read_coco
-from detector.engine.detections import Found, Prediction, coco_results
+from detector.engine.detections import Detections, Prediction, coco_results
 from detector.engine.seeding import make_deterministic
 from detector.exporting.gate import Compared, Tolerance, compare, refuse
 from detector.exporting.isolated import answers_without_torch
@@ -45,7 +45,7 @@ from detector.exporting.precision import in_8_bits, in_half
 from detector.models import load_model
 from detector.models.postprocess import Postprocess, PostprocessParams
 from detector.runners.subprocess_run import Pass
-from detector.runners.tiled import Facts
+from detector.runners.tiled import ModelMetadata
 from detector.runners.torch_runner import facts_of, runner_of
 
 CHECKPOINT = Path("models/detector.safetensors")
@@ -102,7 +102,7 @@ def main() -> None:
     write_numbers(judged, params, answers, ap)
 
 
-def with_operating_point(facts: Facts) -> Facts:
+def with_operating_point(facts: ModelMetadata) -> ModelMetadata:
     """What evaluation found out about the detector, and which dataset it comes from."""
     details = json.loads(DETAILS.read_text(encoding="utf-8"))
     threshold = {row["class"]: row["threshold"] for row in details["classes"]}
@@ -118,20 +118,20 @@ def with_operating_point(facts: Facts) -> Facts:
     )
 
 
-def letterboxed(paths: list[str], facts: Facts) -> Iterator[NDArray[np.uint8]]:
+def letterboxed(paths: list[str], facts: ModelMetadata) -> Iterator[NDArray[np.uint8]]:
     """The images as the model sees them, uint8 [3, H, W]."""
     for path in paths:
         yield load_letterboxed(Path(path), facts.size, facts.fill).pixels.transpose(2, 0, 1)
 
 
-def calibration_images(facts: Facts) -> Iterator[NDArray[np.uint8]]:
+def calibration_images(facts: ModelMetadata) -> Iterator[NDArray[np.uint8]]:
     """Images spread evenly over train."""
     paths = [image["file_name"] for image in read_coco(TRAIN)["images"]]
     return letterboxed(paths[:: -(-len(paths) // CALIBRATION)], facts)
 
 
 def judge(
-    precision: str, file: onnx.ModelProto, facts: Facts, test: dict[str, Any], expected: list[Found] | None,
+    precision: str, file: onnx.ModelProto, facts: ModelMetadata, test: dict[str, Any], expected: list[Detections] | None,
     params: ExportParams,
 ) -> Judged:  # fmt: skip
     """Run the file without torch on test and compare; expected: the model's answers to the first images.
@@ -162,7 +162,7 @@ def judge(
     return Judged(content, ap, seconds, Difference(*(max(values) for values in zip(*worst, strict=True))))
 
 
-def results_of(test: dict[str, Any], found: list[Found], facts: Facts) -> list[Prediction]:
+def results_of(test: dict[str, Any], found: list[Detections], facts: ModelMetadata) -> list[Prediction]:
     """Detections in pixels of the input as COCO results."""
     results = []
     for image, one in zip(test["images"], found, strict=True):
@@ -196,7 +196,7 @@ def check_ap(precision: str, found: float | None, expected: float | None, most: 
     )
 
 
-def write_numbers(judged: dict[str, Judged], params: ExportParams, answers: list[Found], ap: float | None) -> None:
+def write_numbers(judged: dict[str, Judged], params: ExportParams, answers: list[Detections], ap: float | None) -> None:
     """What can be repeated into the metrics, times into a file that is not tracked; a summary on the console."""
     worst, images, detections = judged["fp32"].worst, len(answers), sum(len(one.labels) for one in answers)
     metrics = {

@@ -26,7 +26,7 @@ from detector.evaluation.metrics import Measured, measure
 from detector.evaluation.settings import EvaluateParams
 from detector.models.postprocess import Postprocess
 from detector.runners.onnx_runner import open_onnx
-from detector.runners.tiled import Facts, Runner, find_in_tiles, find_whole
+from detector.runners.tiled import ModelMetadata, Runner, find_in_tiles, find_whole
 from detector.runners.tiling import Tiling
 from detector.runners.torch_runner import open_checkpoint, runner_of
 
@@ -37,7 +37,7 @@ class Model(NamedTuple):
     postprocess: how detections are picked, from tiles too.
     """
 
-    facts: Facts
+    facts: ModelMetadata
     runner: Runner
     module: nn.Module | None
     device: torch.device

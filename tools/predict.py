@@ -34,12 +34,16 @@ from detector.inference.progress import Progress
 from detector.inference.result_files import CocoFile, CsvFile, JsonLinesFile, ResultFile
 from detector.inference.video import count_frames
 from detector.runners.onnx_runner import PROVIDERS, open_onnx
-from detector.runners.tiled import Facts
+from detector.runners.tiled import ModelMetadata
 from detector.runners.tiling import tiling_of
 from detector.training.interruption import deferred, interrupt, listen, requested
 from model_source import model_path
 
-FILES: dict[str, Callable[[Path, Facts], ResultFile]] = {"coco": CocoFile, "jsonl": JsonLinesFile, "csv": CsvFile}
+FILES: dict[str, Callable[[Path, ModelMetadata], ResultFile]] = {
+    "coco": CocoFile,
+    "jsonl": JsonLinesFile,
+    "csv": CsvFile,
+}
 FORMATS = (*FILES, "pictures")
 INCOMPLETE = 3  # exit code: done, but not with every input
 
@@ -151,7 +155,9 @@ def make_folder(folder: Path) -> None:
         raise UserError(f"{folder}: cannot be made ({error.strerror}); name another folder with --out") from None
 
 
-def open_file(name: str, given: argparse.Namespace, facts: Facts, inputs: Inputs, stack: ExitStack) -> ResultFile:
+def open_file(
+    name: str, given: argparse.Namespace, facts: ModelMetadata, inputs: Inputs, stack: ExitStack
+) -> ResultFile:
     """What answers are written to in a format; the stack closes it."""
     file: ResultFile
     if name == "pictures":
@@ -167,7 +173,7 @@ def common_folder(inputs: Inputs) -> Path:
     return Path(os.path.commonpath([one.path.parent.resolve() for one in inputs.listed]))
 
 
-def tell(totals: Totals, inputs: Inputs, facts: Facts, progress: Progress, given: argparse.Namespace) -> None:
+def tell(totals: Totals, inputs: Inputs, facts: ModelMetadata, progress: Progress, given: argparse.Namespace) -> None:
     """The summary, on stdout."""
     progress.clear()
     boxes = totals.boxes.total()

@@ -12,25 +12,25 @@ import pytest
 from benchmarks import export, export_models, export_peer, other_runtime, timing
 from benchmarks.deployed import SIZE, Deployed, Images, pictures
 from detector.core.errors import UserError
-from detector.engine.detections import Found
+from detector.engine.detections import Detections
 from tests.support.bright_model import picture, write_bright
 
 
-def found(scores: list[float], shift: float = 0.0) -> Found:
+def found(scores: list[float], shift: float = 0.0) -> Detections:
     """Detections of class 1, far from each other."""
     left = 30.0 * np.arange(len(scores)) + shift
     boxes = np.stack([left, left * 0, left + 20, left * 0 + 20], axis=1).astype(np.float32)
     zeros = np.zeros(len(scores))
-    return Found(
+    return Detections(
         boxes, np.array(scores, np.float32), zeros.astype(int) + 1, zeros.astype(int), zeros.astype(np.float32)
     )
 
 
 def test_images_that_are_answered_alike_are_counted() -> None:
-    def eager(images: Images) -> list[Found]:
+    def eager(images: Images) -> list[Detections]:
         return [found([0.9, 0.5]) for _ in images]
 
-    def file(images: Images) -> list[Found]:
+    def file(images: Images) -> list[Detections]:
         return [found([0.9, 0.5 if image.max() else 0.3], shift=0.25) for image in images]
 
     images = np.ones((4, 3, 2, 2), np.uint8)
@@ -48,7 +48,7 @@ def test_a_detection_that_one_side_lacks_is_a_difference() -> None:
 
 
 def test_batches_that_are_refused_are_left_out_and_lost_images_are_told() -> None:
-    def file(images: Images) -> list[Found]:
+    def file(images: Images) -> list[Detections]:
         if len(images) == 7:
             raise UserError("takes other batches only")
         return [found([0.9])] * min(2, len(images))
@@ -60,7 +60,7 @@ def test_batches_that_are_refused_are_left_out_and_lost_images_are_told() -> Non
 def test_targets_differ_by_model(name: str, target: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timing, "SPIN", 0)
 
-    def answer(images: Images) -> list[Found]:
+    def answer(images: Images) -> list[Detections]:
         return []
 
     rows = list(export.eager_rows(Deployed(name, Path("none"), answer, answer, answer), budget=0))
@@ -118,7 +118,7 @@ def test_another_runtime_is_compared_in_its_own_environment(
     said = capsys.readouterr().out
     assert "3 images, 3 detections" in said
     assert said.count("boxes to 0.0e+00 pixels") == 3
-    silent = Found(*np.zeros((5, 0)))._replace(boxes_xyxy=np.zeros((0, 4)))
+    silent = Detections(*np.zeros((5, 0)))._replace(boxes_xyxy=np.zeros((0, 4)))
     monkeypatch.setattr(other_runtime, "answers_of", lambda *_: ("other 1.0", {2: [silent] * 3}))
     with pytest.raises(UserError, match=r"other 1\.0, batches of 2: .*a\.png"):
         other_runtime.main([sys.executable, "--model", str(model)])

@@ -9,19 +9,19 @@ import pytest
 from PIL import Image
 
 from detector.core.errors import UserError
-from detector.engine.detections import Found
+from detector.engine.detections import Detections
 from detector.exporting.gate import Tolerance, compare, refuse
-from detector.runners.tiled import Facts
+from detector.runners.tiled import ModelMetadata
 
 TOLERANCE = Tolerance(0.5, 1e-3)
-FACTS = Facts("tiny", ["cell"], [], (64, 96), (0, 0, 0), "")
+FACTS = ModelMetadata("tiny", ["cell"], [], (64, 96), (0, 0, 0), "")
 
 
-def found(*rows: tuple[float, float]) -> Found:
+def found(*rows: tuple[float, float]) -> Detections:
     """(left, score) of boxes of 20 x 20."""
     boxes = np.array([(left, 10, left + 20, 30) for left, _ in rows], np.float32).reshape(-1, 4)
     ones = np.ones(len(rows), np.int64)
-    return Found(boxes, np.array([score for _, score in rows], np.float32), ones, ones * 0, ones * np.float32(0))
+    return Detections(boxes, np.array([score for _, score in rows], np.float32), ones, ones * 0, ones * np.float32(0))
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def found(*rows: tuple[float, float]) -> Found:
         (found((float("nan"), 0.9)), False),
     ],
 )
-def test_the_tolerances(answer: Found, passes: bool) -> None:
+def test_the_tolerances(answer: Detections, passes: bool) -> None:
     same = found((40, 0.7))
     compared = compare([same, found((10, 0.9)), same], [same, answer, same], TOLERANCE, 5)
     assert compared.is_within(TOLERANCE) is passes

@@ -15,20 +15,20 @@ import torch
 from numpy.typing import NDArray
 
 from detector.core.errors import UserError
-from detector.engine.detections import Found
+from detector.engine.detections import Detections
 from detector.exporting.onnx_file import Deployed, make_onnx, write_onnx
 from detector.exporting.parity import difference
 from detector.models import MODELS, detr
 from detector.models.state_head import States
 from detector.runners.onnx_runner import open_onnx
-from detector.runners.tiled import Facts
+from detector.runners.tiled import ModelMetadata
 from tests.support.trained_like import trained_like
 
 SIZE = (64, 96)
 IMAGES = np.random.default_rng(0).integers(0, 256, (7, 3, *SIZE), dtype=np.uint8)
 TOLERANCE = 1e-3  # of scores
 IMAGES[1, :, 40:] = IMAGES[2, :, :, 50:] = 120  # padding
-FACTS = Facts("simple", ["a", "ü"], [], SIZE, (1, 2, 3), "hash", {"a": 0.5, "ü": 0.25}, 0.8, "code", "dataset")
+FACTS = ModelMetadata("simple", ["a", "ü"], [], SIZE, (1, 2, 3), "hash", {"a": 0.5, "ü": 0.25}, 0.8, "code", "dataset")
 
 
 # Between them these have every part that is exported; the others are put together from the same parts.
@@ -72,11 +72,11 @@ def opened(path: Path) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
-def answer_of(outputs: list[NDArray[Any]], index: int) -> Found:
+def answer_of(outputs: list[NDArray[Any]], index: int) -> Detections:
     """The answer for one image of a batch, padding included, with zeros where there is no state head."""
     columns = [output[index] for output in outputs]
     nothing = [np.zeros(len(columns[1]), np.int64), np.zeros(len(columns[1]), np.float32)]
-    return Found(*(columns + nothing)[:5])
+    return Detections(*(columns + nothing)[:5])
 
 
 @pytest.fixture(scope="module")

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from detector.engine.detections import Found
+from detector.engine.detections import Detections
 from detector.exporting import parity
 
 ROOM = 5  # for detections
 
 
-def answer(rows: list[tuple[float, float, int]]) -> Found:
+def answer(rows: list[tuple[float, float, int]]) -> Detections:
     """(left, score, label) of boxes of 20x20."""
     boxes = np.array([(left, 0, left + 20, 20) for left, _, _ in rows], np.float32).reshape(-1, 4)
     scores, labels = np.array([row[1] for row in rows], np.float32), np.array([row[2] for row in rows], np.int64)
-    return Found(boxes, scores, labels, np.zeros_like(labels), np.zeros_like(scores))
+    return Detections(boxes, scores, labels, np.zeros_like(labels), np.zeros_like(scores))
 
 
-def difference(first: Found, second: Found, tie: float, most: int = ROOM) -> parity.Difference:
+def difference(first: Detections, second: Detections, tie: float, most: int = ROOM) -> parity.Difference:
     return parity.difference(first, second, most, tie)
 
 

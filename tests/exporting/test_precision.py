@@ -11,17 +11,19 @@ import pytest
 from onnx import TensorProto
 from onnx.reference import ReferenceEvaluator
 
-from detector.engine.detections import Found
+from detector.engine.detections import Detections
 from detector.exporting.onnx_file import make_onnx, save_onnx
 from detector.exporting.precision import BODY, SMALL, in_8_bits, in_half, is_in, with_global_pools
 from detector.models.state_head import States
 from detector.runners.onnx_runner import open_onnx
-from detector.runners.tiled import Facts
+from detector.runners.tiled import ModelMetadata
 from tests.support.trained_like import trained_like
 
 SIZE = (64, 96)
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 3, *SIZE), dtype=np.uint8)
-FACTS = Facts("simple", ["a", "b"], ["whole", "gone"], SIZE, (1, 2, 3), "", {"a": 0.5, "b": 0.5}, max_detections=30)
+FACTS = ModelMetadata(
+    "simple", ["a", "b"], ["whole", "gone"], SIZE, (1, 2, 3), "", {"a": 0.5, "b": 0.5}, max_detections=30
+)
 SMALLER: dict[str, Callable[[onnx.ModelProto], onnx.ModelProto]] = {
     "fp16": in_half,
     "int8": lambda file: in_8_bits(file, iter(IMAGES)),
@@ -33,7 +35,7 @@ def file() -> onnx.ModelProto:
     return make_onnx(trained_like("simple", States((True, False), (1.0, 1.0), 0.5), IMAGES), FACTS)
 
 
-def answers(file: onnx.ModelProto, path: Path) -> list[Found]:
+def answers(file: onnx.ModelProto, path: Path) -> list[Detections]:
     save_onnx(file, FACTS, path)
     return open_onnx(path, 1)[1](IMAGES)
 

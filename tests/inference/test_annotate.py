@@ -18,9 +18,9 @@ from detector.inference.annotate import Label, Pictures, annotated, ink_on, plac
 from detector.inference.decoding import Seen
 from detector.plotting import boxes_on_images
 from detector.plotting.boxes_on_images import PALETTE, font
-from detector.runners.tiled import Facts
+from detector.runners.tiled import ModelMetadata
 
-FACTS = Facts("m", ["bolt", "ü"], ["intact", "damaged"], (64, 64), (0, 0, 0), "")
+FACTS = ModelMetadata("m", ["bolt", "ü"], ["intact", "damaged"], (64, 64), (0, 0, 0), "")
 
 
 def prediction(bbox: list[float], category: int = 1, state: int = 0) -> Prediction:

@@ -17,10 +17,10 @@ from PIL import Image
 from detector.core.images import ORIENTATION_TAG
 from detector.inference.decoding import Asked, Problem, Seen, ahead, open_in_full, see, see_all
 from detector.inference.inputs import Input
-from detector.runners.tiled import Facts
+from detector.runners.tiled import ModelMetadata
 from tests.support.bright_model import picture
 
-FACTS = Facts("m", ["a"], [], (64, 64), (0, 0, 0), "")
+FACTS = ModelMetadata("m", ["a"], [], (64, 64), (0, 0, 0), "")
 WHOLE, IN_FULL = Asked(FACTS, pixels=False, frames=False), Asked(FACTS, pixels=True, frames=False)
 SIZE = (128, 96)
 

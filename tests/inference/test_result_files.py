@@ -21,9 +21,9 @@ from detector.inference.decoding import Seen
 from detector.inference.result_files import CocoFile, CsvFile, JsonLinesFile, path_from
 from detector.inference.video import Frame
 from detector.preprocessing.formats import READERS
-from detector.runners.tiled import Facts
+from detector.runners.tiled import ModelMetadata
 
-FACTS = Facts("m", ["bolt", "rot, ü"], ["intact", "damaged"], (64, 64), (0, 0, 0), "data")
+FACTS = ModelMetadata("m", ["bolt", "rot, ü"], ["intact", "damaged"], (64, 64), (0, 0, 0), "data")
 PREDICTIONS: list[Prediction] = [
     {"image_id": 1, "category_id": 2, "bbox": [10.0, 20.0, 30.5, 40.25], "score": 0.9, "state": 2, "state_score": 0.7},
     {"image_id": 1, "category_id": 1, "bbox": [0.0, 0.0, 200.0, 100.0], "score": 0.5, "state": 1, "state_score": 1.0},
@@ -45,7 +45,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "out"
 
 
-def write(folder: Path, facts: Facts = FACTS) -> None:
+def write(folder: Path, facts: ModelMetadata = FACTS) -> None:
     without = [{**prediction, "state": 0, "state_score": 0.0} for prediction in PREDICTIONS]
     for kind in FILES:
         file = kind(folder, facts)
@@ -71,7 +71,7 @@ def test_coco(folder: Path) -> None:
 
 @pytest.mark.parametrize("facts", [FACTS, FACTS._replace(states=[])])
 @pytest.mark.parametrize("name", ["coco", "jsonl"])
-def test_the_readers_of_datasets_read_them(folder: Path, facts: Facts, name: str) -> None:
+def test_the_readers_of_datasets_read_them(folder: Path, facts: ModelMetadata, name: str) -> None:
     write(folder, facts)
     first, second = READERS[name](folder, Counter())
     assert (folder / first.path).samefile(folder.parent / "a.jpg")

@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from detector.engine.detections import Found
+from detector.engine.detections import Detections
 from detector.inference.thresholds import counted
-from detector.runners.tiled import Facts
+from detector.runners.tiled import ModelMetadata
 
-FACTS = Facts("m", ["a", "b"], [], (64, 64), (0, 0, 0), "", threshold={"a": 0.5, "b": 0.2}, temperature=0.5)
+FACTS = ModelMetadata("m", ["a", "b"], [], (64, 64), (0, 0, 0), "", threshold={"a": 0.5, "b": 0.2}, temperature=0.5)
 
 
-def found(scores: list[float], labels: list[int]) -> Found:
+def found(scores: list[float], labels: list[int]) -> Detections:
     count = len(scores)
-    return Found(np.zeros((count, 4)), np.array(scores, np.float32), np.array(labels, np.int64),
+    return Detections(np.zeros((count, 4)), np.array(scores, np.float32), np.array(labels, np.int64),
                  np.arange(count), np.zeros(count, np.float32))  # fmt: skip
 
 

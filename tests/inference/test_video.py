@@ -13,10 +13,10 @@ from detector.core.errors import UserError
 from detector.inference.decoding import Asked, Problem, Seen, see_all
 from detector.inference.inputs import Input
 from detector.inference.video import Film, Frame, Unreadable, count_frames, opencv, read_frames
-from detector.runners.tiled import Facts
+from detector.runners.tiled import ModelMetadata
 
 COUNT, SIZE = 30, (96, 64)
-ASKED = Asked(Facts("m", ["a"], [], (64, 64), (0, 0, 0), ""), pixels=False, frames=False)
+ASKED = Asked(ModelMetadata("m", ["a"], [], (64, 64), (0, 0, 0), ""), pixels=False, frames=False)
 
 
 def write(path: Path, count: int = COUNT) -> Path:

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from detector.core.errors import UserError
 from detector.runners.onnx_runner import open_onnx
-from detector.runners.tiled import Facts
+from detector.runners.tiled import ModelMetadata
 
 FACTS = {
     "model": "tiny", "classes": ["a", "ü"], "states": [], "size": [32, 64], "fill": [1, 2, 3], "data": "hash",
@@ -51,7 +51,7 @@ def write(
 @pytest.mark.parametrize("states", [False, True])
 def test_it_answers_without_the_padding(tmp_path: Path, states: bool) -> None:
     facts, runner = open_onnx(write(tmp_path / "model.onnx", states), 1)
-    assert facts == Facts(**{**FACTS, "size": (32, 64), "fill": (1, 2, 3)})
+    assert facts == ModelMetadata(**{**FACTS, "size": (32, 64), "fill": (1, 2, 3)})
     assert [type(value) for value in (facts.threshold["ü"], facts.temperature)] == [float, float]
     (found,) = runner(np.zeros((1, 3, 32, 64), np.uint8))
     assert found.boxes_xyxy.tolist() == BOXES[0, :2].tolist()

@@ -13,12 +13,12 @@ from PIL import Image
 
 from detector.core.errors import UserError
 from detector.core.images import ORIENTATION_TAG
-from detector.engine.detections import Found
-from detector.runners.tiled import Facts, find_in_tiles, find_whole
+from detector.engine.detections import Detections
+from detector.runners.tiled import ModelMetadata, find_in_tiles, find_whole
 from detector.runners.tiling import Tiling
 
 STAGES = Path(__file__).parents[2] / "stages"
-FACTS = Facts("bright", ["white"], [], (64, 64), (0, 0, 0), "")
+FACTS = ModelMetadata("bright", ["white"], [], (64, 64), (0, 0, 0), "")
 BATCHES: list[int] = []
 
 
@@ -27,7 +27,7 @@ def _no_batches() -> None:
     BATCHES.clear()
 
 
-def bright(images: NDArray[np.uint8]) -> list[Found]:
+def bright(images: NDArray[np.uint8]) -> list[Detections]:
     """The box around all white pixels of each input."""
     BATCHES.append(len(images))
     assert images.dtype == np.uint8
@@ -37,7 +37,7 @@ def bright(images: NDArray[np.uint8]) -> list[Found]:
         rows, columns = np.nonzero(image.min(axis=0) > 128)
         boxes = [[columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]] if len(rows) else []
         ones = np.ones(len(boxes), np.int64)
-        found.append(Found(np.array(boxes, np.float32).reshape(-1, 4), ones * np.float32(0.5), ones, ones, ones))
+        found.append(Detections(np.array(boxes, np.float32).reshape(-1, 4), ones * np.float32(0.5), ones, ones, ones))
     return found
 
 
@@ -51,7 +51,7 @@ def picture(path: Path, size: tuple[int, int], box: tuple[int, int, int, int], o
     return path
 
 
-def boxes(found: Found) -> list[list[float]]:
+def boxes(found: Detections) -> list[list[float]]:
     return [[float(value) for value in box] for box in found.boxes_xyxy]
 
 

@@ -9,19 +9,19 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from detector.core.boxes import pairwise_iou_xyxy
-from detector.engine.detections import Found
+from detector.engine.detections import Detections
 from detector.runners.tiling import EDGE, SMALLEST_TILE, Tiling, is_cut, stitch, tiles_of
 
 IOU = 0.6
 TILINGS = st.builds(Tiling, st.integers(SMALLEST_TILE, 200), st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.9]))
 
 
-def found(boxes: NDArray[np.float64], scores: NDArray[np.float64], labels: NDArray[np.int64]) -> Found:
+def found(boxes: NDArray[np.float64], scores: NDArray[np.float64], labels: NDArray[np.int64]) -> Detections:
     """With the place of each as its state, by which tests tell them apart."""
-    return Found(boxes, scores.astype(np.float32), labels, np.arange(1, len(boxes) + 1), scores.astype(np.float32))
+    return Detections(boxes, scores.astype(np.float32), labels, np.arange(1, len(boxes) + 1), scores.astype(np.float32))
 
 
-def seen_in(everything: Found, window: NDArray[np.int64], part: float, worth: float) -> Found:
+def seen_in(everything: Detections, window: NDArray[np.int64], part: float, worth: float) -> Detections:
     """A detector's view of a window: what lies wholly inside, and `part` or more of what does not, cut and rescored."""
     low, high = np.tile(window[:2], 2), np.tile(window[2:], 2)
     clipped = everything.boxes_xyxy.clip(low, high)
@@ -33,7 +33,7 @@ def seen_in(everything: Found, window: NDArray[np.int64], part: float, worth: fl
     return everything._replace(boxes_xyxy=clipped, scores=scores).chosen(whole | (sizes >= part))
 
 
-def objects(rng: np.random.Generator, count: int, width: int, height: int, longest: float) -> Found:
+def objects(rng: np.random.Generator, count: int, width: int, height: int, longest: float) -> Detections:
     """Random boxes with sides up to `longest` of which no two of a class overlap so much that NMS would drop one."""
     sizes = rng.uniform(min(3.0, longest / 2), longest, (count, 2)).clip(None, [width, height])
     corners = rng.uniform(0, 1, (count, 2)) * ([width, height] - sizes)
@@ -99,7 +99,7 @@ def test_the_order_of_objects_and_a_limit_change_nothing_else(seed: int, count: 
     assert some.states.tolist() == all_.states[:most].tolist()
 
 
-def one(box: list[float], score: float, label: int = 1) -> Found:
+def one(box: list[float], score: float, label: int = 1) -> Detections:
     return found(np.array([box], float), np.array([score]), np.array([label]))
 
 
@@ -108,7 +108,7 @@ TILING = Tiling(100, 0.2)
 WINDOWS = tiles_of(180, 100, TILING)  # two tiles, from 0 and from 80, and the whole
 
 
-def scores(*views: Found) -> list[float]:
+def scores(*views: Detections) -> list[float]:
     stitched = stitch(list(views), WINDOWS, TILING, IOU, 100)
     return [round(score, 3) for score in stitched.scores.tolist()]
 

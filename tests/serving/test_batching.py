@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from detector.engine.detections import Found
+from detector.engine.detections import Detections
 from detector.serving.batching import Batcher
 
 
@@ -24,12 +24,12 @@ class Model:
         self.gate.set()
         self.error: Exception | None = None
 
-    def __call__(self, images: NDArray[np.uint8]) -> list[Found]:
+    def __call__(self, images: NDArray[np.uint8]) -> list[Detections]:
         self.gate.wait(30)
         self.sizes.append(len(images))
         if self.error:
             raise self.error
-        return [Found(np.zeros((1, 4)), image[0, 0, :1].astype(np.float32), *(np.ones(1, np.int64),) * 3)
+        return [Detections(np.zeros((1, 4)), image[0, 0, :1].astype(np.float32), *(np.ones(1, np.int64),) * 3)
                 for image in images]  # fmt: skip
 
 

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from benchmarks.served import Client, Served, ask, request
 from benchmarks.service import at_once, under_load
-from detector.engine.detections import Found
+from detector.engine.detections import Detections
 from tests.support.brightness import picture
 
 Hosting = Callable[..., AbstractContextManager[int]]
 
 SENT = request(picture(200, (640, 480), "JPEG"))
-NOTHING = Found(np.zeros((0, 4)), *(np.zeros(0, np.int64),) * 4)
+NOTHING = Detections(np.zeros((0, 4)), *(np.zeros(0, np.int64),) * 4)
 
 
 class Gate:
@@ -34,7 +34,7 @@ class Gate:
         self.open.set()
         self.seen = -2
 
-    def __call__(self, images: NDArray[np.uint8]) -> list[Found]:
+    def __call__(self, images: NDArray[np.uint8]) -> list[Detections]:
         self.open.wait(30)
         self.seen += len(images)
         return [NOTHING] * len(images)

@@ -14,12 +14,12 @@ from PIL import Image
 import any_model
 import evaluate_on
 from detector.core.errors import UserError
-from detector.engine.detections import Found
-from detector.runners.tiled import Facts
+from detector.engine.detections import Detections
+from detector.runners.tiled import ModelMetadata
 
 ROOT = Path(__file__).parents[2]
-FACTS = Facts("blind", ["a", "b"], ["whole", "gone"], (32, 32), (0, 0, 0), "")
-NOTHING = Found(np.zeros((0, 4)), *(np.zeros(0, np.int64),) * 4)
+FACTS = ModelMetadata("blind", ["a", "b"], ["whole", "gone"], (32, 32), (0, 0, 0), "")
+NOTHING = Detections(np.zeros((0, 4)), *(np.zeros(0, np.int64),) * 4)
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ class Prediction(TypedDict):
     state_score: float
 
 
-class Found(NamedTuple):
+class Detections(NamedTuple):
     """Detections of one image, best first.
 
     boxes_xyxy float [N, 4] in pixels; scores float [N], 0..1; labels int [N], from 1; states int [N], from 1, and
@@ -39,9 +39,9 @@ class Found(NamedTuple):
     states: NDArray[np.int64]
     state_scores: NDArray[np.float32]
 
-    def chosen(self, places: NDArray[Any]) -> Found:
+    def chosen(self, places: NDArray[Any]) -> Detections:
         """Some of them, by a mask [N] or by their places."""
-        return Found._make(column[places] for column in self)
+        return Detections._make(column[places] for column in self)
 
 
 def rescaled(scores: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
@@ -51,7 +51,7 @@ def rescaled(scores: NDArray[np.float64], temperature: float) -> NDArray[np.floa
     return result
 
 
-def coco_results(found: Found, image_id: int, width: int, height: int) -> list[Prediction]:
+def coco_results(found: Detections, image_id: int, width: int, height: int) -> list[Prediction]:
     """The detections of an image of width x height pixels as COCO results, boxes clipped to the image.
 
     Coordinates are rounded to 0.01 pixel and scores to 0.00001: the rounded numbers are what is

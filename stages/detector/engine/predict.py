@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from detector.engine.dataset import Annotations, Batch
-from detector.engine.detections import Found, Prediction, coco_results
-from detector.engine.structures import Detections
+from detector.engine.detections import Detections, Prediction, coco_results
+from detector.engine.structures import BatchDetections
 
 
 class Predicted(NamedTuple):
@@ -53,13 +53,13 @@ def predict(
     return Predicted(predictions, {name: total / images for name, total in sums.items()}, state_scores)
 
 
-def to_coco(detections: Detections, batch: Batch, annotations: Annotations) -> list[Prediction]:
+def to_coco(detections: BatchDetections, batch: Batch, annotations: Annotations) -> list[Prediction]:
     """The detections of a batch in pixels of their images, as `coco_results` rounds and clips them."""
     columns = [column.cpu().numpy() for column in detections[:5]]
     predictions: list[Prediction] = []
     for place, (row, scale) in enumerate(zip(batch.rows, batch.scales, strict=True)):
         count = int(detections.counts[place])
-        found = Found._make(column[place, :count] for column in columns)
+        found = Detections._make(column[place, :count] for column in columns)
         found = found._replace(boxes_xyxy=found.boxes_xyxy.astype(np.float64) / scale)
         height, width = (int(side) for side in annotations.sizes[row])
         predictions += coco_results(found, int(annotations.image_ids[row]), width, height)

@@ -25,7 +25,7 @@ class Targets(NamedTuple):
         return Targets(*(part.to(device, non_blocking=True) for part in self))
 
 
-class Detections(NamedTuple):
+class BatchDetections(NamedTuple):
     """Detections of a batch, best first, padded with zeros to a fixed N.
 
     boxes_xyxy: float32 [B, N, 4], pixels of the model's input.
@@ -54,5 +54,5 @@ class Output(NamedTuple):
     """
 
     losses: dict[str, Tensor]
-    detections: Detections | None
+    detections: BatchDetections | None
     target_states: Tensor | None = None

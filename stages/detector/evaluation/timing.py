@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from detector.engine.structures import Detections
+from detector.engine.structures import BatchDetections
 from detector.models.postprocess import Postprocess
 
 Item = TypeVar("Item")
@@ -64,11 +64,13 @@ class TimedPostprocess(Postprocess):
 
     clock: Clock = field(default_factory=Clock)
 
-    def __call__(self, boxes_xyxy: Tensor, class_scores: Tensor, state_logits: Tensor | None = None) -> Detections:
+    def __call__(self, boxes_xyxy: Tensor, class_scores: Tensor, state_logits: Tensor | None = None) -> BatchDetections:
         with self.clock.part("postprocess"):
             return super().__call__(boxes_xyxy, class_scores, state_logits)
 
-    def without_nms(self, boxes_xyxy: Tensor, class_scores: Tensor, state_logits: Tensor | None = None) -> Detections:
+    def without_nms(
+        self, boxes_xyxy: Tensor, class_scores: Tensor, state_logits: Tensor | None = None
+    ) -> BatchDetections:
         with self.clock.part("postprocess"):
             return super().without_nms(boxes_xyxy, class_scores, state_logits)
 

@@ -10,9 +10,9 @@ from PIL import Image, ImageDraw
 
 from detector.core.errors import UserError
 from detector.core.images import load_letterboxed
-from detector.engine.detections import Found
+from detector.engine.detections import Detections
 from detector.exporting.parity import Difference, difference
-from detector.runners.tiled import Facts
+from detector.runners.tiled import ModelMetadata
 
 # Two boxes with almost the same score may change places at NMS: a detection that only one side has may have at
 # most this score.
@@ -40,7 +40,7 @@ class Compared(NamedTuple):
         return _excess(self.difference, tolerance) <= 1
 
 
-def compare(expected: list[Found], found: list[Found], tolerance: Tolerance, most: int) -> Compared:
+def compare(expected: list[Detections], found: list[Detections], tolerance: Tolerance, most: int) -> Compared:
     """Two answers to the same images, in pixels of the input, of at most `most` detections each."""
     differences = [difference(one, other, most, tolerance.score) for one, other in zip(expected, found, strict=True)]
     image = int(np.argmax([_excess(one, tolerance) for one in differences]))
@@ -48,7 +48,7 @@ def compare(expected: list[Found], found: list[Found], tolerance: Tolerance, mos
     return Compared(image, differences[image], worst)
 
 
-def draw_both(path: Path, facts: Facts, expected: Found, found: Found, target: Path) -> None:
+def draw_both(path: Path, facts: ModelMetadata, expected: Detections, found: Detections, target: Path) -> None:
     """Two answers to an image side by side, as the model sees it: boxes with class and score."""
     pixels = load_letterboxed(path, facts.size, facts.fill).pixels
     height, width = facts.size
@@ -67,7 +67,13 @@ def draw_both(path: Path, facts: Facts, expected: Found, found: Found, target: P
 
 
 def refuse(
-    compared: Compared, tolerance: Tolerance, what: str, path: str, facts: Facts, pair: tuple[Found, Found], shown: Path
+    compared: Compared,
+    tolerance: Tolerance,
+    what: str,
+    path: str,
+    facts: ModelMetadata,
+    pair: tuple[Detections, Detections],
+    shown: Path,
 ) -> None:
     """Raise UserError about the worst image, with a picture of both answers."""
     draw_both(Path(path), facts, *pair, shown)

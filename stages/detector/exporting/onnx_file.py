@@ -18,7 +18,7 @@ from torch.onnx import OnnxExporterError
 
 from detector.core.errors import UserError
 from detector.exporting.nms import TRANSLATIONS
-from detector.runners.tiled import Facts
+from detector.runners.tiled import ModelMetadata
 
 OPSET = 20
 INPUT = "image"
@@ -46,12 +46,12 @@ class Deployed(nn.Module):
         return found.boxes_xyxy, found.scores, found.labels, *states
 
 
-def write_onnx(model: nn.Module, facts: Facts, path: Path) -> None:
+def write_onnx(model: nn.Module, facts: ModelMetadata, path: Path) -> None:
     """Export `model` in single precision and write the file, with the metadata that it needs to be used alone."""
     save_onnx(make_onnx(model, facts), facts, path)
 
 
-def make_onnx(model: nn.Module, facts: Facts) -> onnx.ModelProto:
+def make_onnx(model: nn.Module, facts: ModelMetadata) -> onnx.ModelProto:
     """Export `model` (in evaluation mode, on the CPU) for any batch size; the same each time.
 
     A node's name begins with the module that it comes from, such as `backbone.stem.0/`; that of the model itself
@@ -83,7 +83,7 @@ def make_onnx(model: nn.Module, facts: Facts) -> onnx.ModelProto:
     return file
 
 
-def save_onnx(file: onnx.ModelProto, facts: Facts, path: Path) -> None:
+def save_onnx(file: onnx.ModelProto, facts: ModelMetadata, path: Path) -> None:
     """Write a file that ONNX's checker takes, shapes inferred; the bytes are the same each time."""
     describe(file, facts)
     onnx.checker.check_model(file, full_check=True)
@@ -141,7 +141,7 @@ def without_traces(file: onnx.ModelProto) -> None:
     file.producer_version = file.producer_version.partition("+")[0]  # without the build: cpu, cu132, ...
 
 
-def describe(file: onnx.ModelProto, facts: Facts) -> None:
+def describe(file: onnx.ModelProto, facts: ModelMetadata) -> None:
     """Write the metadata, each value as JSON."""
     del file.metadata_props[:]
     for key, value in facts._asdict().items():

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from detector.core.boxes import area_xyxy, pairwise_iou_xyxy
 from detector.core.params import Section
-from detector.engine.detections import Found
+from detector.engine.detections import Detections
 
 
 class ExportParams(Section):
@@ -35,7 +35,7 @@ class Difference(NamedTuple):
     unmatched: float
 
 
-def difference(first: Found, second: Found, most: int, tie: float) -> Difference:
+def difference(first: Detections, second: Detections, most: int, tie: float) -> Difference:
     """Match each detection to the one of the same class that overlaps it most (IoU above 0.9).
 
     Boxes without area, which overlap nothing, match where they lie: each corner within a pixel. most: detections that
@@ -63,6 +63,6 @@ def difference(first: Found, second: Found, most: int, tie: float) -> Difference
     return Difference(float(moved.max(initial=0)), float(scores.max(initial=0)), float(max(alone, default=0.0)))
 
 
-def _last_score(found: Found, most: int) -> float:
+def _last_score(found: Detections, most: int) -> float:
     """The lowest score of a full list; one that is not full had room for everything: -1."""
     return float(found.scores.min()) if len(found.scores) >= most else -1.0

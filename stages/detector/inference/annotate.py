@@ -16,7 +16,7 @@ from detector.inference.decoding import Seen, open_in_full
 from detector.inference.result_files import save_jpeg
 from detector.inference.video import Film
 from detector.plotting.boxes_on_images import colour, edged_rectangle, plate, plate_size
-from detector.runners.tiled import Facts
+from detector.runners.tiled import ModelMetadata
 
 # Longer side in pixels: a smaller image is enlarged, so that letters fit, a larger one shrunk.
 SMALLEST, LARGEST = 640, 4096
@@ -28,7 +28,7 @@ LIGHT = 100  # luma from which black is read better than white
 class Pictures:
     """Annotated copies in a folder, drawn by threads; of a video, an annotated video."""
 
-    def __init__(self, folder: Path, facts: Facts, root: Path, threads: int) -> None:
+    def __init__(self, folder: Path, facts: ModelMetadata, root: Path, threads: int) -> None:
         """root: the folder that all inputs lie in; theirs within it are repeated in `folder`."""
         self.folder, self.facts, self.root = folder, facts, root.resolve()
         self.film: Film | None = None
@@ -88,7 +88,7 @@ class Label(NamedTuple):
     colour: str
 
 
-def annotated(image: Image.Image, width: int, predictions: Sequence[Prediction], facts: Facts) -> Image.Image:
+def annotated(image: Image.Image, width: int, predictions: Sequence[Prediction], facts: ModelMetadata) -> Image.Image:
     """A picture of an RGB image whose boxes are in pixels of `width` across: best detections on top."""
     longest = max(image.size)
     side = min(max(longest, SMALLEST), LARGEST)
@@ -125,7 +125,7 @@ def ink_on(ground: str) -> str:
     return "black" if 0.299 * red + 0.587 * green + 0.114 * blue >= LIGHT else "white"
 
 
-def _label(prediction: Prediction, scale: float, facts: Facts) -> Label:
+def _label(prediction: Prediction, scale: float, facts: ModelMetadata) -> Label:
     left, top, width, height = prediction["bbox"]
     name = facts.classes[prediction["category_id"] - 1]
     state = f", {facts.states[prediction['state'] - 1]}" if prediction["state"] else ""

@@ -20,7 +20,7 @@ from PIL import Image, UnidentifiedImageError
 from detector.core.images import JPEG_FORMATS, Letterboxed, letterbox, open_image, unusable_depth, upright_size
 from detector.inference.inputs import FORMATS, Input
 from detector.inference.video import Frame, Unreadable, read_frames
-from detector.runners.tiled import Facts, in_memory
+from detector.runners.tiled import ModelMetadata, in_memory
 
 MOST_PIXELS = 500_000_000  # of an image: 2 GB decoded
 LARGE_PIXELS = 50_000_000  # images from here on are decoded one at a time, however many threads there are
@@ -58,7 +58,7 @@ class Asked(NamedTuple):
     frames: whether the pictures of videos are needed later, which cannot be opened again.
     """
 
-    facts: Facts
+    facts: ModelMetadata
     pixels: bool
     frames: bool
 

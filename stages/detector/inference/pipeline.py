@@ -8,18 +8,18 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from detector.engine.detections import Found, Prediction, coco_results
+from detector.engine.detections import Detections, Prediction, coco_results
 from detector.inference.decoding import Asked, Problem, Seen, see_all
 from detector.inference.inputs import Input
 from detector.inference.thresholds import counted
-from detector.runners.tiled import Facts, Runner, answers, find_in_tiles_of
+from detector.runners.tiled import ModelMetadata, Runner, answers, find_in_tiles_of
 from detector.runners.tiling import Tiling, tiles_of
 
 
 class Detector(NamedTuple):
     """An opened model and how to run it. threshold: of every class, None for the file's own; tiling: None: whole."""
 
-    facts: Facts
+    facts: ModelMetadata
     runner: Runner
     threshold: float | None
     tiling: Tiling | None
@@ -69,7 +69,7 @@ def _without_problems(seen: Iterable[Seen | Problem], report: Callable[[Problem]
             yield one
 
 
-def _found(readable: Iterator[Seen], detector: Detector) -> Iterator[tuple[Seen, Found]]:
+def _found(readable: Iterator[Seen], detector: Detector) -> Iterator[tuple[Seen, Detections]]:
     facts, runner, _, tiling, batch_size, _ = detector
     if tiling is None:
         one, other = itertools.tee(readable)

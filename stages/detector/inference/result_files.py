@@ -18,7 +18,7 @@ from PIL import Image
 from detector.core.errors import UserError
 from detector.engine.detections import Prediction
 from detector.inference.decoding import Seen
-from detector.runners.tiled import Facts
+from detector.runners.tiled import ModelMetadata
 
 FRAME_QUALITY = 95  # of the JPEGs that frames of a video are saved as
 COLUMNS = ("image", "frame", "class", "score", "left", "top", "right", "bottom", "state", "state_score")
@@ -73,7 +73,7 @@ class Lines:
 class CocoFile:
     """images, annotations, categories and states as coco-convert writes them, with a score on each annotation."""
 
-    def __init__(self, folder: Path, facts: Facts) -> None:
+    def __init__(self, folder: Path, facts: ModelMetadata) -> None:
         self.folder, self.path = folder, folder / "predictions.json"
         self.part, self.states = folder / "part-predictions.json", bool(facts.states)
         self.images: list[str] = []
@@ -137,7 +137,7 @@ class JsonLinesFile:
     Frames of a video are saved as images, and make one sequence: the split keeps them together.
     """
 
-    def __init__(self, folder: Path, facts: Facts) -> None:
+    def __init__(self, folder: Path, facts: ModelMetadata) -> None:
         self.folder, self.facts, self.path = folder, facts, folder / "dataset.jsonl"
         self.lines = Lines(self.path, self.path)
 
@@ -178,7 +178,7 @@ class JsonLinesFile:
 class CsvFile:
     """A row for each detection, for spreadsheets and pandas; corners in pixels of the image."""
 
-    def __init__(self, folder: Path, facts: Facts) -> None:
+    def __init__(self, folder: Path, facts: ModelMetadata) -> None:
         self.facts, self.path = facts, folder / "predictions.csv"
         self.lines = Lines(self.path, self.path)
         self._write([COLUMNS])

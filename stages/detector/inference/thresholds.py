@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from detector.engine.detections import Found, rescaled
-from detector.runners.tiled import Facts
+from detector.engine.detections import Detections, rescaled
+from detector.runners.tiled import ModelMetadata
 
 DIGITS = 5  # of a score, as thresholds were chosen on written predictions
 
 
-def counted(found: Found, facts: Facts, threshold: float | None = None) -> Found:
+def counted(found: Detections, facts: ModelMetadata, threshold: float | None = None) -> Detections:
     """Those that count, with calibrated scores: of the detections with such a score, that share should be right.
 
     A detection counts when the score that the file gives it reaches its class's operating threshold; or, with a

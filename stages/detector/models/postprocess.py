@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from detector.core.params import Section
-from detector.engine.structures import Detections
+from detector.engine.structures import BatchDetections
 
 # Longest chain of "A removes B, so B no longer removes C, ..." that is followed. Chains on real
 # images end after about 3.
@@ -45,7 +45,7 @@ class Postprocess:
     nms_iou: float = 0.6
     max_detections: int = 100
 
-    def __call__(self, boxes_xyxy: Tensor, class_scores: Tensor, state_logits: Tensor | None = None) -> Detections:
+    def __call__(self, boxes_xyxy: Tensor, class_scores: Tensor, state_logits: Tensor | None = None) -> BatchDetections:
         """Boxes in pixels and scores [B, L, C] in 0..1 -> detections with N = max_detections.
 
         Boxes are [B, L, 4], or [B, L, C, 4] where each class has its own; state_logits [B, L, S].
@@ -55,7 +55,9 @@ class Postprocess:
         keep = batched_nms_mask(candidates.boxes_xyxy, groups, self.nms_iou)
         return select(candidates._replace(scores=candidates.scores * keep), self.max_detections)
 
-    def without_nms(self, boxes_xyxy: Tensor, class_scores: Tensor, state_logits: Tensor | None = None) -> Detections:
+    def without_nms(
+        self, boxes_xyxy: Tensor, class_scores: Tensor, state_logits: Tensor | None = None
+    ) -> BatchDetections:
         """The same for models that find each object once: the best (location, class) pairs."""
         candidates = self._best_pairs(boxes_xyxy, class_scores, state_logits, self.max_detections)
         return select(candidates, self.max_detections)
@@ -90,7 +92,7 @@ class Candidates(NamedTuple):
     state_scores: Tensor
 
 
-def select(candidates: Candidates, max_detections: int) -> Detections:
+def select(candidates: Candidates, max_detections: int) -> BatchDetections:
     """The best `max_detections` candidates, zeros for those with score 0, and zeros to pad."""
     picked = min(max_detections, candidates.scores.shape[1])
     scores, order = candidates.scores.topk(picked)  # [B, N]
@@ -102,7 +104,7 @@ def select(candidates: Candidates, max_detections: int) -> Detections:
     )
     boxes_xyxy = candidates.boxes_xyxy.gather(1, order[..., None].expand(-1, -1, 4)) * real[..., None]
     boxes_xyxy = F.pad(boxes_xyxy, (0, 0, *padding))
-    return Detections(boxes_xyxy, F.pad(scores, padding), labels, states, state_scores, real.sum(1))
+    return BatchDetections(boxes_xyxy, F.pad(scores, padding), labels, states, state_scores, real.sum(1))
 
 
 def batched_nms_mask(boxes_xyxy: Tensor, groups: Tensor, iou_threshold: float) -> Tensor:

@@ -11,8 +11,8 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from detector.core.errors import UserError
-from detector.engine.detections import Found
-from detector.runners.tiled import Facts, Runner
+from detector.engine.detections import Detections
+from detector.runners.tiled import ModelMetadata, Runner
 
 # By the name that a user gives, best first; and the package that brings it.
 PROVIDERS = {
@@ -22,7 +22,7 @@ PROVIDERS = {
 }
 
 
-def open_onnx(path: Path, threads: int, provider: str = "cpu") -> tuple[Facts, Runner]:
+def open_onnx(path: Path, threads: int, provider: str = "cpu") -> tuple[ModelMetadata, Runner]:
     """A file that export wrote, to be run by so many threads of the CPU (0: all cores).
 
     provider: what computes, one of PROVIDERS, or auto for the first of them that works here.
@@ -61,12 +61,12 @@ def _session(path: Path, options: onnxruntime.SessionOptions, provider: str) -> 
     )
 
 
-def _facts(path: Path, session: onnxruntime.InferenceSession) -> Facts:
+def _facts(path: Path, session: onnxruntime.InferenceSession) -> ModelMetadata:
     metadata = session.get_modelmeta().custom_metadata_map
     try:
-        read: dict[str, Any] = {key: json.loads(metadata[key]) for key in Facts._fields}
+        read: dict[str, Any] = {key: json.loads(metadata[key]) for key in ModelMetadata._fields}
         size, fill, threshold = read["size"], read["fill"], read["threshold"]
-        return Facts(**read)._replace(
+        return ModelMetadata(**read)._replace(
             size=(int(size[0]), int(size[1])),
             fill=(fill[0], fill[1], fill[2]),
             threshold={name: float(threshold[name]) for name in read["classes"]},
@@ -75,11 +75,11 @@ def _facts(path: Path, session: onnxruntime.InferenceSession) -> Facts:
     except (KeyError, ValueError, IndexError, TypeError) as error:
         raise UserError(
             f"{path}: no ONNX file of this project, or one of an earlier version: its metadata lack or garble {error}, "
-            f"and should hold {', '.join(Facts._fields)}; `dvc repro export` writes such a file"
+            f"and should hold {', '.join(ModelMetadata._fields)}; `dvc repro export` writes such a file"
         ) from None
 
 
-def _answer(session: onnxruntime.InferenceSession, images: NDArray[np.uint8], path: Path) -> list[Found]:
+def _answer(session: onnxruntime.InferenceSession, images: NDArray[np.uint8], path: Path) -> list[Detections]:
     """Run uint8 images [B, 3, H, W]; padding is left out."""
     image = session.get_inputs()[0]
     if isinstance(image.shape[0], int) and image.shape[0] != len(images):
@@ -96,5 +96,5 @@ def _answer(session: onnxruntime.InferenceSession, images: NDArray[np.uint8], pa
         outputs.get("state", np.zeros_like(labels)),
         outputs.get("state_score", np.zeros_like(outputs["score"])),
     )
-    found = [Found._make(row) for row in zip(*columns, strict=True)]
+    found = [Detections._make(row) for row in zip(*columns, strict=True)]
     return [one.chosen(one.labels > 0) for one in found]

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.core.images import load_letterboxed
-from detector.engine.detections import Found
+from detector.engine.detections import Detections
 from detector.runners.onnx_runner import open_onnx
-from detector.runners.tiled import Facts, Runner
+from detector.runners.tiled import ModelMetadata, Runner
 
 TASK, ANSWERS = "task.json", "answers.npz"
 
@@ -28,7 +28,7 @@ class Pass(NamedTuple):
 class Replayed(NamedTuple):
     """found: in each image, in pixels of the input, best first; seconds: of each batch, without decoding."""
 
-    found: list[Found]
+    found: list[Detections]
     seconds: list[float]
 
 
@@ -47,7 +47,7 @@ def replay(folder: Path) -> None:
         found, seconds = _answers(runner, facts, task["images"][:images], batch)
         arrays[f"{number}_counts"] = np.array([len(one.labels) for one in found], np.int64)
         arrays[f"{number}_seconds"] = np.array(seconds)
-        for name, columns in zip(Found._fields, zip(*found, strict=True), strict=True):
+        for name, columns in zip(Detections._fields, zip(*found, strict=True), strict=True):
             arrays[f"{number}_{name}"] = np.concatenate(columns)
     with (folder / ANSWERS).open("wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
@@ -59,14 +59,14 @@ def read_answers(folder: Path, passes: int) -> list[Replayed]:
     with np.load(folder / ANSWERS, allow_pickle=False) as arrays:
         for number in range(passes):
             ends = np.cumsum(arrays[f"{number}_counts"])[:-1]
-            columns = [np.split(arrays[f"{number}_{name}"], ends) for name in Found._fields]
-            found = [Found._make(row) for row in zip(*columns, strict=True)]
+            columns = [np.split(arrays[f"{number}_{name}"], ends) for name in Detections._fields]
+            found = [Detections._make(row) for row in zip(*columns, strict=True)]
             replayed.append(Replayed(found, arrays[f"{number}_seconds"].tolist()))
     return replayed
 
 
-def _answers(runner: Runner, facts: Facts, paths: list[str], batch: int) -> Replayed:
-    found: list[Found] = []
+def _answers(runner: Runner, facts: ModelMetadata, paths: list[str], batch: int) -> Replayed:
+    found: list[Detections] = []
     seconds = []
     for first in range(0, len(paths), batch):
         seen = [load_letterboxed(Path(path), facts.size, facts.fill) for path in paths[first : first + batch]]

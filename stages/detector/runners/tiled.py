@@ -13,14 +13,14 @@ from PIL import Image
 
 from detector.core.errors import UserError
 from detector.core.images import UNREADABLE, Letterboxed, letterbox, load_letterboxed, open_image, to_rgb, upright
-from detector.engine.detections import Found
+from detector.engine.detections import Detections
 from detector.runners.tiling import Tiling, stitch, tiles_of
 
 # Images uint8 [B, 3, H, W] -> what is found in each, boxes in pixels of that input.
-Runner = Callable[[NDArray[np.uint8]], list[Found]]
+Runner = Callable[[NDArray[np.uint8]], list[Detections]]
 
 
-class Facts(NamedTuple):
+class ModelMetadata(NamedTuple):
     """What a file says of its detector; an ONNX file holds each field as JSON in its metadata.
 
     model: its line in the table of models. classes, states: names in the order of their ids, from 1. size: (H, W)
@@ -47,22 +47,34 @@ class Facts(NamedTuple):
     max_detections: int = 100
 
 
-def find_whole(paths: list[Path], runner: Runner, facts: Facts, batch_size: int) -> Iterator[Found]:
+def find_whole(paths: list[Path], runner: Runner, facts: ModelMetadata, batch_size: int) -> Iterator[Detections]:
     """What is found in each image, boxes in its pixels. Raises UserError naming one that cannot be read."""
     yield from answers((_letterboxed(path, facts) for path in paths), runner, batch_size)
 
 
 def find_in_tiles(
-    paths: list[Path], runner: Runner, facts: Facts, batch_size: int, tiling: Tiling, iou_threshold: float, most: int
-) -> Iterator[Found]:
+    paths: list[Path],
+    runner: Runner,
+    facts: ModelMetadata,
+    batch_size: int,
+    tiling: Tiling,
+    iou_threshold: float,
+    most: int,
+) -> Iterator[Detections]:
     """The same in overlapping tiles; iou_threshold and most as for `stitch`."""
     for path in paths:
         yield find_in_tiles_of(_decoded(path), runner, facts, batch_size, tiling, iou_threshold, most)
 
 
 def find_in_tiles_of(
-    image: Image.Image, runner: Runner, facts: Facts, batch_size: int, tiling: Tiling, iou_threshold: float, most: int
-) -> Found:
+    image: Image.Image,
+    runner: Runner,
+    facts: ModelMetadata,
+    batch_size: int,
+    tiling: Tiling,
+    iou_threshold: float,
+    most: int,
+) -> Detections:
     """The same in one image that is upright, RGB and in memory."""
     windows = tiles_of(*image.size, tiling)
     crops = (image.crop((left, top, right, bottom)) for left, top, right, bottom in windows.tolist())
@@ -71,7 +83,7 @@ def find_in_tiles_of(
     return stitch(placed, windows, tiling, iou_threshold, most)
 
 
-def answers(inputs: Iterable[Letterboxed], runner: Runner, batch_size: int) -> Iterator[Found]:
+def answers(inputs: Iterable[Letterboxed], runner: Runner, batch_size: int) -> Iterator[Detections]:
     """What is found in each input, boxes in pixels of what was letterboxed."""
     rest = iter(inputs)
     while batch := list(itertools.islice(rest, batch_size)):
@@ -80,13 +92,13 @@ def answers(inputs: Iterable[Letterboxed], runner: Runner, batch_size: int) -> I
             yield one._replace(boxes_xyxy=one.boxes_xyxy.astype(np.float64) / seen.scale)
 
 
-def _in_image(found: Found, window: NDArray[np.int64]) -> Found:
+def _in_image(found: Detections, window: NDArray[np.int64]) -> Detections:
     """From pixels of a window (xyxy) to pixels of its image; boxes clipped to the window."""
     corner = np.tile(window[:2], 2)
     return found._replace(boxes_xyxy=(found.boxes_xyxy + corner).clip(corner, np.tile(window[2:], 2)))
 
 
-def _letterboxed(path: Path, facts: Facts) -> Letterboxed:
+def _letterboxed(path: Path, facts: ModelMetadata) -> Letterboxed:
     try:
         return load_letterboxed(path, facts.size, facts.fill)
     except UNREADABLE as error:

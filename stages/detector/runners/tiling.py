@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from detector.core.boxes import area_xyxy
 from detector.core.errors import UserError
-from detector.engine.detections import Found
+from detector.engine.detections import Detections
 
 SMALLEST_TILE = 32  # pixels, as for a model's input
 # A box that ends closer to an inner edge than this share of the tile's side is taken for cut by it.
@@ -60,7 +60,9 @@ def _starts(length: int, side: int, step: int) -> list[int]:
     return [0] if length <= side else [*range(0, length - side, step), length - side]
 
 
-def stitch(found: list[Found], windows: NDArray[np.int64], tiling: Tiling, iou_threshold: float, most: int) -> Found:
+def stitch(
+    found: list[Detections], windows: NDArray[np.int64], tiling: Tiling, iou_threshold: float, most: int
+) -> Detections:
     """The detections of an image from those of its windows [T, 4], with boxes in pixels of the image.
 
     Within a class, and best first, a box is dropped that a better one overlaps by more than iou_threshold; and
@@ -71,7 +73,7 @@ def stitch(found: list[Found], windows: NDArray[np.int64], tiling: Tiling, iou_t
     cut = np.concatenate(
         [is_cut(view.boxes_xyxy, window, windows[-1]) for view, window in zip(views, windows, strict=True)]
     )
-    together = Found._make(np.concatenate(columns) for columns in zip(*views, strict=True))
+    together = Detections._make(np.concatenate(columns) for columns in zip(*views, strict=True))
     order = np.argsort(-np.where(cut, WORTH, 1.0) * together.scores, kind="stable")
     together, cut = together.chosen(order), cut[order]
     kept = np.zeros(len(cut), bool)
@@ -89,7 +91,7 @@ def is_cut(boxes_xyxy: NDArray[np.float64], window: NDArray[np.int64], image: ND
     return np.asarray((inner & (np.abs(boxes_xyxy - window) < margin)).any(axis=1))
 
 
-def _of_use(view: Found, window: NDArray[np.int64], windows: NDArray[np.int64], tiling: Tiling) -> Found:
+def _of_use(view: Detections, window: NDArray[np.int64], windows: NDArray[np.int64], tiling: Tiling) -> Detections:
     """Without the small boxes of the whole image, where there are tiles too."""
     if len(windows) == 1 or (window != windows[-1]).any():
         return view

@@ -18,7 +18,7 @@ from PIL import Image
 
 from detector.engine.environment import keep_freed_memory
 from detector.runners.onnx_runner import open_onnx
-from detector.runners.tiled import Facts, Runner
+from detector.runners.tiled import ModelMetadata, Runner
 from detector.serving import metrics
 from detector.serving.middleware import Watched
 from detector.serving.schemas import Answer, ModelAnswer, Problem, model_answer
@@ -78,7 +78,7 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 @asynccontextmanager
-async def serving(app: FastAPI, settings: Settings, facts: Facts, runner: Runner) -> AsyncIterator[None]:
+async def serving(app: FastAPI, settings: Settings, facts: ModelMetadata, runner: Runner) -> AsyncIterator[None]:
     """The model at work behind the routes."""
     app.state.service = Service(facts, runner, settings)
     app.state.model = model_answer(facts, settings)

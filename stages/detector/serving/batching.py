@@ -12,14 +12,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.engine.detections import Found
+from detector.engine.detections import Detections
 from detector.runners.tiled import Runner
 
 
 class _Waiting(NamedTuple):
     pixels: NDArray[np.uint8]  # [H, W, 3]
     since: float
-    answer: asyncio.Future[Found]
+    answer: asyncio.Future[Detections]
 
 
 class Batcher:
@@ -44,9 +44,9 @@ class Batcher:
         """Whether images are still being answered."""
         return not self._task.done()
 
-    async def find(self, pixels: NDArray[np.uint8]) -> Found:
+    async def find(self, pixels: NDArray[np.uint8]) -> Detections:
         """What is found in an image uint8 [H, W, 3] of the model's size, boxes in its pixels."""
-        answer: asyncio.Future[Found] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Detections] = asyncio.get_running_loop().create_future()
         self._queue.put_nowait(_Waiting(pixels, time.perf_counter(), answer))
         return await answer
 
@@ -101,5 +101,5 @@ class Batcher:
                 one.answer.set_result(answer)
 
 
-def _run(runner: Runner, images: list[NDArray[np.uint8]]) -> list[Found]:
+def _run(runner: Runner, images: list[NDArray[np.uint8]]) -> list[Detections]:
     return runner(np.stack([image.transpose(2, 0, 1) for image in images]))

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
-from detector.engine.detections import Found, rescaled
+from detector.engine.detections import Detections, rescaled
 from detector.inference.thresholds import DIGITS, counted
-from detector.runners.tiled import Facts
+from detector.runners.tiled import ModelMetadata
 from detector.serving.decoding import FORMATS, Seen
 from detector.serving.settings import Settings
 
@@ -73,7 +73,7 @@ class Problem(BaseModel):
     detail: str
 
 
-def image_answer(seen: Seen, found: Found, facts: Facts, threshold: float | None) -> dict[str, Any]:
+def image_answer(seen: Seen, found: Detections, facts: ModelMetadata, threshold: float | None) -> dict[str, Any]:
     """An `ImageAnswer`. threshold: of the answered score; None: each class's own operating threshold."""
     chosen = counted(found, facts, threshold)
     boxes_xyxy = chosen.boxes_xyxy.astype(np.float64) / seen.letterboxed.scale
@@ -96,7 +96,7 @@ def digits(scores: NDArray[np.float32]) -> list[float]:
     return scores.astype(np.float64).round(DIGITS).tolist()
 
 
-def model_answer(facts: Facts, settings: Settings) -> ModelAnswer:
+def model_answer(facts: ModelMetadata, settings: Settings) -> ModelAnswer:
     """What is known of the model; thresholds are on the scale of the answered scores."""
     limits = {name: float(rescaled(np.array(value), facts.temperature).round(DIGITS))
               for name, value in facts.threshold.items()}  # fmt: skip

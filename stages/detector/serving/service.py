@@ -14,7 +14,7 @@ from fastapi import HTTPException, Request
 from starlette.requests import ClientDisconnect
 
 from detector.core.errors import UserError
-from detector.runners.tiled import Facts, Runner
+from detector.runners.tiled import ModelMetadata, Runner
 from detector.serving import metrics
 from detector.serving.batching import Batcher
 from detector.serving.decoding import Seen, decode
@@ -29,7 +29,7 @@ RETRY = {"Retry-After": "1"}
 class Service:
     """A model at work; made inside of a running event loop."""
 
-    def __init__(self, facts: Facts, runner: Runner, settings: Settings) -> None:
+    def __init__(self, facts: ModelMetadata, runner: Runner, settings: Settings) -> None:
         self.facts, self.settings = facts, settings
         self._in_work = 0
         self._pool = ThreadPoolExecutor(os.cpu_count() or 1, "decode")
@@ -95,7 +95,7 @@ class Service:
         return await asyncio.get_running_loop().run_in_executor(self._pool, action, *arguments)
 
 
-def largest_batch(runner: Runner, facts: Facts, wanted: int) -> int:
+def largest_batch(runner: Runner, facts: ModelMetadata, wanted: int) -> int:
     """`wanted`, or 1 for a file that takes one image at a time. Also the model's first, slow run.
 
     Raises UserError for a file of another fixed batch: a service cannot wait until so many images have come.
