@@ -1,1 +1,1 @@
-"""Measurements of this project side by side with its peers."""
+"""Measurements of this project against baselines."""

@@ -1,4 +1,4 @@
-"""Generated JPEGs that cost a decoder as much as photographs do: textured at every scale, about 60 KB."""
+"""Generated JPEGs that take as long to decode as photographs: textured at all scales, about 60 KB."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 SIZE = (640, 480)  # width, height
-OCTAVES = ((40, 0.3), (160, 0.2), (640, 0.08))  # pixels of noise across the image, and how much it covers
+OCTAVES = ((40, 0.3), (160, 0.2), (640, 0.08))  # noise pixels across the image, and blend weight
 BOXES = 5
 CORNERS = ("x_min_normalized", "y_min_normalized", "x_max_normalized", "y_max_normalized")
 
 
-def photograph(seed: int, size: tuple[int, int] = SIZE) -> Image.Image:
-    """Soft colours with sharp discs on them, under finer and finer noise."""
+def generate_photograph(seed: int, size: tuple[int, int] = SIZE) -> Image.Image:
+    """Soft colors and sharp discs under noise of several scales."""
     rng = np.random.default_rng(seed)
     image = _noise(rng, 8, size)
     brush = ImageDraw.Draw(image)
     for left, top, width, height in rng.integers((0, 0, 30, 30), (size[0], size[1], 160, 160), (6, 4)).tolist():
         brush.ellipse((left, top, left + width, top + height), fill=tuple(rng.integers(0, 256, 3).tolist()))
-    for across, share in OCTAVES:
-        image = Image.blend(image, _noise(rng, across, size), share)
+    for across, weight in OCTAVES:
+        image = Image.blend(image, _noise(rng, across, size), weight)
     return image
 
 
@@ -33,16 +33,16 @@ def _noise(rng: np.random.Generator, across: int, size: tuple[int, int]) -> Imag
 
 
 def write_photographs(folder: Path, count: int, size: tuple[int, int] = SIZE) -> list[Path]:
-    """Write `count` different photographs."""
+    """Write `count` different images."""
     folder.mkdir(parents=True)
     paths = [folder / f"{number:06d}.jpg" for number in range(count)]
     with ThreadPoolExecutor() as pool:
-        list(pool.map(lambda k: photograph(k, size).save(paths[k], "JPEG", quality=85), range(count)))
+        list(pool.map(lambda k: generate_photograph(k, size).save(paths[k], "JPEG", quality=85), range(count)))
     return paths
 
 
-def list_photographs(paths: list[Path], listing: Path) -> None:
-    """Write a JSONL dataset of them, with some boxes on each."""
+def write_dataset(paths: list[Path], listing: Path) -> None:
+    """Write a JSONL dataset of these images, with random boxes."""
     rng = np.random.default_rng(0)
     lines = []
     for path in paths:

@@ -1,4 +1,4 @@
-"""Two things timed in turn, so that a busy moment of the machine falls on both."""
+"""Time two actions alternately, so load on the machine affects both."""
 
 from __future__ import annotations
 
@@ -10,59 +10,61 @@ from collections.abc import Callable, Iterator
 from statistics import median
 from typing import NamedTuple
 
-SPIN = 0.1  # seconds, longer than ONNX Runtime's threads spin
+SPIN_SECONDS = 0.1  # longer than ONNX Runtime's idle threads spin
 
 
 class Comparison(NamedTuple):
-    """Medians over the pairs: seconds of each, peer / ours, and ours - peer."""
+    """Medians over the pairs: seconds of each, baseline / ours, and ours - baseline."""
 
-    here: float
-    beside: float
+    ours: float
+    baseline: float
     ratio: float
-    more: float
+    difference: float
 
 
-def timed(action: Callable[[], object]) -> float:
-    """Seconds that one call takes."""
+def measure_seconds(action: Callable[[], object]) -> float:
+    """The duration of one call."""
     start = time.perf_counter()
     action()
     return time.perf_counter() - start
 
 
-def compare(here: Callable[[], object], beside: Callable[[], object], pairs: int) -> Comparison:
-    """Time the two in turn, `pairs` times each; the caller has warmed them up."""
-    return summarize([(timed(here), timed(beside)) for _ in range(pairs)])
+def time_pairs(ours: Callable[[], object], baseline: Callable[[], object], pairs: int) -> Comparison:
+    """Time both alternately, `pairs` times each; the caller has warmed them up."""
+    return summarize_pairs([(measure_seconds(ours), measure_seconds(baseline)) for _ in range(pairs)])
 
 
-def compare_for(here: Callable[[], object], beside: Callable[[], object], budget: float) -> Comparison:
-    """Warm both up, then time them in turn for about `budget` seconds, but five times each at least."""
+def time_pairs_for(ours: Callable[[], object], baseline: Callable[[], object], budget: float) -> Comparison:
+    """Warm both up, then time them alternately for about `budget` seconds, 5 to 200 times each."""
     for _ in range(2):
-        once = timed(lambda: (settled(here), settled(beside)))
-    return summarize([(settled(here), settled(beside)) for _ in range(max(5, min(200, round(budget / once))))])
+        once = measure_seconds(lambda: (time_settled(ours), time_settled(baseline)))
+    pairs = max(5, min(200, round(budget / once)))
+    return summarize_pairs([(time_settled(ours), time_settled(baseline)) for _ in range(pairs)])
 
 
-def settled(action: Callable[[], object]) -> float:
-    """Seconds of a call after others that took `SPIN`: till then the other side's threads may wait for work, busily."""
-    end = time.perf_counter() + SPIN
+def time_settled(action: Callable[[], object]) -> float:
+    """The duration of a call after SPIN_SECONDS of calls, during which the other action's threads may still spin."""
+    end = time.perf_counter() + SPIN_SECONDS
     while time.perf_counter() < end:
         action()
-    return timed(action)
+    return measure_seconds(action)
 
 
-def summarize(pairs: list[tuple[float, float]]) -> Comparison:
-    """The medians of (here, beside) seconds, of their ratios and of their differences."""
-    heres, besides = zip(*pairs, strict=True)
-    ratio = median(beside / here for here, beside in pairs)
-    return Comparison(median(heres), median(besides), ratio, median(here - beside for here, beside in pairs))
+def summarize_pairs(pairs: list[tuple[float, float]]) -> Comparison:
+    """The medians of (ours, baseline) seconds, of their ratios and of their differences."""
+    all_ours, all_baselines = zip(*pairs, strict=True)
+    ratio = median(baseline / ours for ours, baseline in pairs)
+    difference = median(ours - baseline for ours, baseline in pairs)
+    return Comparison(median(all_ours), median(all_baselines), ratio, difference)
 
 
-def say(text: str) -> None:
-    """Progress, on stderr."""
+def log_progress(text: str) -> None:
+    """Print progress to stderr."""
     print(f"  {text} ...", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Without progress bars, which would be timed too."""
+def hide_progress_bars() -> Iterator[None]:
+    """Redirect stderr, because progress bars would be timed too."""
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):  # noqa: PTH123
         yield

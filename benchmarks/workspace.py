@@ -20,7 +20,7 @@ FILES = ("dvc.yaml", "params.yaml", "data/decisions.csv", ".dvc/config", ".dvcig
 
 
 def copy_repository(folder: Path, dataset: Path) -> None:
-    """The code and the pipeline, without results, set to read a JSONL `dataset` with the sample's rules."""
+    """Copy the code and the pipeline without results; params.yaml names a JSONL `dataset` with the sample's rules."""
     copy_code(folder)
     params = parse_yaml((folder / "params.yaml").read_text(encoding="utf-8"))
     params["preprocess"] |= {"dataset": str(dataset), "format": "jsonl", "classes": None, "states": None}
@@ -29,7 +29,7 @@ def copy_repository(folder: Path, dataset: Path) -> None:
 
 
 def copy_code(folder: Path) -> None:
-    """The code and the pipeline, without results."""
+    """Copy the code and the pipeline without results."""
     for name in FOLDERS:
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in FILES:
@@ -37,56 +37,65 @@ def copy_code(folder: Path) -> None:
         shutil.copyfile(ROOT / name, folder / name)
 
 
-def call(folder: Path, *command: str) -> str:
-    """Run `command` in `folder`; what it printed. Raises UserError with its complaint when it fails."""
-    done = subprocess.run(command, cwd=folder, env=environment(folder), capture_output=True, text=True, check=False)
+def run_command_in(folder: Path, *command: str) -> str:
+    """Run a command in `folder` and return its output. Raises UserError with its error output."""
+    variables = build_environment(folder)
+    done = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, check=False)
     if done.returncode:
-        complaint = done.stderr.strip() or done.stdout.strip()
-        raise UserError(f"`{' '.join(command)}` failed in a copy of the repository:\n{complaint}")
+        output = done.stderr.strip() or done.stdout.strip()
+        raise UserError(f"`{' '.join(command)}` failed in a copy of the repository:\n{output}")
     return done.stdout
 
 
-def environment(folder: Path) -> dict[str, str]:
-    """Ours, without what points at another repository; DVC keeps its notes beside `folder` and calls nobody."""
+def build_environment(folder: Path) -> dict[str, str]:
+    """This environment without variables of DVC and git; DVC's site cache lies next to `folder`, analytics are off."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "GIT_"))}
     private = {"DVC_SITE_CACHE_DIR": str(folder.parent / "dvc-site"), "DVC_NO_ANALYTICS": "1"}
     return kept | private | {"CI": "1"}  # with CI set, DVC does not look for a newer version of itself
 
 
-def python(folder: Path, *arguments: str) -> str:
-    """Run this Python."""
-    return call(folder, sys.executable, *arguments)
+def run_python(folder: Path, *arguments: str) -> str:
+    """Run this Python in `folder`."""
+    return run_command_in(folder, sys.executable, *arguments)
 
 
-def dvc(folder: Path, *arguments: str) -> str:
-    """Run DVC."""
-    return python(folder, "-m", "dvc", *arguments)
+def run_dvc(folder: Path, *arguments: str) -> str:
+    """Run DVC in `folder`."""
+    return run_python(folder, "-m", "dvc", *arguments)
+
+
+def commit_params(folder: Path) -> None:
+    """Make `folder` a git repository with one commit, which DVCLive needs."""
+    run_command_in(folder, "git", "init", "--quiet")
+    run_command_in(folder, "git", "add", "params.yaml")
+    identity = ("-c", "user.name=bench", "-c", "user.email=bench@localhost")
+    run_command_in(folder, "git", *identity, "commit", "--quiet", "-m", "bench")
 
 
 def make_sample(folder: Path, images: int) -> None:
-    """Write the sample dataset where params.yaml names it, and run the three stages on data."""
-    python(folder, "tools/sample_data.py", "--out", "data/raw/sample", "--images", str(images))
+    """Write the sample dataset to its path in params.yaml and run the three data stages."""
+    run_python(folder, "tools/sample_data.py", "--out", "data/raw/sample", "--images", str(images))
     for stage in ("preprocess", "split", "coco_convert"):
-        python(folder, f"stages/{stage}.py")
+        run_python(folder, f"stages/{stage}.py")
 
 
-def fill_outputs(folder: Path) -> None:
-    """Stand-ins for the files that dvc.yaml names and nobody wrote: a no-op run only looks at them."""
+def write_placeholder_outputs(folder: Path) -> None:
+    """Write small files for missing outputs of dvc.yaml; a `dvc repro` with nothing to do only checks their hashes."""
     pipeline = parse_yaml((folder / "dvc.yaml").read_text(encoding="utf-8"))
     for stage in pipeline["stages"].values():
         made = [*stage.get("outs", []), *stage.get("metrics", []), *stage.get("plots", [])]
-        # A file that a stage reads of another's folder makes that folder.
+        # Dependencies first: one inside another stage's output folder creates that folder.
         for entry in [*(dep for dep in stage["deps"] if not dep.startswith("${")), *made]:
-            fill(folder / name_of(entry))
+            write_placeholder(folder / output_path(entry))
 
 
-def name_of(entry: str | dict[str, Any]) -> str:
-    """The path of an output of dvc.yaml, with options or without."""
+def output_path(entry: str | dict[str, Any]) -> str:
+    """The path of an output in dvc.yaml, with or without options."""
     return entry if isinstance(entry, str) else next(iter(entry))
 
 
-def fill(path: Path) -> None:
-    """A small file, or a folder with one, where nothing is yet."""
+def write_placeholder(path: Path) -> None:
+    """Write a small file, or a folder with one, unless the path exists."""
     if path.exists():
         return
     target = path if path.suffix else path / "file"

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from detector.core.errors import UserError, run_command
 from detector.core.params import load_section
-from detector.manifest.manifest import SPLITS, read_images_at, read_labels, read_places
-from detector.splitting.coco_writer import CocoConvertParams, groups_of, write_coco
+from detector.manifest.manifest import SPLITS, read_indexed_images, read_labels, read_manifest_index
+from detector.splitting.coco_writer import CocoConvertParams, describe_states, find_groups, write_coco
 
 CLEAN = Path("data/clean")
 MANIFEST = Path("data/clean/manifest.jsonl")
@@ -24,16 +24,18 @@ COCO = Path("data/coco")
 def main() -> None:
     params = load_section(Path("params.yaml"), "coco_convert", CocoConvertParams)
     labels = read_labels(CLEAN / "labels.json")
-    places = read_places(MANIFEST)
+    index = read_manifest_index(MANIFEST)
+    for line in describe_states(labels.states, params):
+        print(line)
     COCO.mkdir(parents=True, exist_ok=True)
     for split in SPLITS:
         paths = sorted((LISTS / f"{split}.txt").read_text(encoding="utf-8").splitlines())
-        unknown = next((path for path in paths if path not in places), None)
+        unknown = next((path for path in paths if path not in index), None)
         if unknown is not None:
-            raise UserError(f"{LISTS / split}.txt: {unknown} is not in the manifest: run `dvc repro split` first")
-        found = [places[path] for path in paths]
-        images = read_images_at(MANIFEST, found)
-        written = write_coco(COCO / f"{split}.json", images, groups_of(found), labels, params)
+            raise UserError(f"{LISTS / split}.txt: {unknown} is not in the manifest; run `dvc repro split` first")
+        entries = [index[path] for path in paths]
+        images = read_indexed_images(MANIFEST, entries)
+        written = write_coco(COCO / f"{split}.json", images, find_groups(entries), labels, params)
         print(f"{split}: {written.images:,} images, {written.boxes:,} boxes")
 
 

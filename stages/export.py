@@ -1,11 +1,11 @@
-"""Write the trained detector as an ONNX file, and prove that it answers like the model.
+"""Export the trained detector to ONNX and verify that the file reproduces the model's detections.
 
 command  python stages/export.py
 reads    params.yaml (export, postprocess), models/detector.{safetensors,json}, data/coco/{train,test}.json and images,
-         data/predictions/test.json (what the model found), metrics/evaluate/details.json (thresholds, calibration),
+         data/predictions/test.json (the model's detections), metrics/evaluate/details.json (thresholds, calibration),
          data/clean/manifest.jsonl (only its hash)
-writes   models/model.onnx, metrics/export.json, logs/export.json (times; ignored by git); when the proof fails, no
-         model file, but logs/export_worst.png (the image on which they differ most, with both answers)
+writes   models/model.onnx, metrics/export.json, logs/export.json (timings; ignored by git); if verification fails, only
+         logs/export_worst.png (the image with the largest difference: expected and actual detections)
 time     about 30 s on 2 cores
 """
 
@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from detector.engine.environment import check_torch, keep_freed_memory
 
-check_torch()  # before the imports below, where a mismatched pair fails obscurely
+check_torch()  # before the imports below, which fail obscurely if torch and torchvision do not match
 
 import numpy as np
 import onnx
@@ -33,20 +33,20 @@ from detector.core.errors import UserError, run_command
 from detector.core.images import load_letterboxed
 from detector.core.params import load_section
 from detector.engine.checkpoint import load_checkpoint
-from detector.engine.coco_metrics import coco_numbers, evaluate_boxes
-from detector.engine.dataset import present_objects, read_coco
-from detector.engine.detections import Detections, Prediction, coco_results
+from detector.engine.coco_metrics import evaluate_boxes, read_coco_metrics
+from detector.engine.dataset import keep_present_objects, load_coco
+from detector.engine.detections import Detections, Prediction, to_coco_results
 from detector.engine.seeding import make_deterministic
-from detector.exporting.gate import Compared, Tolerance, compare, refuse
-from detector.exporting.isolated import answers_without_torch
-from detector.exporting.onnx_file import OPSET, make_onnx, save_onnx
-from detector.exporting.parity import Difference, ExportParams
-from detector.exporting.precision import in_8_bits, in_half
+from detector.exporting.isolated_process import run_without_torch
+from detector.exporting.onnx_file import OPSET, convert_to_onnx, save_onnx
+from detector.exporting.parity import DetectionDifference, ExportParams
+from detector.exporting.parity_gate import Tolerance, compare_detections, draw_side_by_side, raise_mismatch
+from detector.exporting.precision import quantize_int8, to_fp16
 from detector.models import load_model
 from detector.models.postprocess import Postprocess, PostprocessParams
-from detector.runners.subprocess_run import Pass
+from detector.runners.inference_task import InferencePass
 from detector.runners.tiled import ModelMetadata
-from detector.runners.torch_runner import facts_of, runner_of
+from detector.runners.torch_runner import build_metadata, build_runner
 
 CHECKPOINT = Path("models/detector.safetensors")
 TRAIN = Path("data/coco/train.json")
@@ -57,191 +57,220 @@ MANIFEST = Path("data/clean/manifest.jsonl")
 MODEL = Path("models/model.onnx")
 METRICS = Path("metrics/export.json")
 TIMES = Path("logs/export.json")
-WORST = Path("logs/export_worst.png")
-BATCHES = (8, 1, 2)  # the first is that of the whole split
-AP_TOLERANCE = 0.001  # of the file in single precision
-CALIBRATION = 64  # images of train, by which the ranges of 8 bits are set
+WORST_IMAGE = Path("logs/export_worst.png")
+BATCH_SIZES = (8, 1, 2)  # the first one is used for the whole split
+AP_TOLERANCE = 0.001  # maximum AP difference of the fp32 file
+CALIBRATION_IMAGES = 64  # train images that calibrate the int8 ranges
 
 
-class Judged(NamedTuple):
-    """A file: its bytes, AP on test (None without objects), seconds of batches of 1 and 8, and how close it came."""
+class VerifiedFile(NamedTuple):
+    """An ONNX file that passed the parity check.
+
+    content: its bytes; ap: AP on test, None without objects; seconds: median per batch, by batch size; worst: the
+    largest differences from the reference.
+    """
 
     content: bytes
     ap: float | None
     seconds: dict[int, float]
-    worst: Difference
+    worst: DetectionDifference
 
 
 def main() -> None:
     params = load_section(Path("params.yaml"), "export", ExportParams)
-    # What was evaluated is what is exported.
+    # The same postprocessing as in evaluation.
     postprocess = Postprocess(**load_section(Path("params.yaml"), "postprocess", PostprocessParams).model_dump())
     make_deterministic(0, params.threads)
     keep_freed_memory()
-    MODEL.unlink(missing_ok=True)  # whatever stops this stage, an old file does not pass for a new one
+    MODEL.unlink(missing_ok=True)  # a failed export must not leave an old file behind
     weights, card = load_checkpoint(CHECKPOINT)
     model = load_model(card.model, weights, len(card.classes), len(card.states), postprocess)
-    facts = with_operating_point(facts_of(card, postprocess))
-    test = read_coco(TEST)
+    metadata = add_operating_point(build_metadata(card, postprocess))
+    test = load_coco(TEST)
     paths = [image["file_name"] for image in test["images"]]
     if not paths:
-        raise UserError(f"{TEST}: no images, so nothing shows whether the ONNX file answers like the model")
+        raise UserError(f"{TEST}: no images, so the ONNX file cannot be verified")
     print(f"export {card.model}, {card.size[0]}x{card.size[1]}, opset {OPSET}, {params.precision}", flush=True)
-    file = make_onnx(model, facts)
-    run = runner_of(model, torch.device("cpu"))
-    answers = [run(image[None].copy())[0] for image in letterboxed(paths[: params.images], facts)]
-    ap = average_precision(test, json.loads(PREDICTIONS.read_text(encoding="utf-8")))
-    judged = {"fp32": judge("fp32", file, facts, test, answers, params)}
-    check_ap("fp32", judged["fp32"].ap, ap, AP_TOLERANCE)
+    file = convert_to_onnx(model, metadata)
+    run = build_runner(model, torch.device("cpu"))
+    expected = [run(image[None].copy())[0] for image in load_inputs(paths[: params.parity_images], metadata)]
+    model_ap = compute_ap(test, json.loads(PREDICTIONS.read_text(encoding="utf-8")))
+    verified = {"fp32": verify(file, metadata, test, expected, params)}
+    check_ap("fp32", verified["fp32"].ap, model_ap, AP_TOLERANCE)
     if params.precision != "fp32":
-        other = in_half(file) if params.precision == "fp16" else in_8_bits(file, calibration_images(facts))
-        described = facts._replace(precision=params.precision)
-        judged[params.precision] = judge(params.precision, other, described, test, None, params)
-        check_ap(params.precision, judged[params.precision].ap, ap, params.max_ap_drop)
-    MODEL.write_bytes(judged[params.precision].content)
-    write_numbers(judged, params, answers, ap)
+        converted = (
+            to_fp16(file) if params.precision == "fp16" else quantize_int8(file, load_calibration_images(metadata))
+        )
+        metadata = metadata._replace(precision=params.precision)
+        verified[params.precision] = verify(converted, metadata, test, None, params)
+        check_ap(params.precision, verified[params.precision].ap, model_ap, params.max_ap_drop)
+    MODEL.write_bytes(verified[params.precision].content)
+    write_metrics(verified, params, expected, model_ap)
 
 
-def with_operating_point(facts: ModelMetadata) -> ModelMetadata:
-    """What evaluation found out about the detector, and which dataset it comes from."""
+def add_operating_point(metadata: ModelMetadata) -> ModelMetadata:
+    """Add the thresholds and the temperature chosen by evaluation, and the hash of the dataset."""
     details = json.loads(DETAILS.read_text(encoding="utf-8"))
     threshold = {row["class"]: row["threshold"] for row in details["classes"]}
     temperature = details["calibration"]["temperature"]
-    if list(threshold) != facts.classes:
+    if list(threshold) != metadata.classes:
         raise UserError(
-            f"{DETAILS} is of classes {list(threshold)}, the checkpoint of {facts.classes}; run `dvc repro`"
+            f"{DETAILS} has the classes {list(threshold)}, the checkpoint {metadata.classes}; run `dvc repro`"
         )
-    return facts._replace(
+    return metadata._replace(
         threshold=threshold,
-        temperature=1.0 if temperature is None else temperature,  # nothing to fit it by
+        temperature=1.0 if temperature is None else temperature,  # evaluation could not fit one
         dataset=hashlib.sha256(MANIFEST.read_bytes()).hexdigest(),
     )
 
 
-def letterboxed(paths: list[str], facts: ModelMetadata) -> Iterator[NDArray[np.uint8]]:
-    """The images as the model sees them, uint8 [3, H, W]."""
+def load_inputs(paths: list[str], metadata: ModelMetadata) -> Iterator[NDArray[np.uint8]]:
+    """Yield the letterboxed images, uint8 [3, H, W]."""
     for path in paths:
-        yield load_letterboxed(Path(path), facts.size, facts.fill).pixels.transpose(2, 0, 1)
+        yield load_letterboxed(Path(path), metadata.size, metadata.fill).pixels.transpose(2, 0, 1)
 
 
-def calibration_images(facts: ModelMetadata) -> Iterator[NDArray[np.uint8]]:
-    """Images spread evenly over train."""
-    paths = [image["file_name"] for image in read_coco(TRAIN)["images"]]
-    return letterboxed(paths[:: -(-len(paths) // CALIBRATION)], facts)
+def load_calibration_images(metadata: ModelMetadata) -> Iterator[NDArray[np.uint8]]:
+    """Yield images spaced evenly over train."""
+    paths = [image["file_name"] for image in load_coco(TRAIN)["images"]]
+    return load_inputs(paths[:: -(-len(paths) // CALIBRATION_IMAGES)], metadata)
 
 
-def judge(
-    precision: str, file: onnx.ModelProto, facts: ModelMetadata, test: dict[str, Any], expected: list[Detections] | None,
+def verify(
+    file: onnx.ModelProto,
+    metadata: ModelMetadata,
+    test: dict[str, Any],
+    expected: list[Detections] | None,
     params: ExportParams,
-) -> Judged:  # fmt: skip
-    """Run the file without torch on test and compare; expected: the model's answers to the first images.
+) -> VerifiedFile:
+    """Run the file without torch on test and compare with `expected`, the model's detections on the first images.
 
-    Without them, batches of 1 and 2 must answer like batches of 8. Raises UserError when answers differ.
+    If it is None, batches of 1 and 2 are compared with batches of 8. Raises UserError when detections differ.
     """
     paths = [image["file_name"] for image in test["images"]]
-    some = min(params.images, len(paths))
+    compared = min(params.parity_images, len(paths))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / MODEL.name
-        save_onnx(file, facts, path)
-        passes = [Pass(BATCHES[0], len(paths)), *(Pass(batch, some) for batch in BATCHES[1:])]
-        replayed = answers_without_torch(path, paths, passes, params.threads)
+        save_onnx(file, metadata, path)
+        passes = [
+            InferencePass(BATCH_SIZES[0], len(paths)),
+            *(InferencePass(size, compared) for size in BATCH_SIZES[1:]),
+        ]
+        results = run_without_torch(path, paths, passes, params.threads)
         content = path.read_bytes()
     tolerance = Tolerance(params.box_tolerance, params.score_tolerance)
+    reference = expected or results[0].detections[:compared]
     worst = []
-    for batch, (found, _) in zip(BATCHES, replayed, strict=True):
-        reference = expected or replayed[0].found[:some]
-        compared: Compared = compare(reference, found[:some], tolerance, facts.max_detections)
-        if not compared.is_within(tolerance):
-            other = "the model" if expected else f"in batches of {BATCHES[0]}"
-            what = f"the ONNX file ({precision}) answers in batches of {batch} differently from {other}"
-            pair = (reference[compared.image], found[compared.image])
-            refuse(compared, tolerance, what, paths[compared.image], facts, pair, WORST)
-        worst.append(compared.worst)
-    seconds = {batch: statistics.median(one.seconds) for batch, one in zip(BATCHES, replayed, strict=True)}
-    ap = average_precision(test, results_of(test, replayed[0].found, facts))
-    return Judged(content, ap, seconds, Difference(*(max(values) for values in zip(*worst, strict=True))))
+    for batch_size, (detections, _) in zip(BATCH_SIZES, results, strict=True):
+        parity = compare_detections(reference, detections[:compared], tolerance, metadata.max_detections)
+        if not parity.is_within(tolerance):
+            image_path = paths[parity.image]
+            actual = detections[parity.image]
+            draw_side_by_side(Path(image_path), metadata, reference[parity.image], actual, WORST_IMAGE)
+            other = "from the model" if expected else f"between batch sizes {BATCH_SIZES[0]} and {batch_size}"
+            summary = f"the ONNX file ({metadata.precision}, batch size {batch_size}) differs {other}"
+            raise_mismatch(summary, image_path, parity.difference, tolerance, WORST_IMAGE)
+        worst.append(parity.worst)
+    seconds = {size: statistics.median(result.seconds) for size, result in zip(BATCH_SIZES, results, strict=True)}
+    ap = compute_ap(test, build_predictions(test, results[0].detections, metadata))
+    return VerifiedFile(
+        content, ap, seconds, DetectionDifference(*(max(values) for values in zip(*worst, strict=True)))
+    )
 
 
-def results_of(test: dict[str, Any], found: list[Detections], facts: ModelMetadata) -> list[Prediction]:
-    """Detections in pixels of the input as COCO results."""
-    results = []
-    for image, one in zip(test["images"], found, strict=True):
+def build_predictions(test: dict[str, Any], detections: list[Detections], metadata: ModelMetadata) -> list[Prediction]:
+    """Convert detections in pixels of the model input to COCO results."""
+    predictions = []
+    for image, found in zip(test["images"], detections, strict=True):
         width, height = image["width"], image["height"]
-        scale = scale_to_fit(width, height, facts.size[1], facts.size[0])
-        placed = one._replace(boxes_xyxy=one.boxes_xyxy.astype(np.float64) / scale)
-        results += coco_results(placed, image["id"], width, height)
-    return results
+        scale = scale_to_fit(width, height, metadata.size[1], metadata.size[0])
+        in_image = found._replace(boxes_xyxy=found.boxes_xyxy.astype(np.float64) / scale)
+        predictions += to_coco_results(in_image, image["id"], width, height)
+    return predictions
 
 
-def average_precision(test: dict[str, Any], predictions: list[Prediction]) -> float | None:
-    """COCO's AP; None when test has no object to find."""
-    return coco_numbers(evaluate_boxes(present_objects(test), predictions))["AP"]
+def compute_ap(test: dict[str, Any], predictions: list[Prediction]) -> float | None:
+    """Compute COCO AP; None if test has no objects."""
+    return read_coco_metrics(evaluate_boxes(keep_present_objects(test), predictions))["AP"]
 
 
-def check_ap(precision: str, found: float | None, expected: float | None, most: float) -> None:
-    """Raises UserError when the file finds less than the model by more than `most`; in fp32, or more by as much."""
-    if found is None or expected is None:
+def check_ap(precision: str, file_ap: float | None, model_ap: float | None, tolerance: float) -> None:
+    """Raise UserError if the file's AP is lower than the model's by more than `tolerance`; for fp32, also if higher."""
+    if file_ap is None or model_ap is None:
         return
-    gap = abs(expected - found) if precision == "fp32" else expected - found
-    if gap <= most:
+    drop = abs(model_ap - file_ap) if precision == "fp32" else model_ap - file_ap
+    if drop <= tolerance:
         return
     advice = (
-        "is data/predictions of this checkpoint? `dvc repro` runs what is lacking"
+        "does data/predictions belong to this checkpoint? Run `dvc repro`"
         if precision == "fp32"
-        else "take export.precision: fp32, or allow more by export.max_ap_drop"
+        else "use export.precision: fp32, or increase export.max_ap_drop"
     )
     raise UserError(
-        f"the ONNX file ({precision}) reaches AP {found:.4f} on test, the model {expected:.4f}: they "
-        f"differ by {gap:.4f}, and {most} is allowed. No model file is left; {advice}"
+        f"the ONNX file ({precision}) reaches AP {file_ap:.4f} on test, the model {model_ap:.4f}: a difference of "
+        f"{drop:.4f}, allowed is {tolerance}. No model file was written; {advice}"
     )
 
 
-def write_numbers(judged: dict[str, Judged], params: ExportParams, answers: list[Detections], ap: float | None) -> None:
-    """What can be repeated into the metrics, times into a file that is not tracked; a summary on the console."""
-    worst, images, detections = judged["fp32"].worst, len(answers), sum(len(one.labels) for one in answers)
+def write_metrics(
+    verified: dict[str, VerifiedFile], params: ExportParams, expected: list[Detections], model_ap: float | None
+) -> None:
+    """Write the reproducible metrics, and the timings to an untracked file; print a summary."""
+    worst, detection_count = verified["fp32"].worst, sum(len(one.labels) for one in expected)
     metrics = {
-        "images": images,
-        "detections": detections,
-        "batches": sorted(BATCHES),
+        "parity_images": len(expected),
+        "detections": detection_count,
+        "batch_sizes": sorted(BATCH_SIZES),
         "opset": OPSET,
         "precision": params.precision,
-        "bytes": len(judged[params.precision].content),
-        # Rounded up to one digit: how far below its tolerance a difference lies is noise.
-        "box_difference_below": ceiling(worst.box),
-        "score_difference_below": ceiling(worst.score),
+        "bytes": len(verified[params.precision].content),
+        # Rounded up to a power of ten: smaller variations are noise.
+        "box_difference_below": round_up_to_power_of_ten(worst.box),
+        "score_difference_below": round_up_to_power_of_ten(worst.score),
         "precisions": {
-            name: {"bytes": len(one.content), "AP": rounded(one.ap), "AP_drop": rounded(drop(one.ap, ap))}
-            for name, one in judged.items()
+            name: {
+                "bytes": len(one.content),
+                "AP": round_metric(one.ap),
+                "AP_drop": round_metric(compute_ap_drop(one.ap, model_ap)),
+            }
+            for name, one in verified.items()
         },
     }
     METRICS.parent.mkdir(parents=True, exist_ok=True)
     METRICS.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-    times = {name: {f"batch_{batch}_ms": round(one.seconds[batch] * 1000, 2) for batch in sorted(BATCHES)}
-             for name, one in judged.items()}  # fmt: skip
+    times = {
+        name: {f"batch_{size}_ms": round(one.seconds[size] * 1000, 2) for size in sorted(BATCH_SIZES)}
+        for name, one in verified.items()
+    }
     TIMES.parent.mkdir(exist_ok=True)
     TIMES.write_text(json.dumps(times) + "\n", encoding="utf-8")
-    print(f"{images} images in batches of {sorted(BATCHES)} agree, {detections:,} detections: boxes to "
-          f"{worst.box:.1e} pixels, scores to {worst.score:.1e}")  # fmt: skip
-    if not detections:
-        print("note: the model detects nothing on them, so this says little: train it longer")
-    for name, one in judged.items():
-        reached = "-" if one.ap is None else f"{one.ap:.4f}"
-        print(f"{name}: {len(one.content) / 1e6:.1f} MB, AP {reached}, {one.seconds[1] * 1000:.1f} ms an image alone, "
-              f"{one.seconds[8] * 1000 / 8:.1f} ms in batches of 8")  # fmt: skip
+    batch_sizes = ", ".join(map(str, sorted(BATCH_SIZES)))
+    print(
+        f"parity check passed on {len(expected)} images ({detection_count:,} detections), batch sizes {batch_sizes}: "
+        f"boxes within {worst.box:.1e} pixels, scores within {worst.score:.1e}"
+    )
+    if not detection_count:
+        print("note: the model detects nothing on these images, so this shows little; train it longer")
+    for name, one in verified.items():
+        ap = "-" if one.ap is None else f"{one.ap:.4f}"
+        print(
+            f"{name}: {len(one.content) / 1e6:.1f} MB, AP {ap}, {one.seconds[1] * 1000:.1f} ms per image "
+            f"(batch size 1), {one.seconds[8] * 1000 / 8:.1f} ms per image (batch size 8)"
+        )
 
 
-def drop(found: float | None, expected: float | None) -> float | None:
-    """What the file finds less than the model."""
-    return None if found is None or expected is None else expected - found
+def compute_ap_drop(file_ap: float | None, model_ap: float | None) -> float | None:
+    """Return by how much the file's AP is below the model's."""
+    return None if file_ap is None or model_ap is None else model_ap - file_ap
 
 
-def rounded(value: float | None) -> float | None:
-    """To 6 digits; without a minus before zero."""
+def round_metric(value: float | None) -> float | None:
+    """Round to 6 digits; never returns -0.0."""
     return None if value is None else round(value, 6) + 0.0
 
 
-def ceiling(value: float) -> float:
-    """The next power of ten; 1e-7 at least."""
+def round_up_to_power_of_ten(value: float) -> float:
+    """Return the next power of ten, at least 1e-7."""
     return float(f"1e{max(-7, int(np.ceil(np.log10(max(value, 1e-12)))))}")
 
 

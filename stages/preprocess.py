@@ -1,9 +1,9 @@
-"""Check the raw dataset and write a manifest of what can be used.
+"""Check the raw dataset and write a manifest of the usable images.
 
 command  python stages/preprocess.py
-reads    params.yaml (preprocess), the raw dataset, data/decisions.csv (what reviewers decided about labels)
+reads    params.yaml (preprocess), the raw dataset, data/decisions.csv (reviewed label issues)
 writes   data/clean/       manifest.jsonl, labels.json, findings.csv (everything dropped or repaired, with
-                           file and reason), images/ (only those that had to be changed)
+                           severity, kind and place), images/ (only converted ones)
          metrics/preprocess.json, plots/data/
 time     about 1 s for 2,000 photographs of 640x480 on 2 cores, and 3 s for the plots; a second run
          opens only new files
@@ -11,120 +11,129 @@ time     about 1 s for 2,000 photographs of 640x480 on 2 cores, and 3 s for the 
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import shutil
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from detector.core.errors import UserError, run_command
 from detector.core.params import load_section
-from detector.manifest.decisions import DECISIONS, Decision, follow_decisions, read_decisions
+from detector.manifest.decisions import DECISIONS, Decision, apply_decisions, read_decisions
 from detector.manifest.manifest import CleanImage, Labels, write_labels, write_manifest
-from detector.preprocessing.cleaning import Finding, PreprocessParams, labels_of
-from detector.preprocessing.inspection_cache import inspect_all
-from detector.preprocessing.read_dataset import clean, executor_of, read_dataset
+from detector.preprocessing.cleaning import PreprocessParams, collect_labels
+from detector.preprocessing.findings import Finding, FindingKind, FindingLog, describe_counts, summarize_counts
+from detector.preprocessing.inspection_cache import inspect_images
+from detector.preprocessing.read_dataset import build_executor, clean_images, read_raw_dataset
 
-REVIEWED = Path("data/decisions.csv")
+DECISIONS_FILE = Path("data/decisions.csv")
 CLEAN = Path("data/clean")
 METRICS = Path("metrics/preprocess.json")
 PLOTS = Path("plots/data")
-# Ignored by git and no outputs of the stage. What is known by a file's path and times is of this folder alone;
-# what is known by content is shared with `dvc exp run --temp` through $DVC_ROOT.
-FACTS = Path(".cache/preprocess/memory.sqlite")
+MAX_SHOWN_ERRORS = 20
+# The caches are ignored by git and are not outputs of the stage. Inspections are keyed by path and file times,
+# which are valid in this folder only; converted images are keyed by content and shared with
+# `dvc exp run --temp` through $DVC_ROOT.
+INSPECTIONS = Path(".cache/preprocess/inspections.sqlite")
 CONVERTED = Path(os.environ.get("DVC_ROOT", ".")) / ".cache/preprocess/images"
 
 
 def main() -> None:
     params = load_section(Path("params.yaml"), "preprocess", PreprocessParams)
-    decisions = read_decisions(REVIEWED)
-    notes: Counter[str] = Counter()
-    if not Path(params.dataset).is_dir():
+    decisions = read_decisions(DECISIONS_FILE)
+    dataset = Path(params.dataset)
+    if not dataset.is_dir():
         raise UserError(f"params.yaml: `preprocess.dataset` is {params.dataset!r}, which is not a folder")
-    images, findings = read_dataset(params, notes)
-    facts, opened = inspect_all([Path(params.dataset) / image.path for image in images], FACTS, executor_of(params))
-    labels = labels_of(images, params)
+    log = FindingLog()
+    raw = read_raw_dataset(params, log)
+    infos, opened = inspect_images([dataset / image.path for image in raw], INSPECTIONS, build_executor(params))
+    labels = collect_labels(raw, params)
     shutil.rmtree(CLEAN, ignore_errors=True)
-    cleaned = clean(images, facts, labels, params, CLEAN / "images", CONVERTED)
-    findings += cleaned.findings
-    decided, unmatched = follow_decisions(cleaned.images, decisions, labels)
-    findings += [unmatched_finding(decision) for decision in unmatched]
-    stop_on_findings(findings, decided, labels, params)
-    write_outputs(decided, labels, findings)
-    metrics = summarize(len(images), decided, labels, findings, notes)
+    clean = clean_images(raw, infos, labels, params, log=log, converted=CLEAN / "images", cache=CONVERTED)
+    images, unmatched = apply_decisions(clean, decisions, labels)
+    log.listed += [build_unmatched_finding(decision) for decision in unmatched]
+    check_errors(log, params)
+    check_classes(images, labels, params, log)
+    write_outputs(images, labels, log)
+    metrics = summarize_dataset(len(raw), images, labels, log)
     metrics["decisions"] = count_decisions(decisions, unmatched)
     METRICS.parent.mkdir(parents=True, exist_ok=True)
     METRICS.write_text(json.dumps(metrics, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    draw(decided, labels)
-    print_summary(metrics, opened, len(images))
+    draw_dataset(images, labels)
+    print_summary(metrics, opened, len(raw))
 
 
-def unmatched_finding(decision: Decision) -> Finding:
-    """For a decision about a label that is not, or no longer, in the dataset."""
+def build_unmatched_finding(decision: Decision) -> Finding:
+    """The finding for a decision about a label that is not, or no longer, in the dataset."""
     box = ", ".join(f"{value:.6g}" for value in decision.xyxy)
-    detail = f"{decision.decision} {decision.kind}: {decision.label} [{box}]"
-    return Finding("decision matches no label", decision.where, decision.file or decision.content, detail)
+    details = f"{decision.decision} {decision.kind}: {decision.label} [{box}]"
+    return Finding(FindingKind.UNMATCHED_DECISION, decision.where, decision.file or decision.content, details=details)
 
 
-def count_decisions(decisions: list[Decision], unmatched: list[Decision]) -> dict[str, int]:
-    """How many decisions of each sort were followed, and how many match nothing."""
-    followed = Counter(decision.decision for decision in decisions)
-    followed.subtract(decision.decision for decision in unmatched)
-    return {name: followed[name] for name in DECISIONS} | {"unmatched": len(unmatched)}
+def count_decisions(decisions: Sequence[Decision], unmatched: Sequence[Decision]) -> dict[str, int]:
+    """Number of applied decisions by what they decide, and of those that match no label."""
+    applied = Counter(decision.decision for decision in decisions)
+    applied.subtract(decision.decision for decision in unmatched)
+    return {name: applied[name] for name in DECISIONS} | {"unmatched": len(unmatched)}
 
 
-def stop_on_findings(
-    findings: list[Finding], images: list[CleanImage], labels: Labels, params: PreprocessParams
-) -> None:
-    """Refuse to go on without boxes of every class, or with `on_error: stop` when anything was dropped."""
-    dropped = [finding for finding in findings if "dropped" in finding.reason]
-    if dropped and params.on_error == "stop":
-        shown = "\n".join(f"  {item.where}: {item.image}: {item.reason}. {item.detail}" for item in dropped[:20])
-        more = f"\n  and {len(dropped) - 20} more" if len(dropped) > 20 else ""
-        raise UserError(
-            f"{len(dropped)} problems in {params.dataset} and `preprocess.on_error` is stop:\n{shown}{more}"
-        )
+def check_errors(log: FindingLog, params: PreprocessParams) -> None:
+    """With `on_error: stop`, raise UserError when an image or a box was dropped."""
+    errors = log.errors()
+    if not errors or params.on_error != "stop":
+        return
+    lines = [f"  {describe_error(finding)}" for finding in errors[:MAX_SHOWN_ERRORS]]
+    if len(errors) > MAX_SHOWN_ERRORS:
+        lines.append(f"  and {len(errors) - MAX_SHOWN_ERRORS} more")
+    shown = "\n".join(lines)
+    raise UserError(
+        f"{params.dataset}: {len(errors)} unusable images or boxes, and `preprocess.on_error` is stop; "
+        f"correct them, or set it to drop:\n{shown}"
+    )
+
+
+def describe_error(finding: Finding) -> str:
+    """Place, image, box, kind and details in one line."""
+    place = finding.image if finding.box is None else f"{finding.image}, box {finding.box}"
+    details = f" ({finding.details})" if finding.details else ""
+    return f"{finding.where}: {place}: {finding.kind.text}{details}"
+
+
+def check_classes(images: Sequence[CleanImage], labels: Labels, params: PreprocessParams, log: FindingLog) -> None:
+    """Raise UserError when no usable box is left of the dataset or of a class."""
     usable = {box.label for image in images for box in image.boxes}
-    reasons = ", ".join(f"{count} x {reason}" for reason, count in count_reasons(findings).items())
+    found = summarize_counts(log.counts())
     if not usable:
+        raise UserError(f"{params.dataset}: no usable box in {len(images)} readable images; findings: {found}")
+    missing = [name for name in labels.classes if name not in usable]
+    if missing:
         raise UserError(
-            f"{params.dataset}: no box is left of {len(images)} readable images ({reasons or 'none had any'})"
-        )
-    lost = [name for name in labels.classes if name not in usable]
-    if lost:
-        raise UserError(
-            f"{params.dataset}: no usable box is left of {', '.join(lost)} ({reasons}); mend the boxes, or list "
-            "the other classes in `preprocess.classes`"
+            f"{params.dataset}: no usable box of class {', '.join(missing)}; findings: {found}; correct the boxes, or "
+            "list the other classes in `preprocess.classes`"
         )
 
 
-def write_outputs(images: list[CleanImage], labels: Labels, findings: list[Finding]) -> None:
-    """The manifest, the names, and the list of everything dropped or repaired."""
+def write_outputs(images: Sequence[CleanImage], labels: Labels, log: FindingLog) -> None:
+    """Write manifest, class and state names, and findings."""
     CLEAN.mkdir(parents=True, exist_ok=True)
     write_manifest(CLEAN / "manifest.jsonl", images)
     write_labels(CLEAN / "labels.json", labels)
-    with (CLEAN / "findings.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(Finding._fields)
-        writer.writerows(sorted(findings))
+    log.write_csv(CLEAN / "findings.csv")
 
 
-def count_reasons(findings: list[Finding]) -> dict[str, int]:
-    """How often each reason occurs, in alphabetical order."""
-    return dict(sorted(Counter(finding.reason for finding in findings).items()))
-
-
-def summarize(
-    listed: int, images: list[CleanImage], labels: Labels, findings: list[Finding], notes: Counter[str]
-) -> dict[str, object]:
-    """The numbers of metrics/preprocess.json."""
+def summarize_dataset(
+    images_read: int, images: Sequence[CleanImage], labels: Labels, log: FindingLog
+) -> dict[str, Any]:
+    """The values of metrics/preprocess.json."""
     boxes = [box for image in images for box in image.boxes]
     per_class = Counter(box.label for box in boxes)
     per_state = Counter(box.state or "unknown" for box in boxes)
     groups = Counter(image.group for image in images)
+    duplicate_entries = sum(finding.kind is FindingKind.DUPLICATE_ENTRY for finding in log.listed)
     return {
-        "images_listed": listed + sum(finding.reason.startswith("image listed twice") for finding in findings),
+        "images_listed": images_read + duplicate_entries,
         "images": len(images),
         "images_without_boxes": sum(not image.boxes for image in images),
         "boxes": len(boxes),
@@ -132,26 +141,28 @@ def summarize(
         "images_in_duplicate_groups": sum(size for size in groups.values() if size > 1),
         "boxes_per_class": {name: per_class[name] for name in labels.classes},
         "boxes_per_state": {name: per_state[name] for name in [*labels.states, "unknown"] if per_state[name]},
-        "findings": count_reasons(findings) | dict(sorted(notes.items())),
+        "findings": log.counts(),
     }
 
 
-def draw(images: list[CleanImage], labels: Labels) -> None:
-    """The plots; matplotlib is loaded only here, so that a mistake in the data shows at once."""
-    from detector.preprocessing.plots import draw_all
+def draw_dataset(images: Sequence[CleanImage], labels: Labels) -> None:
+    """Write the plots; imports matplotlib only now, so that errors in the data are reported at once."""
+    from detector.preprocessing.plots import write_dataset_plots
 
-    draw_all(images, labels, Path.cwd(), PLOTS)
+    write_dataset_plots(images, labels, Path.cwd(), PLOTS)
 
 
-def print_summary(metrics: dict[str, object], opened: int, listed: int) -> None:
-    """What was found, on the console."""
-    print(f"{metrics['images']} of {metrics['images_listed']} images, {metrics['boxes']} boxes; ", end="")
-    print(f"opened {opened} of {listed} files")
-    for reason, count in metrics["findings"].items():  # type: ignore[attr-defined]
-        print(f"  {count:6,}  {reason}")
-    decisions: dict[str, int] = metrics["decisions"]  # type: ignore[assignment]
+def print_summary(metrics: dict[str, Any], opened: int, images_read: int) -> None:
+    """Print the numbers of images and boxes, and the findings by severity and kind."""
+    print(
+        f"kept {metrics['images']:,} of {metrics['images_listed']:,} images with {metrics['boxes']:,} boxes; ", end=""
+    )
+    print(f"opened {opened:,} of {images_read:,} files")
+    for line in describe_counts(metrics["findings"]):
+        print(line)
+    decisions: dict[str, int] = metrics["decisions"]
     if any(decisions.values()):
-        print(f"  {REVIEWED}: " + ", ".join(f"{count} {name}" for name, count in decisions.items()))
+        print(f"  {DECISIONS_FILE}: " + ", ".join(f"{count} {name}" for name, count in decisions.items()))
     print(f"  see {CLEAN / 'findings.csv'} and {PLOTS}")
 
 

@@ -1,9 +1,9 @@
-"""Deal the images to train, val and test.
+"""Assign the images to train, val and test.
 
 command  python stages/split.py
-reads    params.yaml (split), data/clean/manifest.jsonl, split.lock (what was dealt before)
-writes   data/split/{train,val,test}.txt (an image path a line), metrics/split.json, and split.lock, which
-         is an input that grows: it belongs into git, so that adding images never moves an old one
+reads    params.yaml (split), data/clean/manifest.jsonl, split.lock (earlier assignments)
+writes   data/split/{train,val,test}.txt (one image path per line), metrics/split.json, and split.lock,
+         which grows with every new image; keep it in git: it stops added images from moving old ones
 time     under 0.5 s for thousands of images
 """
 
@@ -14,14 +14,14 @@ from pathlib import Path
 
 from detector.core.errors import run_command
 from detector.core.params import load_section
-from detector.manifest.manifest import SPLITS, read_outlines
-from detector.splitting.split_lock import read_lock, updated_lock, write_lock
+from detector.manifest.manifest import SPLITS, read_compact_manifest
+from detector.splitting.split_lock import format_lock, parse_lock, update_lock
 from detector.splitting.splitting import (
     SplitParams,
+    assign_splits,
     check_splits,
-    deal,
-    describe,
-    straddling,
+    find_leaks,
+    summarize_splits,
 )
 
 MANIFEST = Path("data/clean/manifest.jsonl")
@@ -32,27 +32,28 @@ METRICS = Path("metrics/split.json")
 
 def main() -> None:
     params = load_section(Path("params.yaml"), "split", SplitParams)
-    images = list(read_outlines(MANIFEST))
+    images = list(read_compact_manifest(MANIFEST))
     text = LOCK.read_text(encoding="utf-8") if LOCK.exists() else ""
-    lock = read_lock(text, params)
+    lock = parse_lock(text, params)
     if text.strip() and not lock and params.strategy != "given":
-        print("all images are dealt anew: split.lock was made under another strategy, ratios or seed")
-    splits, new = deal(images, lock, params)
+        print("reassigning all images: split.lock was written with a different strategy, ratios or seed")
+    splits, new_count = assign_splits(images, lock, params)
     check_splits(images, splits)
     LISTS.mkdir(parents=True, exist_ok=True)
     for name in SPLITS:
         paths = sorted(image.image for image, split in zip(images, splits, strict=True) if split == name)
         (LISTS / f"{name}.txt").write_text("".join(f"{path}\n" for path in paths), encoding="utf-8")
-    metrics = describe(images, splits)
+    metrics = summarize_splits(images, splits)
     METRICS.parent.mkdir(parents=True, exist_ok=True)
     METRICS.write_text(json.dumps(metrics, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     if params.strategy != "given":
-        LOCK.write_text(write_lock(updated_lock(lock, images, splits), params), encoding="utf-8")
-    dealt = ", ".join(f"{splits.count(name):,} {name}" for name in SPLITS)
-    print(f"{dealt} images; {new} dealt just now")
-    print(f"  classes deviate by at most {metrics['largest_deviation_in_points']} points")
-    for unit in straddling(images, splits):
-        print(f"  leak: near-duplicates or one sequence in several splits: {', '.join(unit)}")
+        LOCK.write_text(format_lock(update_lock(lock, images, splits), params), encoding="utf-8")
+    counts = ", ".join(f"{splits.count(name):,} {name}" for name in SPLITS)
+    print(f"{counts} images; {new_count:,} newly assigned")
+    deviation = metrics["max_class_deviation_points"]
+    print(f"  class shares deviate from the image shares by at most {deviation} percentage points")
+    for unit in find_leaks(images, splits):
+        print(f"  leak: near-duplicates or one sequence in different splits: {', '.join(unit)}")
     for image, split in zip(images, splits, strict=True):
         if split is None:
             print(f"  left out: {image.image}")

@@ -2,224 +2,197 @@
 
 command  python stages/train.py
 reads    params.yaml (train), data/coco/{train,val}.json and the images they name
-writes   models/detector.{safetensors,json} (the averaged weights of the best epoch by validation AP),
-         metrics/train/ (DVCLive), logs/train.json (times; ignored by git), and in .cache/ (ignored by git)
-         train/ while it runs (where a killed training goes on) and precision/ (what `auto` measured)
+writes   models/detector.{safetensors,json} (averaged weights of the best epoch by validation AP), metrics/train/
+         (DVCLive), logs/train.json (duration; ignored by git), and in .cache/ (ignored by git) train/ (checkpoints
+         for resuming, deleted at the end) and precision/ (the timings behind `precision: auto`)
 time     about 100 s for the sample on 2 cores
 
-`train.processes` or `torchrun --nproc-per-node N stages/train.py`, on one machine or several, trains with several.
+For several processes, set `train.processes` or run `torchrun --nproc-per-node N stages/train.py`, which also works
+across machines.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import time
-from collections import Counter
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from datetime import datetime
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 from detector.engine.environment import check_torch, keep_freed_memory
-from detector.training.interruption import StopRequested, listen, until_requested
+from detector.training.interruption import install_signal_handlers
 
 if __name__ == "__main__":
-    listen()  # before the imports below, which take seconds
-check_torch()  # before the imports below, where a mismatched pair fails obscurely
+    install_signal_handlers()  # before the imports below, which take seconds
+check_torch()  # before the imports below, which fail with obscure messages on mismatched versions
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
 
-from detector.core.errors import UserError, run_command
+from detector.core.errors import run_command
 from detector.core.params import load_section
 from detector.engine import distributed
 from detector.engine.checkpoint import Card, save_checkpoint
-from detector.engine.coco_metrics import coco_numbers, evaluate_boxes
-from detector.engine.dataset import (
-    Annotations,
-    Names,
-    fitting_size,
-    names_of,
-    pack,
-    pixel_statistics,
-    present_objects,
-    read_coco,
-)
-from detector.engine.predict import predict
-from detector.engine.seeding import draw_differently, make_deterministic
+from detector.engine.dataset import choose_image_size, compute_pixel_statistics
+from detector.engine.seeding import make_deterministic, seed_rank
 from detector.models.normalization import PixelStatistics
 from detector.models.postprocess import Postprocess
 from detector.models.recipe import Recipe
-from detector.models.state_head import States, state_weights
-from detector.training.code_hash import code_hash
-from detector.training.compute import Engine, explained, machine
+from detector.training.code_hash import compute_code_hash
+from detector.training.compute import ComputeSettings, get_machine_info, resolve_precision
 from detector.training.fine_tuning import freeze
 from detector.training.fit import fit
-from detector.training.initialization import Start, find_start, take_weights
-from detector.training.loading import load_data
-from detector.training.loggers import Mirror, opened
-from detector.training.precision import check_precision, fastest
-from detector.training.processes import together
-from detector.training.resume import forget, key_of, only_one
-from detector.training.settings import TrainParams, resolve
-from detector.training.state import Best
-from detector.training.summary import describe
+from detector.training.initialization import Initialization, load_initial_weights, resolve_initialization
+from detector.training.loaders import build_loaders
+from detector.training.loggers import ExperimentLogger, open_loggers
+from detector.training.precision import check_precision
+from detector.training.processes import spawn_workers
+from detector.training.resume import delete_checkpoints, exclusive_lock, fingerprint
+from detector.training.settings import TrainParams, resolve_recipe
+from detector.training.state import BestEpoch
+from detector.training.summary import describe_training
+from detector.training.training_data import TrainingData, hash_coco_files, load_training_data
+from detector.training.validation import validate
 
 COCO = Path("data/coco")
 CHECKPOINT = Path("models/detector.safetensors")
-LOG = Path("metrics/train")
-TIMES = Path("logs/train.json")
-MIRRORS = Path("logs")
-RESUMABLE = Path(".cache/train")
-DECODED = Path(".cache/images")
-PRECISION = Path(".cache/precision")
+METRICS = Path("metrics/train")
+DURATION = Path("logs/train.json")
+# Not part of the results: `dvc exp run --temp` finds these in the original repository through $DVC_ROOT.
+LOGGERS = Path("logs")
+CHECKPOINTS = Path(".cache/train")
+IMAGE_CACHE = Path(".cache/images")
+PRECISION_CACHE = Path(".cache/precision")
 CODE = ("core", "engine", "models", "training")  # the folders of detector/ that train depends on in dvc.yaml
 
 
 def main() -> None:
     started = time.monotonic()
     params = load_section(Path("params.yaml"), "train", TrainParams)
-    with together(params.processes):
-        train(params.model_copy(update={"processes": distributed.count()}), started)
+    with spawn_workers(params.processes):
+        train(params.model_copy(update={"processes": distributed.world_size()}), started)
 
 
 def train(params: TrainParams, started: float) -> None:
-    """One process's part of the training; all of it for a process that trains alone."""
-    start = find_start(params.model, params.weights)
-    recipe = resolve(params, start.kind.recipe, start.pretrained)
+    """Run this process's part of the training."""
+    initialization = resolve_initialization(params.model, params.weights)
+    recipe = resolve_recipe(params, initialization.spec.recipe, initialization.pretrained)
+    device = set_up_torch(params)
+    data = load_training_data(COCO, recipe)
+    statistics = initialization.statistics() or PixelStatistics(*compute_pixel_statistics(data.annotations, Path()))
+    size = resolve_image_size(params, recipe, data)
+    loaders = build_loaders(
+        data.coco, params, recipe, size=size, statistics=statistics, cache_folder=in_repository(IMAGE_CACHE)
+    )
+    model = build_model(params, recipe, initialization, data, statistics).to(device)
+    seed_rank(params.seed, distributed.rank())
+    print(describe_training(params.model, model, recipe, size, loaders), flush=True)
+
+    precision = resolve_precision(
+        model, params, recipe, size=size, device=device, cache_folder=in_repository(PRECISION_CACHE)
+    )
+    checkpoints = in_repository(CHECKPOINTS) / training_fingerprint(params, initialization, recipe, precision)
+    with (
+        exclusive_lock(checkpoints) if distributed.is_main_process() else nullcontext(),
+        open_experiment_loggers(params, recipe) as loggers,
+    ):
+        best = fit(
+            model,
+            loaders,
+            lambda average: validate(average, loaders.val, data.val_truth, device),
+            recipe,
+            ComputeSettings(device, precision, params.compile),
+            log_folder=METRICS,
+            checkpoint_folder=checkpoints,
+            loggers=loggers,
+        )
+        card = Card(
+            model=params.model,
+            classes=data.names.classes,
+            states=data.names.states if data.states.present else [],
+            size=size,
+            mean=statistics.mean,
+            std=statistics.std,
+            recipe=asdict(recipe),
+            seed=params.seed,
+            data=hash_coco_files(COCO),
+            validation=best.validation,
+            precision=precision,
+            processes=params.processes,
+            code=compute_code_hash(),
+        )
+        if distributed.is_main_process():
+            write_results(best, card, checkpoints, started)
+
+
+def set_up_torch(params: TrainParams) -> torch.device:
+    """Seed and configure torch; return the device. Raises UserError when it does not support the precision."""
     make_deterministic(params.seed, params.threads)
     keep_freed_memory()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     check_precision(params.precision, device)
-    coco = {split: read_coco(COCO / f"{split}.json") for split in ("train", "val")}
-    names = names_of(coco["train"])
-    states = states_of(coco["train"], names, recipe.state_weight)
-    val_truth = present_objects(coco["val"])
-    if not states.present:  # an object that is not there can only teach its state
-        coco = {split: present_objects(objects) for split, objects in coco.items()}
-    annotations = pack(coco["train"])
-    check_data(annotations, val_truth, recipe)
-    statistics = start.statistics() or PixelStatistics(*pixel_statistics(annotations, Path()))
-    size = params.size if isinstance(params.size, tuple) else fitting_size(annotations, recipe.size)
-    decoded = Path(os.environ.get("DVC_ROOT", ".")) / DECODED
-    loaders = load_data(coco, params, recipe, size, statistics, decoded)
-    model = start.kind.build(len(names.classes), states, statistics, Postprocess(), start.weights)
-    take_weights(model, start, names, params.weights)
+    return device
+
+
+def resolve_image_size(params: TrainParams, recipe: Recipe, data: TrainingData) -> tuple[int, int]:
+    """Return the input size (H, W); a single number is the longer side, and the images decide the other."""
+    if isinstance(params.image_size, tuple):
+        return params.image_size
+    return choose_image_size(data.annotations, recipe.image_size)
+
+
+def build_model(
+    params: TrainParams,
+    recipe: Recipe,
+    initialization: Initialization,
+    data: TrainingData,
+    statistics: PixelStatistics,
+) -> nn.Module:
+    """Build the model with its initial weights and frozen parts."""
+    spec, classes = initialization.spec, len(data.names.classes)
+    model = spec.build(classes, data.states, statistics, Postprocess(), initialization.weights)
+    load_initial_weights(model, initialization, data.names, params.weights)
     freeze(model, recipe.freeze)
-    model = model.to(device).to(memory_format=torch.channels_last if params.channels_last else torch.contiguous_format)
-    draw_differently(params.seed, distributed.rank())
-    print(describe(params.model, model, recipe, size, loaders), flush=True)
-    engine = Engine(device, precision_of(model, params, recipe, size, device), params.compile)
-    folder = Path(os.environ.get("DVC_ROOT", ".")) / RESUMABLE / key(params, start, recipe, engine)
-    with only_one(folder) if distributed.is_first() else nullcontext(), mirrored(params, recipe) as mirrors:
-        validator = partial(validate, loaders.val, val_truth, device)
-        best = fit(model, loaders, validator, recipe, engine, LOG, folder, mirrors)
-        card = Card(
-            params.model, names.classes, names.states if states.present else [], size,
-            statistics.mean, statistics.deviation, asdict(recipe), params.seed, data_hash(), best.validation,
-            engine.precision, params.processes, code_hash(),
-        )  # fmt: skip
-        if distributed.is_first():
-            finish(best, card, folder, started)
+    return model.to(memory_format=torch.channels_last if params.channels_last else torch.contiguous_format)
 
 
-def finish(best: Best, card: Card, folder: Path, started: float) -> None:
-    """Write the results; nothing is left to go on from."""
+def training_fingerprint(params: TrainParams, initialization: Initialization, recipe: Recipe, precision: str) -> str:
+    """Hash everything that affects the result: parameters, data, code and machine."""
+    values = {
+        "params": params.model_dump(),
+        "weights": initialization.digest,
+        "recipe": asdict(recipe),
+        "data": hash_coco_files(COCO),
+        "precision": precision,
+        **get_machine_info(),
+    }
+    library = Path(__file__).parent / "detector"
+    code = sorted(path for folder in CODE for path in (library / folder).rglob("*.py"))
+    return fingerprint(values, [Path(__file__), *code])
+
+
+def open_experiment_loggers(params: TrainParams, recipe: Recipe) -> AbstractContextManager[list[ExperimentLogger]]:
+    """Open the loggers of `train.loggers` in the main process; none in the others."""
+    names = params.loggers if distributed.is_main_process() else ()
+    run_name = f"{params.model}-{datetime.now():%Y%m%d-%H%M%S}"
+    return open_loggers(names, in_repository(LOGGERS), run_name, asdict(recipe))
+
+
+def write_results(best: BestEpoch, card: Card, checkpoints: Path, started: float) -> None:
+    """Write the results and delete the checkpoints."""
     save_checkpoint(CHECKPOINT, best.weights, card)
-    forget(folder)
-    TIMES.parent.mkdir(exist_ok=True)
-    TIMES.write_text(json.dumps({"seconds": round(time.monotonic() - started, 1)}) + "\n")
+    delete_checkpoints(checkpoints)
+    DURATION.parent.mkdir(exist_ok=True)
+    DURATION.write_text(json.dumps({"seconds": round(time.monotonic() - started, 1)}) + "\n")
     reached = best.validation
     print(f"best epoch {reached['epoch']}: AP {reached['AP']:.3f}, AP50 {reached['AP50']:.3f} on val")
 
 
-def states_of(coco: dict[str, Any], names: Names, loss_weight: float) -> States:
-    """What the state head has to know; no head without states, or with `train.state_weight: 0`."""
-    if not names.states or loss_weight == 0:
-        return States()
-    counts = Counter(annotation["state"] for annotation in coco["annotations"])
-    weights = state_weights([counts[number] for number in range(1, len(names.states) + 1)])
-    return States(tuple(names.present), weights, loss_weight)
-
-
-def check_data(annotations: Annotations, val_truth: dict[str, Any], recipe: Recipe) -> None:
-    """Stop when there is nothing to learn from or to choose the best epoch by, or not even one batch."""
-    if not len(annotations.labels):
-        raise UserError(f"{COCO}/train.json: no present object in {len(annotations.paths)} images, nothing to train on")
-    if all(annotation["iscrowd"] for annotation in val_truth["annotations"]):
-        raise UserError(f"{COCO}/val.json: no present object, so no epoch can be told to be the best")
-    if recipe.batch_size * distributed.count() > len(annotations.paths):
-        each = f" in each of {distributed.count()} processes" if distributed.count() > 1 else ""
-        raise UserError(
-            f"params.yaml: `train.batch_size` is {recipe.batch_size}{each}, but train has {len(annotations.paths)} "
-            "images"
-        )
-
-
-def precision_of(
-    model: nn.Module, params: TrainParams, recipe: Recipe, size: tuple[int, int], device: torch.device
-) -> str:
-    """`train.precision`, or what `auto` finds to be faster for this training on this machine."""
-    if params.precision != "auto":
-        return params.precision
-    own = {"model", "weights", "threads", "channels_last", "processes"}
-    values = {**params.model_dump(include=own), "freeze": recipe.freeze, "batch_size": recipe.batch_size, "size": size}
-    name = key_of({**values, **machine()}, [])
-    file = Path(os.environ.get("DVC_ROOT", ".")) / PRECISION / f"{name}.json"
-    with explained(recipe):
-        return fastest(model, recipe.batch_size, size, device, file)
-
-
-def mirrored(params: TrainParams, recipe: Recipe) -> AbstractContextManager[list[Mirror]]:
-    """The mirrors of the log; the first process speaks for all."""
-    names = params.mirrors if distributed.is_first() else ()
-    folder = Path(os.environ.get("DVC_ROOT", ".")) / MIRRORS
-    return opened(names, folder, f"{params.model}-{datetime.now():%Y%m%d-%H%M%S}", asdict(recipe))
-
-
-def validate(val: DataLoader[Any], truth: dict[str, Any], device: torch.device, model: nn.Module) -> dict[str, float]:
-    """Loss, AP and AP50 of the averaged weights on val; an AP without ground truth counts as 0.
-
-    Each process predicts its share. Raises StopRequested in all of them when one is asked to stop.
-    """
-    annotations = val.dataset.annotations  # type: ignore[attr-defined]
-    predicted = None
-    with suppress(StopRequested):
-        predicted = predict(model, until_requested(val), annotations, device, with_targets=True)
-    if distributed.anywhere(predicted is None)[0] or predicted is None:
-        raise StopRequested
-    shares = distributed.gathered((predicted.predictions, sum(predicted.losses.values())))
-    if not distributed.is_first():
-        return distributed.from_first({})
-    row = {image_id: number for number, image_id in enumerate(annotations.image_ids.tolist())}
-    predictions = sorted((one for share, _ in shares for one in share), key=lambda one: row[one["image_id"]])
-    numbers = coco_numbers(evaluate_boxes(truth, predictions))
-    loss = sum(loss for _, loss in shares)
-    return distributed.from_first({"loss": loss, "AP": numbers["AP"] or 0.0, "AP50": numbers["AP50"] or 0.0})
-
-
-def data_hash() -> str:
-    """SHA-256 of the COCO files, which name each image's content."""
-    return hashlib.sha256(b"".join((COCO / f"{split}.json").read_bytes() for split in ("train", "val"))).hexdigest()
-
-
-def key(params: TrainParams, start: Start, recipe: Recipe, engine: Engine) -> str:
-    """A name for this very training: parameters, data, code, and what else its bytes depend on."""
-    values = {
-        "params": params.model_dump(),
-        "weights": start.digest,
-        "recipe": asdict(recipe),
-        "data": data_hash(),
-        "precision": engine.precision,
-        **machine(),
-    }
-    library = Path(__file__).parent / "detector"
-    return key_of(values, [Path(__file__), *sorted(path for name in CODE for path in (library / name).rglob("*.py"))])
+def in_repository(path: Path) -> Path:
+    """Resolve a path that an experiment in a temporary copy shares with the original repository."""
+    return Path(os.environ.get("DVC_ROOT", ".")) / path
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import json
 import shutil
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +18,8 @@ from PIL import Image, ImageOps
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from detector.engine.coco_metrics import NUMBERS
+from detector.engine.coco_metrics import COCO_METRICS
+from tests.conftest import Reproduced
 from tests.support.repository import DATASET, STAGES, Repository, stages_run
 
 UP_TO_DATE = "Data and pipelines are up to date."
@@ -66,7 +68,7 @@ def add_image(repository: Repository) -> None:
         file.write(json.dumps({**row, "image_path": "images/new.png"}) + "\n")
 
 
-def test_repro_runs_every_stage_once(reproduced, pipeline):
+def test_repro_runs_every_stage_once(reproduced: Reproduced, pipeline: Repository) -> None:
     assert stages_run(reproduced.output) == list(STAGES)
     again = pipeline.dvc("repro")
     assert stages_run(again) == []
@@ -74,7 +76,7 @@ def test_repro_runs_every_stage_once(reproduced, pipeline):
     assert pipeline.git("status", "--porcelain") == ""
 
 
-def test_the_numbers_are_pycocotools(pipeline):
+def test_the_numbers_are_pycocotools(pipeline: Repository) -> None:
     truth = json.loads(pipeline.read("data/coco/test.json"))
     predictions = json.loads(pipeline.read("data/predictions/test.json"))
     metrics = json.loads(pipeline.read("metrics/evaluate.json"))
@@ -89,17 +91,17 @@ def test_the_numbers_are_pycocotools(pipeline):
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    for name, value in zip(NUMBERS, evaluation.stats, strict=True):
+    for name, value in zip(COCO_METRICS, evaluation.stats, strict=True):
         assert (-1 if metrics[name] is None else metrics[name]) == pytest.approx(value, abs=1e-9), name
 
 
-def test_any_file_of_the_model_gives_the_numbers_of_the_stage(pipeline):
+def test_any_file_of_the_model_gives_the_numbers_of_the_stage(pipeline: Repository) -> None:
     metrics = json.loads(pipeline.read("metrics/evaluate.json"))
     predictions = json.loads(pipeline.read("data/predictions/test.json"))
     for model in ("models/detector.safetensors", "models/model.onnx"):
-        pipeline.run(sys.executable, "tools/evaluate_on.py", model, "test", "--out", "evaluations/one")
+        pipeline.run(sys.executable, "tools/evaluate_model.py", model, "test", "--out", "evaluations/one")
         found = json.loads(pipeline.read("evaluations/one/metrics.json"))
-        for name in (*NUMBERS, "threshold", "precision", "recall", "F1"):
+        for name in (*COCO_METRICS, "threshold", "precision", "recall", "F1"):
             assert found[name] == pytest.approx(metrics[name], abs=1e-3), (model, name)
         assert len(json.loads(pipeline.read("evaluations/one/predictions.json"))) == len(predictions) > 0
         if model.endswith(".safetensors"):
@@ -108,27 +110,29 @@ def test_any_file_of_the_model_gives_the_numbers_of_the_stage(pipeline):
     assert pipeline.git("status", "--porcelain") == "", "git should ignore evaluations/"
 
 
-def test_the_gate_reads_what_the_stages_wrote(pipeline):
+def test_the_gate_reads_what_the_stages_wrote(pipeline: Repository) -> None:
     pipeline.replace("gate.yaml", "min_ap: 0.6", "min_ap: 0")
-    pipeline.replace("gate.yaml", "suspect_score: 0.5", "suspect_score: 1")
+    pipeline.replace("gate.yaml", "label_issue_score: 0.5", "label_issue_score: 1")
     table = pipeline.run(sys.executable, "tools/gate.py", "HEAD")
-    assert "### Gate: it may land" in table
-    assert "| AP since `HEAD` | 0.000 (" in table
+    assert "### Gate passed" in table
+    assert "| AP change from `HEAD` | 0.000 (" in table
     pipeline.git("checkout", "--quiet", "gate.yaml")
 
 
 @pytest.mark.long
-def test_another_split_is_judged(pipeline, tmp_path):
+def test_another_split_is_judged(pipeline: Repository, tmp_path: Path) -> None:
     copy = pipeline.copy(tmp_path / "copy")
     copy.set_params({"evaluate.split": "val"})
     assert "val: AP 0." in copy.run(sys.executable, "stages/evaluate.py")
-    copy.run(sys.executable, "tools/evaluate_on.py", "models/detector.safetensors", "val", "--out", "evaluations/one")
+    copy.run(
+        sys.executable, "tools/evaluate_model.py", "models/detector.safetensors", "val", "--out", "evaluations/one"
+    )
     found, metrics = (json.loads(copy.read(path)) for path in ("evaluations/one/metrics.json", "metrics/evaluate.json"))
     assert {name: found[name] for name in metrics} == metrics
     assert metrics != json.loads(pipeline.read("metrics/evaluate.json"))
 
 
-def test_a_fresh_clone_makes_the_same_bytes(pipeline, tmp_path):
+def test_a_fresh_clone_makes_the_same_bytes(pipeline: Repository, tmp_path: Path) -> None:
     clone = pipeline.clone(tmp_path / "clone")
     clone.make_dataset()
     assert stages_run(clone.dvc("repro")) == list(STAGES)
@@ -136,7 +140,7 @@ def test_a_fresh_clone_makes_the_same_bytes(pipeline, tmp_path):
     assert clone.git("status", "--porcelain") == ""
 
 
-def test_the_lock_that_split_extends_is_recorded_as_it_left_it(pipeline):
+def test_the_lock_that_split_extends_is_recorded_as_it_left_it(pipeline: Repository) -> None:
     """split.lock is read and then extended by one stage; DVC must remember the extended file."""
     stage = yaml.safe_load(pipeline.read("dvc.lock"))["stages"]["split"]
     (recorded,) = [dependency["md5"] for dependency in stage["deps"] if dependency["path"] == "split.lock"]
@@ -146,7 +150,7 @@ def test_the_lock_that_split_extends_is_recorded_as_it_left_it(pipeline):
 
 
 @pytest.fixture(scope="module")
-def edited(reproduced, tmp_path_factory) -> Iterator[Repository]:
+def edited(reproduced: Reproduced, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Repository]:
     """One copy for all edits that are looked at and taken back."""
     folder = tmp_path_factory.mktemp("edited")
     yield reproduced.repository.copy(folder / "repository")
@@ -158,12 +162,12 @@ def edited(reproduced, tmp_path_factory) -> Iterator[Repository]:
     [
         ("preprocess.min_box_size", "4", {"preprocess"}),
         ("split.seed", "1", {"split"}),
-        ("evaluate.gallery", "4", {"evaluate"}),
+        ("evaluate.gallery_size", "4", {"evaluate"}),
         ("postprocess.nms_iou", "0.4", {"evaluate", "export"}),
         ("export.box_tolerance", "0.4", {"export"}),
     ],
 )
-def test_a_parameter_makes_only_its_stages_stale(edited, key, value, expected):
+def test_a_parameter_makes_only_its_stages_stale(edited: Repository, key: str, value: str, expected: set[str]) -> None:
     edited.set_params({key: value})
     found = stale(edited)
     edited.git("checkout", "--quiet", ".")
@@ -177,7 +181,7 @@ def test_a_parameter_makes_only_its_stages_stale(edited, key, value, expected):
         ("README.md", set()),
         ("stages/detector/core/errors.py", set(STAGES)),
         ("stages/detector/manifest/manifest.py", {"preprocess", "split", "coco-convert", "evaluate"}),
-        ("stages/detector/plotting/style.py", {"preprocess", "evaluate"}),
+        ("stages/detector/plotting/style.py", {"preprocess", "evaluate", "export"}),
         ("stages/detector/preprocessing/cleaning.py", {"preprocess"}),
         ("stages/detector/splitting/splitting.py", {"split", "coco-convert"}),
         ("stages/detector/engine/dataset.py", {"train", "evaluate", "export"}),
@@ -195,7 +199,7 @@ def test_a_parameter_makes_only_its_stages_stale(edited, key, value, expected):
         ("data/decisions.csv", {"preprocess", "evaluate"}),
     ],
 )
-def test_a_comment_makes_only_its_stages_stale(edited, path, expected):
+def test_a_comment_makes_only_its_stages_stale(edited: Repository, path: str, expected: set[str]) -> None:
     with (edited.root / path).open("a", encoding="utf-8") as file:
         file.write("# one more comment\n")
     found = stale(edited)
@@ -203,7 +207,7 @@ def test_a_comment_makes_only_its_stages_stale(edited, path, expected):
     assert found == expected
 
 
-def test_a_changed_image_reruns_what_saw_it(pipeline):
+def test_a_changed_image_reruns_what_saw_it(pipeline: Repository) -> None:
     target = pipeline.root / images_of(pipeline, "train")[0]
     with Image.open(target) as image:
         image.save(target, quality=50)
@@ -211,7 +215,7 @@ def test_a_changed_image_reruns_what_saw_it(pipeline):
     assert stale(pipeline) == {"evaluate", "export"}
 
 
-def test_an_experiment_changes_one_number(pipeline):
+def test_an_experiment_changes_one_number(pipeline: Repository) -> None:
     before = yaml.safe_load(pipeline.read("params.yaml"))
     assert stages_run(pipeline.dvc("exp", "run", "--name", "faster", "-S", "train.lr=0.005", "train")) == ["train"]
 
@@ -234,7 +238,7 @@ def test_an_experiment_changes_one_number(pipeline):
     assert stages_run(pipeline.dvc("repro", "train")) == []
 
 
-def test_plots_are_compared_in_one_page(pipeline):
+def test_plots_are_compared_in_one_page(pipeline: Repository) -> None:
     """Between two commits, as after an experiment; plots/data is an image each, the rest are curves."""
     pipeline.replace("metrics/train/plots/metrics/val/loss.tsv", "1\t", "1\t9")
     pipeline.dvc("commit", "--force", "train")
@@ -252,7 +256,7 @@ def test_plots_are_compared_in_one_page(pipeline):
     assert pipeline.git("status", "--porcelain") == "", "git should ignore dvc_plots/"
 
 
-def test_an_experiment_elsewhere_has_the_data_and_brings_back_the_lock(pipeline):
+def test_an_experiment_elsewhere_has_the_data_and_brings_back_the_lock(pipeline: Repository) -> None:
     """`--temp` sees the raw dataset, though it is not in git; what was dealt there is applied here."""
     old = pipeline.read("split.lock")
     add_image(pipeline)
@@ -269,7 +273,7 @@ def test_an_experiment_elsewhere_has_the_data_and_brings_back_the_lock(pipeline)
     assert stages_run(pipeline.dvc("repro", "coco-convert")) == []
 
 
-def test_an_added_image_moves_no_other(pipeline):
+def test_an_added_image_moves_no_other(pipeline: Repository) -> None:
     before = {split: images_of(pipeline, split) for split in ("train", "val", "test")}
     add_image(pipeline)
     assert stages_run(pipeline.dvc("repro", "coco-convert")) == ["preprocess", "split", "coco-convert"]

@@ -1,4 +1,4 @@
-"""Experiments as docs/experiments.md shows them, shared by a bare git remote and a folder as DVC's."""
+"""The commands in docs/experiments.md, with a bare git remote and a folder as the DVC remote."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from tests.support.tiny_sweep import make_repository
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Repository:
-    """A repository with both remotes."""
-    found = make_repository(tmp_path / "repository", tmp_path / "settings")
-    found.git("init", "--quiet", "--bare", str(tmp_path / "team.git"))
-    found.git("remote", "add", "team", str(tmp_path / "team.git"))
-    found.dvc("remote", "add", "--default", "storage", str(tmp_path / "storage"))
-    found.commit()
-    found.git("push", "--quiet", "team", "HEAD")
-    return found
+    """A repository with a git and a DVC remote."""
+    repository = make_repository(tmp_path / "repository", tmp_path / "settings")
+    repository.git("init", "--quiet", "--bare", str(tmp_path / "team.git"))
+    repository.git("remote", "add", "team", str(tmp_path / "team.git"))
+    repository.dvc("remote", "add", "--default", "storage", str(tmp_path / "storage"))
+    repository.commit()
+    repository.git("push", "--quiet", "team", "HEAD")
+    return repository
 
 
-def test_an_experiment_from_its_run_to_a_colleague(repository, tmp_path):
+def test_an_experiment_is_run_and_shared(repository: Repository, tmp_path: Path) -> None:
     output = repository.dvc("exp", "run", "--temp", "--name", "faster", "-S", "train.lr=0.01", "train")
     assert stages_run(output) == ["train"]
-    assert repository.git("status", "--porcelain") == "", "--temp leaves the workspace alone"
+    assert repository.git("status", "--porcelain") == "", "--temp does not change the workspace"
     rows = json.loads(repository.dvc("exp", "diff", "HEAD", "faster", "--json"))
     assert rows["params"]["params.yaml"]["train.lr"] == {"old": "auto", "new": 0.01}
     change = rows["metrics"]["metrics/train.json"]["best/AP"]
@@ -46,7 +46,7 @@ def test_an_experiment_from_its_run_to_a_colleague(repository, tmp_path):
     assert colleague.dvc("exp", "list").strip() == ""
 
 
-def test_a_failed_experiment_leaves_a_value_in_params_yaml_and_one_elsewhere_does_not(repository):
+def test_a_failed_experiment_changes_params_yaml_only_without_temp(repository: Repository) -> None:
     before = repository.read("params.yaml")
     with pytest.raises(AssertionError, match="the loss is not finite"):
         repository.dvc("exp", "run", "--temp", "-S", "train.decay=1.0", "train")
@@ -54,7 +54,7 @@ def test_a_failed_experiment_leaves_a_value_in_params_yaml_and_one_elsewhere_doe
     with pytest.raises(AssertionError, match="the loss is not finite"):
         repository.dvc("exp", "run", "-S", "train.decay=1.0", "train")
     assert "decay: 1.0 " in repository.read("params.yaml")
-    # As long as before, written by DVC within the second that git's index remembers: git does not see it by itself.
+    # The file has the same size and DVC wrote it within the same second, so git does not notice the change.
     (repository.root / "params.yaml").touch()
     repository.git("checkout", "--quiet", ".")
     assert repository.read("params.yaml") == before
@@ -64,7 +64,7 @@ def test_a_failed_experiment_leaves_a_value_in_params_yaml_and_one_elsewhere_doe
 
 
 @pytest.mark.long
-def test_a_queued_experiment_runs(repository):
+def test_a_queued_experiment_runs(repository: Repository) -> None:
     repository.dvc("exp", "run", "--queue", "--name", "later", "-S", "train.lr=0.01", "train")
     repository.dvc("queue", "start")
     deadline = time.monotonic() + 120

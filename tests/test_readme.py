@@ -1,45 +1,55 @@
-"""What the README says is so: the parameter table, the files that it names, the code that it shows."""
+"""What README and docs say is so: generated pages are current, named files exist, shown code runs."""
 
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
+import generate_docs
 from tests.support.bright_model import write_bright
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+TRACKED = subprocess.run(
+    ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+    cwd=ROOT,
+    check=True,
+    capture_output=True,
+    text=True,
+).stdout.split("\n")
+PAGES = [Path(name) for name in TRACKED if name.endswith(".md") and not name.startswith(".github")]
 
 
-def parameter_rows(params: str) -> list[str]:
-    """A Markdown row for each key of params.yaml: key, value, comment."""
-    rows, section = [], ""
-    for line in params.splitlines():
-        if heading := re.fullmatch(r"(\w+):", line):
-            section = heading[1]
-        elif key := re.fullmatch(r"  (\w+): (.+?)(?:\s+# (.*))?", line):
-            comment = (key[3] or "").replace("|", "\\|")
-            rows.append(f"| `{section}.{key[1]}` | `{key[2]}` | {comment} |")
-    return rows
+def test_the_parameters_page_is_current() -> None:
+    written = generate_docs.read_comments((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    assert len(written) > 30
+    assert [key for key, (_, meaning) in written.items() if not meaning] == [], "each key of params.yaml has a comment"
+    page = generate_docs.render_parameters((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    assert page == (ROOT / "docs/parameters.md").read_text(encoding="utf-8"), "run `make docs`"
 
 
-def test_every_parameter_stands_in_the_table_with_its_value_and_comment() -> None:
-    rows = parameter_rows((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    assert len(rows) > 30
-    missing = [row for row in rows if row not in README]
-    assert not missing, "put these rows into the README:\n" + "\n".join(missing)
+def test_the_readme_is_short() -> None:
+    assert len(README.splitlines()) <= 170
 
 
-def test_every_file_that_the_readme_names_is_there() -> None:
-    made_by_the_pipeline = ("data/", "models/", "metrics/", "plots/")
-    for link in re.findall(r"\]\((?!http|#)([^)]+)\)", README):
-        assert (ROOT / link).exists(), link
-    for path in re.findall(r"`((?:stages|tools|tests|benchmarks)/[\w/.]+)`", README):
-        assert (ROOT / path).exists() or path.startswith(made_by_the_pipeline), path
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_every_file_that_a_page_names_exists(page: Path) -> None:
+    text, folder = (ROOT / page).read_text(encoding="utf-8"), (ROOT / page).parent
+    for link in re.findall(r"\]\((?!http|#)([^)#]+)(?:#[^)]*)?\)", text):
+        assert (folder / link).exists(), link
+    for path in re.findall(r"`(?:python )?((?:stages|tools|tests|benchmarks)/[\w/.]+)`", text):
+        assert (ROOT / path).exists() or "my" in path, path
+
+
+def test_every_file_in_the_tree_exists() -> None:
+    (tree,) = re.findall(r"## What is where\n\n```\n(.*?)```", README, re.DOTALL)
+    for name in re.findall(r"\b(\w+\.(?:py|yaml|lock|csv|md))\b", tree):
+        assert (ROOT / name).exists() or any(path.endswith(f"/{name}") for path in TRACKED), name
 
 
 @pytest.mark.parametrize("states", [0, 2])

@@ -1,4 +1,4 @@
-"""What a job says to people, as Markdown."""
+"""The comments that CI posts, as Markdown."""
 
 from __future__ import annotations
 
@@ -6,91 +6,96 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ci_job import Job
-from comparison_table import name as safe
-from comparison_table import number, table
-from gate import Verdict
-from gate import table as gate_table
+from ci_job import CIJob
+from comparison_table import escape_cell, format_number, render_comparison
+from detector.evaluation.metric_names import COMMENT_METRICS, interval_names
+from gate import GateResult, render_gate
 from git_commands import git_or_none
 
-NUMBERS = ("AP", "AP50", "AP75", "F1", "precision", "recall", "state_macro_F1", "joint_AP", "calibration_error")
 EVALUATE, SPLIT, PREPROCESS = "metrics/evaluate.json", "metrics/split.json", "metrics/preprocess.json"
-PICTURES = Path("plots/evaluate")
+PLOTS = Path("plots/evaluate")
 REPORT = Path("plots/report.html")
 
 
-def result(job: Job, base: str, verdict: Verdict, stages: list[str], landed: str | None, start: str) -> str:
-    """The comment after a run that came to its end. landed: the commit with the result, None when there is none."""
+def render_result(
+    job: CIJob, gate_result: GateResult, *, base: str, stages: list[str], committed: str | None, start: str
+) -> str:
+    """The comment after a completed run.
+
+    base: the revision that the result is compared with. stages: those with a new result. committed: the commit with
+    the result, None if there is none. start: the commit that the run started from.
+    """
     parts = [
-        f"## Retrained: {headline(verdict, landed)}",
-        "Other results than in this commit: " + ", ".join(stages)
-        if stages
-        else "Nothing changed: dvc.lock was up to date.",
-        gate_table(verdict),
-        numbers(base),
-        data(base),
-        pictures(job, landed or start) if verdict.passed else "",
-        links(job),
+        f"## Retraining: {describe_outcome(gate_result, committed)}",
+        f"Stages with new results: {', '.join(stages)}" if stages else "Nothing changed: dvc.lock was up to date.",
+        render_gate(gate_result),
+        render_metrics(base),
+        render_data(base),
+        render_plots(job, committed or start) if gate_result.passed else "",
+        render_links(job),
     ]
-    if verdict.comparison is not None:
-        parts.append(f"<details><summary>By class and image</summary>\n\n{table(verdict.comparison)}\n\n</details>")
+    if gate_result.comparison is not None:
+        comparison = render_comparison(gate_result.comparison)
+        parts.append(f"<details><summary>Comparison per class and image</summary>\n\n{comparison}\n\n</details>")
     return "\n\n".join(filter(None, parts))
 
 
-def headline(verdict: Verdict, landed: str | None) -> str:
+def describe_outcome(gate_result: GateResult, committed: str | None) -> str:
     """The outcome in a few words."""
-    if not verdict.passed:
-        return "it may not land"
-    return "passed, as committed" if landed is None else f"passed, committed as {landed[:10]}"
+    if not gate_result.passed:
+        return "gate failed"
+    return f"gate passed, {'nothing to commit' if committed is None else f'committed as {committed[:10]}'}"
 
 
-def failure(job: Job, message: str) -> str:
-    """The comment after a run that broke off."""
-    return "\n\n".join(filter(None, ["## Retrained: it broke off", f"```\n{message.strip()}\n```", links(job)]))
+def render_failure(job: CIJob, message: str) -> str:
+    """The comment after a run that ended with an error."""
+    parts = ["## Retraining failed with an error", f"```\n{message.strip()}\n```", render_links(job)]
+    return "\n\n".join(filter(None, parts))
 
 
-def numbers(base: str) -> str:
-    """The metrics of both sides, each on its own test images, with the 95% intervals."""
-    old, new = metrics_at(base, EVALUATE), metrics_at(None, EVALUATE)
-    rows = [f"| {name} | {with_interval(old, name)} | {with_interval(new, name)} |"
-            for name in NUMBERS if name in old or name in new]  # fmt: skip
-    return (
-        "\n".join([f"| on test, with 95% intervals | `{base}` | here |", "| --- | --- | --- |", *rows]) if rows else ""
-    )
+def render_metrics(base: str) -> str:
+    """The metrics of both sides with 95% confidence intervals, each on its own test images."""
+    old, new = read_metrics(base, EVALUATE), read_metrics(None, EVALUATE)
+    names = [name for name in COMMENT_METRICS if name in old or name in new]
+    if not names:
+        return ""
+    rows = [f"| {name} | {format_interval(old, name)} | {format_interval(new, name)} |" for name in names]
+    return "\n".join([f"| test metric (95% CI) | `{base}` | this run |", "| --- | --- | --- |", *rows])
 
 
-def data(base: str) -> str:
-    """How many images and boxes there were, and are."""
-    sides = [(metrics_at(place, SPLIT), metrics_at(place, PREPROCESS)) for place in (base, None)]
-    told = []
+def render_data(base: str) -> str:
+    """The number of images and boxes, now and in the revision `base`."""
+    sides = [(read_metrics(side, SPLIT), read_metrics(side, PREPROCESS)) for side in (base, None)]
+    counts = []
     for split, preprocess in sides:
         images = split.get("images")
         if not isinstance(images, dict) or not isinstance(preprocess.get("boxes"), int):
             return ""
-        dealt = ", ".join(f"{count:,} {name}" for name, count in images.items())
-        told.append(f"{sum(images.values()):,} images ({dealt}), {preprocess['boxes']:,} boxes")
-    return f"Data: {told[1]}" + (f"; before: {told[0]}." if told[0] != told[1] else ", as before.")
+        by_split = ", ".join(f"{count:,} {name}" for name, count in images.items())
+        counts.append(f"{sum(images.values()):,} images ({by_split}), {preprocess['boxes']:,} boxes")
+    before, now = counts
+    return f"Data: {now}" + (f"; before: {before}." if before != now else " (unchanged).")
 
 
-def pictures(job: Job, commit: str) -> str:
-    """The plots that git holds, as they are in a commit."""
-    found = sorted(PICTURES.glob("*.png"))
-    if not job.files or not found:
+def render_plots(job: CIJob, commit: str) -> str:
+    """The plots that are tracked by git, as of a commit."""
+    plots = sorted(PLOTS.glob("*.png"))
+    if not job.files_url or not plots:
         return ""
-    shown = "\n".join(f"![{path.stem}]({job.files}/{commit}/{path.as_posix()})" for path in found)
-    return f"<details><summary>Plots</summary>\n\n{shown}\n\n</details>"
+    images = "\n".join(f"![{path.stem}]({job.files_url}/{commit}/{path.as_posix()})" for path in plots)
+    return f"<details><summary>Plots</summary>\n\n{images}\n\n</details>"
 
 
-def links(job: Job) -> str:
-    """Where the report is."""
-    if not job.page:
+def render_links(job: CIJob) -> str:
+    """A link to the run."""
+    if not job.run_url:
         return ""
-    report = f"; {REPORT} is among its artifacts" if REPORT.exists() else ""
-    return f"[This run]({job.page}){report}."
+    report = f" ({REPORT} is in its artifacts)" if REPORT.exists() else ""
+    return f"[This run]({job.run_url}){report}."
 
 
-def metrics_at(revision: str | None, path: str) -> dict[str, Any]:
-    """A metrics file of a revision, None: of the workspace; empty when it has none that can be read."""
+def read_metrics(revision: str | None, path: str) -> dict[str, Any]:
+    """A metrics file of a revision (None: the workspace); empty if it is missing or not a JSON object."""
     if revision is None:
         text = Path(path).read_text(encoding="utf-8") if Path(path).exists() else None
     else:
@@ -102,8 +107,8 @@ def metrics_at(revision: str | None, path: str) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def with_interval(metrics: dict[str, Any], name: str) -> str:
-    """`0.768 (0.741 to 0.793)`."""
-    low, high = metrics.get(f"{name}_low"), metrics.get(f"{name}_high")
-    span = "" if low is None or high is None else f" ({number(low)} to {number(high)})"
-    return safe(number(metrics.get(name)) + span)
+def format_interval(metrics: dict[str, Any], name: str) -> str:
+    """A metric with its 95% confidence interval, such as `0.768 (0.741 to 0.793)`, for a table cell."""
+    low, high = (metrics.get(bound) for bound in interval_names(name))
+    interval = "" if low is None or high is None else f" ({format_number(low)} to {format_number(high)})"
+    return escape_cell(format_number(metrics.get(name)) + interval)

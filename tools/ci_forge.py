@@ -1,4 +1,4 @@
-"""The few requests that the jobs send to GitHub or GitLab: one comment, one issue, one commit status."""
+"""The requests that CI sends to GitHub or GitLab: one comment, one issue, one commit status."""
 
 from __future__ import annotations
 
@@ -11,28 +11,31 @@ from urllib3.util.retry import Retry
 
 from detector.core.errors import UserError
 
-PAGE = 100  # entries of a list at a time, the most that both allow
-LONGEST = 60_000  # characters of a comment; GitHub takes 65,536
-SECONDS = 30  # without an answer
-# What stands in for an answer while a proxy restarts; only requests that may be sent twice are repeated.
-AGAIN = Retry(total=3, backoff_factor=1, status_forcelist=(502, 503, 504), raise_on_status=False)
+PAGE_SIZE = 100  # entries per page of a list, the maximum of both
+MAX_COMMENT_LENGTH = 60_000  # characters; GitHub's limit is 65,536
+TIMEOUT = 30  # seconds without a response
+# For the responses of a restarting proxy; only idempotent requests are repeated.
+RETRY = Retry(total=3, backoff_factor=1, status_forcelist=(502, 503, 504), raise_on_status=False)
 
 
 class Dialect(NamedTuple):
-    """How one forge names things. Paths lie below its API; `number` is of the request or issue, `id` of the comment."""
+    """The API of one forge: paths, keys and values.
+
+    In paths, `number` is that of the pull request or issue, `id` that of the comment.
+    """
 
     comments: str
     comment: str
-    edit: str  # HTTP method that changes something
+    edit: str  # HTTP method that updates
     issues: str
     issue: str
     text: str  # key of an issue's text
     number: str  # key of an issue's number
-    opened: str  # value of `state` in a list of open issues
+    opened: str  # value of `state` that lists open issues
     close: dict[str, str]
     status: str
     context: str  # key of a status's name
-    failed: str  # value of a status
+    failed: str  # value of a failed status
 
 
 GITHUB = Dialect(
@@ -68,8 +71,8 @@ GITLAB = Dialect(
 class Forge:
     """One project on GitHub or GitLab.
 
-    api: address of the API; project: `owner/name` on GitHub, the number on GitLab; headers: carry the token.
-    Every method raises UserError with the forge's own words when it refuses.
+    api: URL of the API. project: `owner/name` on GitHub, the project ID on GitLab. headers: hold the token. All methods
+    raise UserError with the forge's message if a request fails.
     """
 
     def __init__(self, dialect: Dialect, api: str, project: str, headers: dict[str, str]) -> None:
@@ -79,39 +82,40 @@ class Forge:
         self._session = requests.Session()
         self._session.headers.update(headers)
         for scheme in ("https://", "http://"):
-            self._session.mount(scheme, HTTPAdapter(max_retries=AGAIN))
+            self._session.mount(scheme, HTTPAdapter(max_retries=RETRY))
 
-    def comment(self, number: int, marker: str, text: str) -> None:
-        """Put `text` into the comment of a request that begins with the hidden marker; write one if there is none."""
-        told = {"body": shortened(f"{marker}\n{text}")}
-        for found in self._list(self._path(self._dialect.comments, number=number)):
-            if str(found.get("body")).startswith(marker):
-                self._send(self._dialect.edit, self._path(self._dialect.comment, number=number, id=found["id"]), told)
+    def update_comment(self, number: int, marker: str, text: str) -> None:
+        """Update the pull request's comment that starts with the hidden marker, or create it."""
+        payload = {"body": truncate(f"{marker}\n{text}")}
+        for comment in self._list(self._path(self._dialect.comments, number=number)):
+            if str(comment.get("body")).startswith(marker):
+                path = self._path(self._dialect.comment, number=number, id=comment["id"])
+                self._send(self._dialect.edit, path, payload)
                 return
-        self._send("POST", self._path(self._dialect.comments, number=number), told)
+        self._send("POST", self._path(self._dialect.comments, number=number), payload)
 
-    def report(self, marker: str, title: str, text: str) -> None:
-        """Open an issue that begins with the hidden marker, or bring the open one up to date."""
-        told = {"title": title, self._dialect.text: shortened(f"{marker}\n{text}")}
-        number = self._open_issue(marker)
+    def update_issue(self, marker: str, title: str, text: str) -> None:
+        """Update the open issue that starts with the hidden marker, or create it."""
+        payload = {"title": title, self._dialect.text: truncate(f"{marker}\n{text}")}
+        number = self._find_open_issue(marker)
         if number is None:
-            self._send("POST", self._path(self._dialect.issues), told)
+            self._send("POST", self._path(self._dialect.issues), payload)
         else:
-            self._send(self._dialect.edit, self._path(self._dialect.issue, number=number), told)
+            self._send(self._dialect.edit, self._path(self._dialect.issue, number=number), payload)
 
-    def settle(self, marker: str) -> bool:
-        """Close the open issue with that marker; False when there is none."""
-        number = self._open_issue(marker)
+    def close_issue(self, marker: str) -> bool:
+        """Close the open issue that starts with the hidden marker; False if there is none."""
+        number = self._find_open_issue(marker)
         if number is not None:
             self._send(self._dialect.edit, self._path(self._dialect.issue, number=number), self._dialect.close)
         return number is not None
 
-    def status(self, sha: str, name: str, passed: bool, page: str) -> None:
-        """Mark a commit; page: where the mark leads, "" for nowhere."""
-        told = {self._dialect.context: name, "state": "success" if passed else self._dialect.failed}
-        self._send("POST", self._path(self._dialect.status, sha=sha), told | ({"target_url": page} if page else {}))
+    def set_status(self, sha: str, name: str, passed: bool, url: str) -> None:
+        """Set a commit's status; url: where it links to, "" for nowhere."""
+        payload = {self._dialect.context: name, "state": "success" if passed else self._dialect.failed}
+        self._send("POST", self._path(self._dialect.status, sha=sha), payload | ({"target_url": url} if url else {}))
 
-    def _open_issue(self, marker: str) -> int | None:
+    def _find_open_issue(self, marker: str) -> int | None:
         issues = self._list(self._path(self._dialect.issues), state=self._dialect.opened)
         numbers = (
             int(issue[self._dialect.number])
@@ -124,36 +128,36 @@ class Forge:
         return template.format(project=self._project, **values)
 
     def _list(self, path: str, **query: str) -> Iterator[dict[str, Any]]:
-        """All entries of a list, page by page."""
+        """All entries of a paginated list."""
         page = 1
         while True:
-            entries = self._send("GET", path, query=query | {"per_page": str(PAGE), "page": str(page)})
+            entries = self._send("GET", path, query=query | {"per_page": str(PAGE_SIZE), "page": str(page)})
             yield from entries
-            if len(entries) < PAGE:
+            if len(entries) < PAGE_SIZE:
                 return
             page += 1
 
     def _send(
-        self, method: str, path: str, told: dict[str, str] | None = None, query: dict[str, str] | None = None
+        self, method: str, path: str, payload: dict[str, str] | None = None, query: dict[str, str] | None = None
     ) -> Any:
-        address = f"{self._api}/{path}"
+        url = f"{self._api}/{path}"
         try:
-            answer = self._session.request(method, address, json=told, params=query, timeout=SECONDS)
+            response = self._session.request(method, url, json=payload, params=query, timeout=TIMEOUT)
         except requests.RequestException as error:
-            raise UserError(f"{method} {address} got no answer: {error}") from None
-        if not answer.ok:
+            raise UserError(f"{method} {url}: no response: {error}") from None
+        if not response.ok:
             raise UserError(
-                f"{method} {address} was answered with {answer.status_code} ({answer.text[:200]}): "
-                "docs/ci.md says what the token must be allowed to do"
+                f"{method} {url} returned {response.status_code} ({response.text[:200]}): "
+                "see docs/ci.md for the permissions that the token needs"
             )
         try:
-            return answer.json()
+            return response.json()
         except ValueError:
-            raise UserError(f"{method} {address} was answered with something that is not JSON") from None
+            raise UserError(f"{method} {url}: the response is not JSON") from None
 
 
-def shortened(text: str) -> str:
-    """At most as long as a forge takes it, and saying so."""
-    if len(text) <= LONGEST:
+def truncate(text: str) -> str:
+    """Cut a text at a line break to MAX_COMMENT_LENGTH, with a note."""
+    if len(text) <= MAX_COMMENT_LENGTH:
         return text
-    return text[:LONGEST].rsplit("\n", 1)[0] + "\n\n… cut here, for it is too long for a comment."
+    return text[:MAX_COMMENT_LENGTH].rsplit("\n", 1)[0] + "\n\n… truncated: too long for a comment."

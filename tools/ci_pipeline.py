@@ -1,4 +1,4 @@
-"""The DVC commands of a job: bring what is needed, run what changed, push what came out."""
+"""The DVC commands of CI: pull the inputs, run what has changed, push the outputs."""
 
 from __future__ import annotations
 
@@ -19,134 +19,139 @@ from detector.core.params import parse_yaml
 from git_commands import git_or_none
 
 LOCK = Path("dvc.lock")
-LOCAL = Path(".dvc/config.local")
-CLEAN = "data/clean"  # with the raw dataset the only folders that hold images
-SHOWN = ("metrics/evaluate", "plots/report.html")  # what the gate and the reader want, though evaluate may not run
+LOCAL_CONFIG = Path(".dvc/config.local")
+CLEAN_IMAGES = "data/clean"  # the only folder with images besides the raw dataset
+REPORT_OUTS = ("metrics/evaluate", "plots/report.html")  # needed by the gate and the reader even if evaluate is skipped
 
 
 @contextmanager
-def remote_settings() -> Iterator[None]:
-    """Where and how DVC reaches its remote, from the secret DVC_CONFIG_LOCAL if there is one; taken away at the end.
+def configure_remote() -> Iterator[None]:
+    """Write the secret DVC_CONFIG_LOCAL, if set, to .dvc/config.local, and delete the file at the end.
 
-    Raises UserError when no remote is set.
+    Raises UserError if no DVC remote is configured.
     """
     from dvc.config import Config
 
     text = os.environ.get("DVC_CONFIG_LOCAL")
     if text:
-        LOCAL.write_text(text.rstrip() + "\n", encoding="utf-8")
-        LOCAL.chmod(0o600)
+        LOCAL_CONFIG.write_text(text.rstrip() + "\n", encoding="utf-8")
+        LOCAL_CONFIG.chmod(0o600)
     try:
-        if not Config(LOCAL.parent).get("core", {}).get("remote"):
+        if not Config(LOCAL_CONFIG.parent).get("core", {}).get("remote"):
             raise UserError(
-                "there is no DVC remote to take data from and bring results to: `dvc remote add --default NAME URL`, "
-                "or the secret DVC_CONFIG_LOCAL; see docs/ci.md"
+                "no DVC remote is configured: run `dvc remote add --default NAME URL`, or set the secret "
+                "DVC_CONFIG_LOCAL; see docs/ci.md"
             )
         yield
     finally:
         if text:
-            LOCAL.unlink()
+            LOCAL_CONFIG.unlink()
 
 
-def dvc(*arguments: str) -> None:
-    """Run `dvc …` and show its output as it comes. Raises UserError with the end of it when it fails.
+def run_dvc(*arguments: str) -> None:
+    """Run `dvc …` and print its output live. Raises UserError with the end of the output if it fails.
 
-    What it runs sees no token, and finds the `python` that runs this.
+    The stages see no secrets and use this process's Python.
     """
     print(f"$ dvc {' '.join(arguments)}", flush=True)
     lines = []
     with subprocess.Popen(
-        command_of(arguments), env=environment(), text=True, errors="replace",
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    ) as process:  # fmt: skip
+        build_dvc_command(arguments),
+        env=environment_without_secrets(),
+        text=True,
+        errors="replace",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as process:
         assert process.stdout is not None
         for line in process.stdout:
             print(line, end="", flush=True)
             lines.append(line)
     if process.returncode:
         output = "".join(lines)[-2000:].strip()
-        raise UserError(f"`dvc {' '.join(arguments)}` ended with {process.returncode}:\n{output}")
+        raise UserError(f"`dvc {' '.join(arguments)}` failed with exit code {process.returncode}:\n{output}")
 
 
-def command_of(arguments: tuple[str, ...]) -> list[str]:
-    """The DVC of this environment."""
+def build_dvc_command(arguments: tuple[str, ...]) -> list[str]:
+    """The command that runs this environment's DVC."""
     return [sys.executable, "-m", "dvc", *arguments]
 
 
-def environment() -> dict[str, str]:
-    """This process's, without the secrets."""
-    kept = {name: value for name, value in os.environ.items() if name not in SECRETS}
-    return kept | {"PATH": os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", "")])}
+def environment_without_secrets() -> dict[str, str]:
+    """This process's environment without SECRETS, and with this Python first in PATH."""
+    environment = {name: value for name, value in os.environ.items() if name not in SECRETS}
+    return environment | {"PATH": os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", "")])}
 
 
 def retrain() -> None:
-    """Run what changed since dvc.lock, bringing only what that reads, and push all results with the run cache."""
-    stale = would_run()
-    if stale:
-        bring_images(cleaned="preprocess" not in stale)
-    dvc("repro", "--pull", "--allow-missing")
-    missing = [path for path in SHOWN if path in recorded_outs() and not Path(path).exists()]
+    """Run the outdated stages, pulling only the data that they read, and push all outputs with the run cache."""
+    outdated = list_outdated_stages()
+    if outdated:
+        pull_images(cleaned="preprocess" not in outdated)
+    run_dvc("repro", "--pull", "--allow-missing")
+    missing = [path for path in REPORT_OUTS if path in read_recorded_outs() and not Path(path).exists()]
     if missing:
-        dvc("pull", *missing)
-    # Before git hears of it, so that what a dvc.lock names can be had; and even if the gate then says no: the next
-    # try need not compute it again.
-    dvc("push", "--run-cache")
+        run_dvc("pull", *missing)
+    # Push before the commit, so that everything in dvc.lock is available; and even if the gate fails, so that the next
+    # run need not repeat the work.
+    run_dvc("push", "--run-cache")
 
 
-def rerun() -> None:
-    """Run everything anew, whatever DVC remembers."""
-    bring_images(cleaned=False)
-    dvc("repro", "--force", "--no-run-cache")
+def rerun_from_scratch() -> None:
+    """Run all stages from scratch, ignoring dvc.lock and the run cache."""
+    pull_images(cleaned=False)
+    run_dvc("repro", "--force", "--no-run-cache")
 
 
-def would_run() -> list[str]:
-    """The stages that `dvc repro` would begin with; none when dvc.lock is up to date. Raises UserError.
+def list_outdated_stages() -> list[str]:
+    """The first outdated stages; empty if dvc.lock is up to date. Raises UserError.
 
-    A dry run stops at the first stage that is out of date and whose data is not here.
+    A dry run of `dvc repro` stops at the first outdated stage whose data is not in the workspace.
     """
     arguments = ("repro", "--dry", "--allow-missing")
-    done = subprocess.run(command_of(arguments), env=environment(), capture_output=True, text=True, check=False)
-    stages = re.findall(
-        r"^(?:Running stage|ERROR: failed to reproduce) '(.+?)':", done.stdout + done.stderr, re.MULTILINE
-    )
-    if done.returncode and not stages:
-        raise UserError(f"`dvc {' '.join(arguments)}` ended with {done.returncode}:\n{done.stderr.strip()}")
+    command, environment = build_dvc_command(arguments), environment_without_secrets()
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    output = result.stdout + result.stderr
+    stages = re.findall(r"^(?:Running stage|ERROR: failed to reproduce) '(.+?)':", output, re.MULTILINE)
+    if result.returncode and not stages:
+        error = result.stderr.strip()
+        raise UserError(f"`dvc {' '.join(arguments)}` failed with exit code {result.returncode}:\n{error}")
     return stages
 
 
-def bring_images(cleaned: bool) -> None:
-    """The raw images, and those that preprocess had to change unless it runs.
+def pull_images(cleaned: bool) -> None:
+    """Pull the raw images; cleaned: also those that preprocess has converted.
 
-    dvc.yaml names the files that list them, so that DVC does not know that train and evaluate read them too.
+    Train and evaluate read them, but dvc.yaml lists only the COCO files as dependencies, so DVC does not pull them.
     """
     params = parse_yaml(Path("params.yaml").read_text(encoding="utf-8"))
     dataset = Path(params["preprocess"]["dataset"])
-    wanted = [] if dataset.exists() else [str(dataset)]  # it may be in git
-    if cleaned and CLEAN in recorded_outs():
-        wanted.append(CLEAN)
-    if wanted:
-        dvc("pull", *wanted)
+    paths = [] if dataset.exists() else [str(dataset)]  # it may be tracked by git
+    if cleaned and CLEAN_IMAGES in read_recorded_outs():
+        paths.append(CLEAN_IMAGES)
+    if paths:
+        run_dvc("pull", *paths)
 
 
-def recorded_outs() -> list[str]:
-    """What dvc.lock has a hash for."""
-    return [out["path"] for stage in stages_of(read_lock()).values() for out in stage.get("outs", [])]
+def read_recorded_outs() -> list[str]:
+    """The outputs that dvc.lock has a hash of."""
+    return [out["path"] for stage in parse_stages(read_lock()).values() for out in stage.get("outs", [])]
 
 
 def read_lock() -> str:
-    """dvc.lock as it is now, "" before the first run."""
+    """The text of dvc.lock, "" before the first run."""
     return LOCK.read_text(encoding="utf-8") if LOCK.exists() else ""
 
 
-def stages_of(lock: str) -> dict[str, Any]:
-    """The stages in the text of a dvc.lock. Raises UserError when it cannot be read."""
+def parse_stages(lock: str) -> dict[str, Any]:
+    """The stages in the text of a dvc.lock. Raises UserError if it is invalid."""
     try:
         return dict((yaml.safe_load(lock) or {}).get("stages", {}))
     except (yaml.YAMLError, AttributeError):
-        raise UserError(f"{LOCK} is no list of stages: take one side of a merge, whole, and push again") from None
+        raise UserError(f"{LOCK} is invalid: after a merge conflict, keep one side unchanged and push again") from None
 
 
-def changed_stages() -> list[str]:
-    """The stages whose result is another than in the commit that is checked out, in the pipeline's order."""
-    before = stages_of(git_or_none("show", f"HEAD:{LOCK}") or "")
-    return [name for name, stage in stages_of(read_lock()).items() if before.get(name) != stage]
+def list_changed_stages() -> list[str]:
+    """The stages whose entry in dvc.lock differs from the checked-out commit, in the pipeline's order."""
+    before = parse_stages(git_or_none("show", f"HEAD:{LOCK}") or "")
+    return [name for name, stage in parse_stages(read_lock()).items() if before.get(name) != stage]

@@ -4,67 +4,71 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from detector.comparison.common_images import Shared
-from detector.comparison.comparison import Difference, ImageChange
+from detector.comparison.common_images import CommonImages
+from detector.comparison.comparison import ImageChange, MetricDifference
+from detector.evaluation.metric_names import PRIMARY_METRIC
 
-SHOWN = 5  # images each way
-FEW = 50  # groups, below which the interval is known to be too narrow
-VERDICTS = {"better": "**better**", "worse": "**worse**", "open": "cannot tell", "none": "–"}
+MAX_IMAGES = 5  # in each direction
+MIN_GROUPS = 50  # with fewer, the intervals are known to be too narrow
+VERDICTS = {"better": "**better**", "worse": "**worse**", "not significant": "not significant", "undefined": "–"}
 
 
 class Comparison(NamedTuple):
-    """a, b: names; groups: of images that are drawn together; chosen_here: the thresholds were chosen on these images.
+    """a, b: names of both sides; groups: number of groups of images that are resampled together.
 
-    changes: all images, the most improved first; files: names of the images by id.
+    best_thresholds: whether F1 is at the thresholds that are best on these images. changes: all images, the most
+    improved first; files: file names of the images by id.
     """
 
     a: str
     b: str
-    shared: Shared
+    common: CommonImages
     groups: int
-    draws: int
-    chosen_here: bool
-    metrics: list[Difference]
-    classes: list[Difference]
+    bootstrap_samples: int
+    best_thresholds: bool
+    metrics: list[MetricDifference]
+    classes: list[MetricDifference]
     changes: list[ImageChange]
     files: dict[int, str]
 
 
-def table(comparison: Comparison) -> str:
-    """The whole text, without a line feed at its end."""
+def render_comparison(comparison: Comparison) -> str:
+    """The whole text, without a final line break."""
     parts = [
-        headline(comparison),
-        basis(comparison),
-        rows_of(comparison.metrics, comparison, "metric"),
-        rows_of(comparison.classes, comparison, "class (AP)"),
-        images(comparison),
+        render_headline(comparison),
+        render_summary(comparison),
+        render_differences(comparison.metrics, comparison, per_class=False),
+        render_differences(comparison.classes, comparison, per_class=True),
+        render_images(comparison),
     ]
     return "\n\n".join(parts)
 
 
-def headline(comparison: Comparison) -> str:
-    """The verdict on AP in one line."""
-    ap = comparison.metrics[0]
-    say = {"better": "better", "worse": "worse", "open": "no difference that could not be chance", "none": "not judged"}
-    return f"### `{comparison.a}` → `{comparison.b}`: AP {signed(ap.change)}, {say[ap.verdict]}"
+def render_headline(comparison: Comparison) -> str:
+    """The verdict on the primary metric in one line."""
+    (row,) = [row for row in comparison.metrics if row.name == PRIMARY_METRIC]
+    return f"### `{comparison.a}` → `{comparison.b}`: {row.name} {format_signed(row.change)}, {row.verdict}"
 
 
-def basis(comparison: Comparison) -> str:
+def render_summary(comparison: Comparison) -> str:
     """What was compared, and what was left out."""
-    shared = comparison.shared
-    lines = [
-        f"{len(comparison.files):,} test images, {comparison.metrics[0].objects:,} objects; 95% intervals and p-values "
-        f"from {comparison.draws:,} draws of the images, the same for both"
-        + (f", {comparison.groups:,} groups being drawn whole." if comparison.groups < len(comparison.files) else ".")
-    ]
-    if comparison.groups < FEW:
-        lines.append(f"With so few (under {FEW}) the intervals are somewhat too narrow.")
-    if comparison.chosen_here:
-        lines.append("F1 is at the threshold that is best for each on these images.")
+    common = comparison.common
+    images, objects = len(comparison.files), comparison.metrics[0].objects
+    summary = (
+        f"{images:,} test images, {objects:,} objects; 95% intervals and p-values from "
+        f"{comparison.bootstrap_samples:,} bootstrap samples of the images, the same for both"
+    )
+    if comparison.groups < images:
+        summary += f"; resampled by {comparison.groups:,} groups"
+    lines = [f"{summary}."]
+    if comparison.groups < MIN_GROUPS:
+        lines.append(f"With fewer than {MIN_GROUPS} of them, the intervals are somewhat too narrow.")
+    if comparison.best_thresholds:
+        lines.append("F1 is at the best threshold of each side on these images.")
     left_out = {
-        "whose objects differ": shared.differing,
-        f"only in `{comparison.a}`": shared.only_a,
-        f"only in `{comparison.b}`": shared.only_b,
+        "with different objects": common.differing,
+        f"only in `{comparison.a}`": common.only_a,
+        f"only in `{comparison.b}`": common.only_b,
     }
     counts = [f"{count:,} {why}" for why, count in left_out.items() if count]
     if counts:
@@ -72,61 +76,62 @@ def basis(comparison: Comparison) -> str:
     return "\n".join(lines)
 
 
-def rows_of(differences: list[Difference], comparison: Comparison, what: str) -> str:
-    """One table; that of the classes has objects and corrected p-values too."""
-    classes = what != "metric"
-    heads = [what, *(["objects"] if classes else []), name(comparison.a), name(comparison.b), "difference",
-             "95% interval", "p", *(["p (Holm)"] if classes else []), ""]  # fmt: skip
-    lines = [heads, ["---", *["---:"] * (len(heads) - 2), "---"]]
+def render_differences(differences: list[MetricDifference], comparison: Comparison, *, per_class: bool) -> str:
+    """One table; per class, it also has objects and corrected p-values."""
+    sides = [escape_cell(comparison.a), escape_cell(comparison.b), "difference", "95% interval", "p"]
+    header = ["class (AP)", "objects", *sides, "p (Holm)", ""] if per_class else ["metric", *sides, ""]
+    lines = [header, ["---", *["---:"] * (len(header) - 2), "---"]]
     for row in differences:
-        bounds = "–" if row.low is None else f"{signed(row.low)} to {signed(row.high)}"
-        cells = [name(row.name), *([f"{row.objects:,}"] if classes else []), number(row.a), number(row.b)]
-        cells += [signed(row.change), bounds, share(row.p), *([share(row.p_holm)] if classes else [])]
-        lines.append([*cells, VERDICTS[row.verdict]])
+        name, verdict = escape_cell(row.name), VERDICTS[row.verdict]
+        bounds = "–" if row.low is None else f"{format_signed(row.low)} to {format_signed(row.high)}"
+        values = [format_number(row.a), format_number(row.b), format_signed(row.change), bounds, format_p_value(row.p)]
+        if per_class:
+            lines.append([name, f"{row.objects:,}", *values, format_p_value(row.p_holm), verdict])
+        else:
+            lines.append([name, *values, verdict])
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def images(comparison: Comparison) -> str:
-    """How many images got better and worse, and those that did most."""
+def render_images(comparison: Comparison) -> str:
+    """How many images have fewer and more errors, and those that changed most."""
     better = [change for change in comparison.changes if change.errors < 0]
     worse = [change for change in reversed(comparison.changes) if change.errors > 0]
     same = len(comparison.changes) - len(better) - len(worse)
     lines = [
-        f"Images with fewer errors (objects missed and detections wrong, at IoU 0.5): {len(better):,}; with more: "
-        f"{len(worse):,}; with as many: {same:,}."
+        f"Images with fewer errors (missed objects and false positives, at IoU 0.5): {len(better):,}; with more: "
+        f"{len(worse):,}; unchanged: {same:,}."
     ]
     if better or worse:
-        lines += ["", "| image | errors | missed | wrong |", "| --- | ---: | ---: | ---: |"]
-        for change in [*better[:SHOWN], *worse[:SHOWN]]:
-            missed, false = (f"{before} → {after}" for before, after in (change.missed, change.false))
-            lines.append(
-                f"| {name(comparison.files[change.image_id])} | {signed_count(change.errors)} | {missed} | {false} |"
-            )
+        lines += ["", "| image | errors | missed | false positives |", "| --- | ---: | ---: | ---: |"]
+        for change in [*better[:MAX_IMAGES], *worse[:MAX_IMAGES]]:
+            file, errors = escape_cell(comparison.files[change.image_id]), format_signed_count(change.errors)
+            missed, false_positives = (f"{a} → {b}" for a, b in (change.missed, change.false_positives))
+            lines.append(f"| {file} | {errors} | {missed} | {false_positives} |")
     return "\n".join(lines)
 
 
-def name(text: str) -> str:
-    """Safe inside a cell."""
+def escape_cell(text: str) -> str:
+    """The text, safe inside a table cell."""
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def number(value: float | None) -> str:
+def format_number(value: float | None) -> str:
     """Three digits."""
     return "–" if value is None else f"{value:.3f}"
 
 
-def signed(value: float | None) -> str:
-    """Three digits with the sign; no sign for a zero."""
+def format_signed(value: float | None) -> str:
+    """Three digits with the sign; no sign for zero."""
     if value is None:
         return "–"
     return "0.000" if abs(value) < 0.0005 else f"{value:+.3f}".replace("-", "−")
 
 
-def signed_count(value: int) -> str:
-    """With the sign, as `signed`."""
+def format_signed_count(value: int) -> str:
+    """An integer with the sign."""
     return f"{value:+,}".replace("-", "−")
 
 
-def share(value: float | None) -> str:
-    """A p-value."""
+def format_p_value(value: float | None) -> str:
+    """Three digits, or `< 0.001`."""
     return "–" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"

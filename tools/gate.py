@@ -1,14 +1,14 @@
-"""Say whether the result in the workspace may land, by the limits in gate.yaml, as a Markdown table.
+"""Check the result in the workspace against the acceptance criteria in gate.yaml, and print a Markdown table.
 
     python tools/gate.py main
     python tools/gate.py origin/main --out logs/gate.md
 
-Run it after `dvc repro`. The revision is what the result is compared with, by the paired test of tools/compare.py;
-its predictions come from DVC's cache or remote. Read in the workspace: metrics/evaluate.json (AP),
-metrics/evaluate/suspects.csv (score), metrics/preprocess.json (boxes), and whether metrics/export.json is there,
-which the export stage writes only when the exported file answered like the model.
+Run it after `dvc repro`. The result is compared with that of REVISION by the paired bootstrap of tools/compare.py;
+the revision's predictions come from DVC's cache or remote. Reads metrics/evaluate.json (AP),
+metrics/evaluate/label_issues.csv (scores), metrics/preprocess.json (boxes), and checks that metrics/export.json
+exists, which the export stage writes only if the ONNX file reproduces the model's detections.
 
-Exit code: 0 it may land, 1 it may not (or something you can mend), 2 a wrong command line.
+Exit code: 0 passed, 1 failed (or an error that you can fix), 2 wrong usage.
 """
 
 from __future__ import annotations
@@ -18,19 +18,20 @@ import csv
 import json
 import sys
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 from pydantic import Field
 
 from compare import METRICS_FILE, PREDICTIONS, WORKSPACE, compare, read_json, read_revision
-from comparison_table import Comparison, number, signed
+from comparison_table import Comparison, format_number, format_signed
 from detector.core.errors import UserError, run_command
 from detector.core.params import Section, load_section
+from detector.evaluation.metric_names import PRIMARY_METRIC, ComparedMetric
 from git_commands import git_or_none
 
-LIMITS = Path("gate.yaml")
-SUSPECTS = Path("metrics/evaluate/suspects.csv")
+GATE_FILE = Path("gate.yaml")
+LABEL_ISSUES = Path("metrics/evaluate/label_issues.csv")
 PREPROCESS = Path("metrics/preprocess.json")
 PARITY = Path("metrics/export.json")
 
@@ -39,36 +40,36 @@ class GateParams(Section):
     """`gate:` of gate.yaml, where every key is explained."""
 
     min_ap: float = Field(ge=0, le=1)
-    not_worse: tuple[Literal["AP", "AP50", "AP75", "F1"], ...]
-    suspect_score: float = Field(ge=0, le=1)
-    max_suspects: float = Field(ge=0, le=1)
+    no_significant_drop: tuple[ComparedMetric, ...]
+    label_issue_score: float = Field(ge=0, le=1)
+    max_label_error_fraction: float = Field(ge=0, le=1)
 
 
 class Check(NamedTuple):
-    """One line of the table: what was looked at, what was found, what is allowed."""
+    """One row of the table; result and required: the actual and the required value as text."""
 
     name: str
-    found: str
-    limit: str
+    result: str
+    required: str
     passed: bool
 
 
-class Verdict(NamedTuple):
-    """All checks; comparison: None where there was nothing to compare with, or no way to."""
+class GateResult(NamedTuple):
+    """All checks; comparison: None where the revision has no result or cannot be compared."""
 
     checks: list[Check]
     comparison: Comparison | None
 
     @property
     def passed(self) -> bool:
-        """Whether the result may land."""
+        """Whether all checks passed."""
         return all(check.passed for check in self.checks)
 
 
 def main() -> None:
     arguments = parse_arguments()
-    verdict = judge(arguments.base)
-    text = table(verdict)
+    gate_result = evaluate_gate(arguments.base)
+    text = render_gate(gate_result)
     print(text)
     if arguments.out is not None:
         try:
@@ -76,63 +77,62 @@ def main() -> None:
             arguments.out.write_text(text + "\n", encoding="utf-8")
         except OSError as error:
             raise UserError(f"--out {arguments.out} cannot be written: {error.strerror}") from None
-    sys.exit(0 if verdict.passed else 1)
+    sys.exit(0 if gate_result.passed else 1)
 
 
 def parse_arguments() -> argparse.Namespace:
-    """The command line; argparse ends with 2 when it is wrong."""
+    """Parse the command line; argparse exits with 2 on wrong usage."""
     assert __doc__ is not None
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("base", metavar="REVISION", help="what the result is compared with, such as main")
-    parser.add_argument("--out", type=Path, help="write the Markdown to this file too")
+    parser.add_argument("base", metavar="REVISION", help="revision to compare with, such as main")
+    parser.add_argument("--out", type=Path, help="also write the Markdown to this file")
     return parser.parse_args()
 
 
-def judge(base: str) -> Verdict:
-    """The workspace's result beside that of a revision. Raises UserError for a bad gate.yaml or revision."""
-    limits = load_section(LIMITS, "gate", GateParams)
-    changes, comparison = changes_since(base, limits.not_worse)
-    return Verdict([accuracy(limits), *changes, suspects(limits), parity()], comparison)
+def evaluate_gate(base: str) -> GateResult:
+    """Run all checks, comparing with revision `base`. Raises UserError for a bad gate.yaml or revision."""
+    params = load_section(GATE_FILE, "gate", GateParams)
+    regressions, comparison = check_regressions(base, params.no_significant_drop)
+    return GateResult([check_ap(params), *regressions, check_label_errors(params), check_parity()], comparison)
 
 
-def accuracy(limits: GateParams) -> Check:
+def check_ap(params: GateParams) -> Check:
     """AP on test."""
-    name, limit = "AP on test", f"at least {limits.min_ap:g}"
+    name, required = "AP on test", f"at least {params.min_ap:g}"
     if not Path(METRICS_FILE).exists():
-        return Check(name, f"{METRICS_FILE} is missing", limit, False)
-    ap = read_object(Path(METRICS_FILE)).get("AP")
+        return Check(name, f"{METRICS_FILE} is missing", required, False)
+    ap = read_json_object(Path(METRICS_FILE)).get(PRIMARY_METRIC)
     if ap is None:
-        return Check(name, "test has no object, so that there is none", limit, False)
+        return Check(name, "undefined: test has no objects", required, False)
     if not isinstance(ap, (int, float)):
-        raise UserError(f"{METRICS_FILE}: AP is {ap!r}, expected a number")
-    return Check(name, number(ap), limit, ap >= limits.min_ap)
+        raise UserError(f"{METRICS_FILE}: {PRIMARY_METRIC} is {ap!r}, expected a number")
+    return Check(name, format_number(ap), required, ap >= params.min_ap)
 
 
-def changes_since(base: str, metrics: tuple[str, ...]) -> tuple[list[Check], Comparison | None]:
-    """A check for each metric. What cannot be compared does not pass, except where nothing has landed yet."""
-    if not has_result(base):
-        return [Check(f"change since `{base}`", "no result there to compare with", "not worse", True)], None
+def check_regressions(base: str, metrics: tuple[str, ...]) -> tuple[list[Check], Comparison | None]:
+    """One check per metric. A failed comparison does not pass; a revision without a result does."""
+    name, required = f"change from `{base}`", "no significant drop"
+    if not has_predictions(base):
+        return [Check(name, f"`{base}` has no result to compare with", required, True)], None
     try:
         comparison = compare(read_revision(base), read_revision(WORKSPACE))
     except UserError as error:
-        return [Check(f"change since `{base}`", f"cannot be told: {error}", "not worse", False)], None
+        return [Check(name, f"cannot be compared: {error}", required, False)], None
     rows = {row.name: row for row in comparison.metrics}
     checks = []
-    for name in metrics:
-        row = rows[name]
-        found = (
-            "neither has one" if row.low is None else f"{signed(row.change)} ({signed(row.low)} to {signed(row.high)})"
-        )
-        checks.append(Check(f"{name} since `{base}`", found, "not worse", row.verdict != "worse"))
+    for metric in metrics:
+        row = rows[metric]
+        result = "undefined on both sides"
+        if row.low is not None:
+            result = f"{format_signed(row.change)} ({format_signed(row.low)} to {format_signed(row.high)})"
+        checks.append(Check(f"{metric} {name}", result, required, row.verdict != "worse"))
     return checks, comparison
 
 
-def has_result(base: str) -> bool:
-    """Whether the revision's dvc.lock records predictions. Raises UserError when there is no such revision."""
+def has_predictions(base: str) -> bool:
+    """Whether the revision's dvc.lock records predictions. Raises UserError if the revision does not exist."""
     if git_or_none("rev-parse", "--quiet", "--verify", f"{base}^{{commit}}") is None:
-        raise UserError(
-            f"`{base}` is no revision of this repository: `git fetch` brings branches, `git log` lists them"
-        )
+        raise UserError(f"`{base}` is not a revision of this repository: run `git fetch`, or see `git log --all`")
     try:
         stages = (yaml.safe_load(git_or_none("show", f"{base}:dvc.lock") or "") or {}).get("stages", {})
     except (yaml.YAMLError, AttributeError):
@@ -141,51 +141,47 @@ def has_result(base: str) -> bool:
     return any(Path(PREDICTIONS).is_relative_to(out) for out in outs)
 
 
-def suspects(limits: GateParams) -> Check:
-    """The labels that are probably wrong and that nobody has decided about, as a share of all boxes."""
-    name, limit = "labels probably wrong", f"at most {limits.max_suspects:.0%} of the boxes"
-    missing = [str(path) for path in (SUSPECTS, PREPROCESS) if not path.exists()]
+def check_label_errors(params: GateParams) -> Check:
+    """Suspected label errors that nobody has reviewed, as a fraction of all boxes."""
+    name, required = "suspected label errors", f"at most {params.max_label_error_fraction:.0%} of the boxes"
+    missing = [str(path) for path in (LABEL_ISSUES, PREPROCESS) if not path.exists()]
     if missing:
-        return Check(name, f"{' and '.join(missing)} missing", limit, False)
-    boxes = read_object(PREPROCESS).get("boxes")
+        return Check(name, f"{' and '.join(missing)} missing", required, False)
+    boxes = read_json_object(PREPROCESS).get("boxes")
     if not isinstance(boxes, int):
         raise UserError(f"{PREPROCESS}: boxes is {boxes!r}, expected a number: run `dvc repro`")
-    with SUSPECTS.open(encoding="utf-8", newline="") as file:
+    with LABEL_ISSUES.open(encoding="utf-8", newline="") as file:
         try:
-            count = sum(float(row["score"]) >= limits.suspect_score for row in csv.DictReader(file))
+            count = sum(float(row["score"]) >= params.label_issue_score for row in csv.DictReader(file))
         except (KeyError, TypeError, ValueError):
-            raise UserError(f"{SUSPECTS}: expected a number `score` in each line: run `dvc repro`") from None
-    share = count / max(boxes, 1)
-    found = f"{count:,} of {boxes:,} boxes ({share:.1%}) with a score of {limits.suspect_score:g} or more"
-    return Check(name, found, limit, share <= limits.max_suspects)
+            raise UserError(f"{LABEL_ISSUES}: expected a number `score` in each row: run `dvc repro`") from None
+    fraction = count / max(boxes, 1)
+    result = f"{count:,} in {boxes:,} boxes ({fraction:.1%}) with a score of at least {params.label_issue_score:g}"
+    return Check(name, result, required, fraction <= params.max_label_error_fraction)
 
 
-def parity() -> Check:
-    """Whether the export stage proved its file."""
-    found = "the exported file answers like the model" if PARITY.exists() else f"{PARITY} is missing"
-    return Check("parity", found, "proved by the export stage", PARITY.exists())
+def check_parity() -> Check:
+    """Whether the export stage verified the ONNX file."""
+    result = "verified by the export stage" if PARITY.exists() else f"{PARITY} is missing"
+    return Check("ONNX parity", result, "verified", PARITY.exists())
 
 
-def read_object(path: Path) -> dict[str, Any]:
-    """What a metrics file holds. Raises UserError naming it."""
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Read a metrics file. Raises UserError naming it unless it holds a JSON object."""
     content = read_json(path)
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected an object, found {json.dumps(content)[:40]}: run `dvc repro`")
     return content
 
 
-def table(verdict: Verdict) -> str:
-    """As Markdown, without a line feed at its end."""
-    failed = sum(not check.passed for check in verdict.checks)
-    lines = [
-        "### Gate: it may land" if verdict.passed else f"### Gate: it may **not** land, {failed} of the checks failed",
-        "",
-        "| check | found | limit | |",
-        "| --- | --- | --- | --- |",
-    ]
-    for check in verdict.checks:
-        found = check.found.replace("|", "\\|").replace("\n", " ")
-        lines.append(f"| {check.name} | {found} | {check.limit} | {'passed' if check.passed else '**failed**'} |")
+def render_gate(gate_result: GateResult) -> str:
+    """The result as Markdown, without a trailing newline."""
+    failed = sum(not check.passed for check in gate_result.checks)
+    headline = f"Gate failed: {failed} of {len(gate_result.checks)} checks" if failed else "Gate passed"
+    lines = [f"### {headline}", "", "| check | result | required | |", "| --- | --- | --- | --- |"]
+    for check in gate_result.checks:
+        result = check.result.replace("|", "\\|").replace("\n", " ")
+        lines.append(f"| {check.name} | {result} | {check.required} | {'passed' if check.passed else '**failed**'} |")
     return "\n".join(lines)
 
 

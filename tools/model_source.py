@@ -1,12 +1,12 @@
-"""Where the ONNX file is that a user named: on the disk, in a git revision, or in the model registry of git tags.
+"""Find the ONNX file that a user refers to: on disk, in a git revision, or in the model registry of git tags.
 
     models/model.onnx            a file
     models/model.onnx@v2         that file in a git revision: commit, branch, tag or DVC experiment
     HEAD~1                       models/model.onnx in that revision
-    model@v1.2.0, model#prod     an artifact of dvc.yaml by version or stage (tags as GTO and `dvc artifacts` take them)
+    model@v1.2.0, model#prod     an artifact of dvc.yaml by version or stage (tags as in GTO and `dvc artifacts`)
     model                        its newest version
 
-What is not on the disk comes from DVC's cache or remote and is kept in .cache/models/. Only that needs DVC.
+Files that are not on disk are fetched from DVC's cache or remote to .cache/models/; only this needs DVC.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 MODEL = "models/model.onnx"
 PIPELINE = Path("dvc.yaml")
-KEPT = Path(".cache/models")
+CACHE = Path(".cache/models")
 VERSION = re.compile(r"v\d+\.\d+\.\d+\S*")
 
 
-class Named(NamedTuple):
-    """What a user's text means: `path` in a git revision, or an artifact's version or stage (its newest without)."""
+class ModelReference(NamedTuple):
+    """`path` in a git revision, or a version or stage of an artifact (with neither, its newest version)."""
 
     path: str = MODEL
     revision: str = ""
@@ -36,81 +36,81 @@ class Named(NamedTuple):
     stage: str | None = None
 
 
-def model_path(text: str) -> Path:
-    """The file that `text` names, fetched where it has to be. Raises UserError saying what could be meant."""
+def resolve_model(text: str) -> Path:
+    """Return the path of the model that `text` refers to; fetch it if necessary. Raises UserError if not found."""
     is_path = "@" not in text and Path(text).suffix == ".onnx"
     if Path(text).exists() or is_path or not PIPELINE.is_file():
-        return Path(text)  # whoever opens it says whether it is missing
+        return Path(text)  # a missing file is reported when it is opened
     try:
-        return _fetched(text)
+        return _fetch(text)
     except ImportError:
-        raise UserError(f"{text}: no such file; to take it for a revision or an artifact, install DVC") from None
+        raise UserError(f"{text}: no such file; install DVC to use a git revision or an artifact") from None
 
 
-def artifacts_of(pipeline: Path) -> dict[str, str]:
-    """Path by name of what dvc.yaml declares under `artifacts`."""
-    import yaml  # DVC needs it, those who name a file do not
+def read_artifacts(pipeline: Path) -> dict[str, str]:
+    """Return the paths of the artifacts declared in dvc.yaml, by name."""
+    import yaml  # not needed for a plain file
 
     document = yaml.safe_load(pipeline.read_text(encoding="utf-8"))
     return {name: str(artifact["path"]) for name, artifact in (document.get("artifacts") or {}).items()}
 
 
-def parse(text: str, artifacts: dict[str, str]) -> Named:
-    """What is meant by a text that is no file; artifacts: names and paths of dvc.yaml."""
+def parse_reference(text: str, artifacts: dict[str, str]) -> ModelReference:
+    """Parse a text that is not a file; artifacts: paths by name, from dvc.yaml."""
     name, at, rest = text.rpartition("@")
     if not at:
         name, hash_, stage = text.partition("#")
         if name in artifacts:
-            return Named(artifacts[name], artifact=name, stage=stage if hash_ else None)
-        return Named(revision=text)
+            return ModelReference(artifacts[name], artifact=name, stage=stage if hash_ else None)
+        return ModelReference(revision=text)
     if not name or not rest or rest.startswith("{"):  # @, @{1}, main@{yesterday}
-        return Named(revision=text)
+        return ModelReference(revision=text)
     if name in artifacts:
         if VERSION.fullmatch(rest):
-            return Named(artifacts[name], artifact=name, version=rest)
-        return Named(artifacts[name], revision=rest)
-    return Named(name, rest)
+            return ModelReference(artifacts[name], artifact=name, version=rest)
+        return ModelReference(artifacts[name], revision=rest)
+    return ModelReference(name, rest)
 
 
-def _fetched(text: str) -> Path:
-    """Of the repository in the working directory."""
+def _fetch(text: str) -> Path:
+    """Fetch the file from the repository in the working directory."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
     from dvc.scm import RevError
     from scmrepo.exceptions import SCMError
 
-    named = parse(text, artifacts_of(PIPELINE))
+    reference = parse_reference(text, read_artifacts(PIPELINE))
     try:
         with Repo() as repo:
-            return _kept(named.path, _revision(named, repo))
+            return _fetch_to_cache(reference.path, _resolve_revision(reference, repo))
     except (DvcException, RevError, SCMError, OSError) as error:
         raise UserError(
-            f"{text}: neither a file nor to be had from git and DVC ({error}). Expected the path of an ONNX file, a "
-            "git revision, PATH@REVISION, or an artifact as NAME@v1.0.0 or NAME#stage; `git tag` and `dvc exp show` "
-            "list revisions, and `dvc pull`, `dvc fetch --all-tags` bring files"
+            f"{text}: not a file, and not available from git and DVC ({error}). Expected the path of an ONNX file, a "
+            "git revision, PATH@REVISION, or an artifact as NAME@v1.0.0 or NAME#stage. `git tag` and `dvc exp show` "
+            "list revisions; `dvc pull` and `dvc fetch --all-tags` download files"
         ) from None
 
 
-def _revision(named: Named, repo: Repo) -> str:
-    """The commit."""
+def _resolve_revision(reference: ModelReference, repo: Repo) -> str:
+    """Return the commit of a reference."""
     from dvc.scm import resolve_rev
 
-    if named.revision:
-        return str(resolve_rev(repo.scm, named.revision))
-    return str(repo.artifacts.get_rev(named.artifact, version=named.version, stage=named.stage))
+    if reference.revision:
+        return str(resolve_rev(repo.scm, reference.revision))
+    return str(repo.artifacts.get_rev(reference.artifact, version=reference.version, stage=reference.stage))
 
 
-def _kept(path: str, revision: str) -> Path:
-    """The file of a commit, downloaded unless it already was."""
+def _fetch_to_cache(path: str, revision: str) -> Path:
+    """Return the file of a commit, downloading it unless it is cached."""
     from dvc.api import DVCFileSystem
 
-    kept = KEPT / revision / Path(path).name
-    if not kept.is_file():
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        part = kept.with_suffix(".part")
+    cached = CACHE / revision / Path(path).name
+    if not cached.is_file():
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        part = cached.with_suffix(".part")
         try:
             DVCFileSystem(rev=revision).get_file(path, str(part))
-            part.replace(kept)
+            part.replace(cached)
         finally:
             part.unlink(missing_ok=True)
-    return kept
+    return cached

@@ -1,4 +1,4 @@
-"""Find objects in images, folders, videos or what a camera sees, with an exported model.
+"""Detect objects in images, folders, videos or a camera stream with an exported model.
 
     python tools/predict.py MODEL INPUT... [--out FOLDER] [--format coco,jsonl,csv,pictures]
 
@@ -6,13 +6,14 @@
     python tools/predict.py models/model.onnx 'scans/**/*.tif' --tile 640
     python tools/predict.py models/model.onnx clip.mp4 --format pictures
 
-MODEL     a file that export wrote (.onnx); or, with DVC, a git revision or an artifact (tools/model_source.py)
-INPUT     images, folders (searched through), patterns, videos, or the number of a camera; each counts once
+MODEL     an exported .onnx file; or, with DVC, a git revision or an artifact (tools/model_source.py)
+INPUT     images, folders (searched recursively), patterns, videos, or a camera number; an input given twice is
+          processed once
 
-Writes into FOLDER, by format: predictions.json (coco), dataset.jsonl (what `preprocess.format: jsonl` reads, to be
-corrected and trained on), predictions.csv, pictures/ (annotated images and videos). docs/predict.md has the details.
-Needs numpy, pillow and onnxruntime; for videos and cameras opencv-python-headless.
-Ends with 0; 1 after an error; 3 when it is done, but some inputs could not be read; 130 after Ctrl-C.
+Writes to FOLDER, depending on the format: predictions.json (coco), dataset.jsonl (for `preprocess.format: jsonl`, to
+correct and train on), predictions.csv, pictures/ (annotated images and videos). Every `score` written is calibrated.
+Details: docs/predict.md. Needs numpy, pillow and onnxruntime; for videos and cameras also opencv-python-headless.
+Exit code: 0; 1 after an error; 3 if some inputs could not be read completely; 130 after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -26,175 +27,185 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from detector.core.errors import UserError, run_command
-from detector.inference.annotate import Pictures
-from detector.inference.decoding import Problem, allow_large_images
-from detector.inference.inputs import Inputs, gather
-from detector.inference.pipeline import Detector, Totals, predict
-from detector.inference.progress import Progress
+from detector.inference.annotate import ImageAnnotator
+from detector.inference.decoding import UnreadableInput, allow_large_images
+from detector.inference.inputs import CollectedInputs, collect_inputs
+from detector.inference.pipeline import Detector, Totals, predict_inputs
+from detector.inference.progress import Progress, pluralize
 from detector.inference.result_files import CocoFile, CsvFile, JsonLinesFile, ResultFile
 from detector.inference.video import count_frames
 from detector.runners.onnx_runner import PROVIDERS, open_onnx
 from detector.runners.tiled import ModelMetadata
-from detector.runners.tiling import tiling_of
-from detector.training.interruption import deferred, interrupt, listen, requested
-from model_source import model_path
+from detector.runners.tiling import make_tiling
+from detector.training.interruption import defer_signals, install_signal_handlers, is_stop_requested, make_interrupted
+from model_source import resolve_model
 
-FILES: dict[str, Callable[[Path, ModelMetadata], ResultFile]] = {
+WRITERS: dict[str, Callable[[Path, ModelMetadata], ResultFile]] = {
     "coco": CocoFile,
     "jsonl": JsonLinesFile,
     "csv": CsvFile,
 }
-FORMATS = (*FILES, "pictures")
-INCOMPLETE = 3  # exit code: done, but not with every input
+FORMATS = (*WRITERS, "pictures")
+INCOMPLETE = 3  # exit code: some inputs could not be read completely
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Look at everything, and write the folder."""
-    listen()
-    warnings.simplefilter("ignore")  # Pillow's, of oddities in files that can be read all the same
+    """Run the model on all inputs and write the results."""
+    install_signal_handlers()
+    warnings.simplefilter("ignore")  # Pillow warns about irregularities in files that it can still read
     allow_large_images()
-    given = parse(sys.argv[1:] if arguments is None else arguments)
-    detector = open_detector(given)
-    inputs = gather(given.input, given.out)
-    progress, totals = Progress(total_of(inputs)), Totals()
+    args = parse(sys.argv[1:] if arguments is None else arguments)
+    detector = open_detector(args)
+    collected = collect_inputs(args.input, args.out)
+    progress, totals = Progress(count_images(collected)), Totals()
 
-    def report(problem: Problem) -> None:
+    def report(problem: UnreadableInput) -> None:
         totals.problems.append(problem)
-        progress.say(f"{problem.path}: {problem.reason}")
+        progress.print_line(f"{problem.path}: {problem.reason}")
 
-    make_folder(given.out)
-    with deferred():
+    create_folder(args.out)
+    with defer_signals():
         with ExitStack() as stack:
-            files = [open_file(name, given, detector.facts, inputs, stack) for name in given.format]
-            for seen, predictions in predict(inputs.listed, detector, keeps_frames(given.format), report):
+            files = [open_result_file(name, args, detector.metadata, collected, stack) for name in args.format]
+            for image, predictions in predict_inputs(collected.inputs, detector, needs_frames(args.format), report):
                 for file in files:
-                    file.add(seen, predictions)
-                totals.add(seen, predictions)
+                    file.add(image, predictions)
+                totals.add(image, predictions)
                 progress.step()
-                if requested():
+                if is_stop_requested():
                     break
-        tell(totals, inputs, detector.facts, progress, given)
-        if requested():
-            raise interrupt(f"stopped; {given.out} holds what was done before")
+        print_summary(totals, collected, detector.metadata, progress, args)
+        if is_stop_requested():
+            raise make_interrupted(f"stopped; {args.out} contains the results so far")
     if totals.problems:
         sys.exit(INCOMPLETE)
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("model", help="a file that export wrote (.onnx), a git revision or an artifact")
-    parser.add_argument("input", nargs="+", help="images, folders, patterns, videos, or a camera's number")
-    parser.add_argument("--out", type=Path, default=Path("predictions"), help="folder to write (default: predictions)")
-    parser.add_argument("--format", type=formats, default=["coco"],
-                        help=f"one or more of {','.join(FORMATS)} (default: coco)")  # fmt: skip
-    parser.add_argument("--threshold", type=share,
-                        help="least score of any class (default: the model's own for each class)")  # fmt: skip
-    parser.add_argument("--tile", type=int, help="side in pixels of overlapping tiles, for large images")
-    parser.add_argument("--overlap", type=float, default=0.2, help="of neighbouring tiles, as a share (default: 0.2)")
-    parser.add_argument("--provider", choices=("auto", *PROVIDERS), default="auto",
-                        help="what computes (default: auto, the fastest that works here)")  # fmt: skip
-    parser.add_argument("--threads", type=count, default=cores(), help="of the CPU (default: all)")
-    parser.add_argument("--batch-size", type=count, default=8, help="images at a time (default: 8)")
+    add = parser.add_argument
+    add("model", help="an exported .onnx file, a git revision or an artifact")
+    add("input", nargs="+", help="images, folders, patterns, videos, or a camera number")
+    add("--out", type=Path, default=Path("predictions"), help="output folder (default: predictions)")
+    formats = f"one or more of {','.join(FORMATS)} (default: coco)"
+    add("--format", type=parse_formats, default=["coco"], help=formats)
+    threshold = "minimum calibrated score, for all classes (default: the threshold per class stored in the model)"
+    add("--threshold", type=parse_fraction, help=threshold)
+    add("--tile", type=int, help="split large images into overlapping tiles with this side in pixels")
+    add("--overlap", type=float, default=0.2, help="overlap of neighboring tiles as a fraction (default: 0.2)")
+    provider = "ONNX Runtime execution provider (default: auto, the fastest available)"
+    add("--provider", choices=("auto", *PROVIDERS), default="auto", help=provider)
+    add("--threads", type=parse_count, default=count_cores(), help="number of CPU threads (default: all cores)")
+    add("--batch-size", type=parse_count, default=8, help="images per batch (default: 8)")
     return parser.parse_args(arguments)
 
 
-def formats(text: str) -> list[str]:
-    """Names with commas between them."""
+def parse_formats(text: str) -> list[str]:
+    """Parse comma-separated format names."""
     names = [name.strip() for name in text.split(",")]
     if wrong := [name for name in names if name not in FORMATS]:
-        raise argparse.ArgumentTypeError(f"found {', '.join(map(repr, wrong))}, expected some of {','.join(FORMATS)}")
+        raise argparse.ArgumentTypeError(
+            f"got {', '.join(map(repr, wrong))}, expected one or more of {','.join(FORMATS)}"
+        )
     return list(dict.fromkeys(names))
 
 
-def share(text: str) -> float:
-    """A number from 0 to 1."""
+def parse_fraction(text: str) -> float:
+    """Parse a number from 0 to 1."""
     value = float(text)
     if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"found {text}, expected a number from 0 to 1")
+        raise argparse.ArgumentTypeError(f"got {text}, expected a number from 0 to 1")
     return value
 
 
-def count(text: str) -> int:
-    """A number from 1."""
+def parse_count(text: str) -> int:
+    """Parse a positive integer."""
     value = int(text)
     if value < 1:
-        raise argparse.ArgumentTypeError(f"found {text}, expected 1 or more")
+        raise argparse.ArgumentTypeError(f"got {text}, expected 1 or more")
     return value
 
 
-def cores() -> int:
-    """Those that this process may use."""
+def count_cores() -> int:
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def open_detector(given: argparse.Namespace) -> Detector:
-    """The model, and how to run it."""
-    tiling = None if given.tile is None else tiling_of(given.tile, given.overlap)
-    facts, runner = open_onnx(model_path(given.model), given.threads, given.provider)
-    return Detector(facts, runner, given.threshold, tiling, given.batch_size, given.threads)
+def open_detector(args: argparse.Namespace) -> Detector:
+    """Open the model and combine it with the options for running it."""
+    tiling = None if args.tile is None else make_tiling(args.tile, args.overlap)
+    metadata, runner = open_onnx(resolve_model(args.model), args.threads, args.provider)
+    return Detector(
+        metadata,
+        runner,
+        threshold=args.threshold,
+        tiling=tiling,
+        batch_size=args.batch_size,
+        threads=args.threads,
+    )
 
 
-def total_of(inputs: Inputs) -> int:
-    """Images and frames, 0 when nobody knows. Raises UserError where videos cannot be read at all."""
-    counts = [1 if one.kind == "image" else 0 if one.kind == "camera" else count_frames(one.path)
-              for one in inputs.listed]  # fmt: skip
+def count_images(collected: CollectedInputs) -> int:
+    """Count images and video frames, 0 if the total is unknown. Raises UserError if OpenCV is missing for a video."""
+    counts = [count_frames(one.path) if one.kind == "video" else int(one.kind == "image") for one in collected.inputs]
     return sum(counts) if all(counts) else 0
 
 
-def keeps_frames(chosen: list[str]) -> bool:
-    """Whether a format needs the pictures of a video's frames."""
+def needs_frames(chosen: list[str]) -> bool:
+    """Return whether one of the formats needs the full-size frames of videos."""
     return bool({"jsonl", "pictures"} & set(chosen))
 
 
-def make_folder(folder: Path) -> None:
-    """Now rather than after the first batch. Raises UserError when it cannot be made."""
+def create_folder(folder: Path) -> None:
+    """Create the output folder before the first batch runs. Raises UserError when that fails."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{folder}: cannot be made ({error.strerror}); name another folder with --out") from None
+        raise UserError(f"{folder}: cannot create folder ({error.strerror}); choose another --out folder") from None
 
 
-def open_file(
-    name: str, given: argparse.Namespace, facts: ModelMetadata, inputs: Inputs, stack: ExitStack
+def open_result_file(
+    name: str, args: argparse.Namespace, metadata: ModelMetadata, collected: CollectedInputs, stack: ExitStack
 ) -> ResultFile:
-    """What answers are written to in a format; the stack closes it."""
+    """Open the output file of a format; the stack closes it."""
     file: ResultFile
     if name == "pictures":
-        file = Pictures(given.out / name, facts, common_folder(inputs), given.threads)
+        file = ImageAnnotator(args.out / name, metadata, find_common_folder(collected), args.threads)
     else:
-        file = FILES[name](given.out, facts)
+        file = WRITERS[name](args.out, metadata)
     stack.callback(file.close)
     return file
 
 
-def common_folder(inputs: Inputs) -> Path:
-    """The innermost folder that holds all inputs."""
-    return Path(os.path.commonpath([one.path.parent.resolve() for one in inputs.listed]))
+def find_common_folder(collected: CollectedInputs) -> Path:
+    """Return the innermost folder that contains all inputs."""
+    return Path(os.path.commonpath([one.path.parent.resolve() for one in collected.inputs]))
 
 
-def tell(totals: Totals, inputs: Inputs, facts: ModelMetadata, progress: Progress, given: argparse.Namespace) -> None:
-    """The summary, on stdout."""
+def print_summary(
+    totals: Totals, collected: CollectedInputs, metadata: ModelMetadata, progress: Progress, args: argparse.Namespace
+) -> None:
+    """Print the summary to stdout."""
     progress.clear()
-    boxes = totals.boxes.total()
-    print(f"{totals.images:,} images, {boxes:,} objects, {progress.seconds():.1f} s, {progress.speed()}")
-    for number, name in enumerate(facts.classes, 1):
+    images, detections = pluralize(totals.images, "image"), pluralize(totals.boxes.total(), "detection")
+    print(f"{images}, {detections}, {progress.seconds():.1f} s, {progress.speed()}")
+    for number, name in enumerate(metadata.classes, 1):
         print(f"  {name}: {totals.boxes[number]:,}")
-    if facts.states:
-        print(
-            "states: " + ", ".join(f"{name} {totals.states[number]:,}" for number, name in enumerate(facts.states, 1))
-        )
+    if metadata.states:
+        counts = [f"{name} {totals.states[number]:,}" for number, name in enumerate(metadata.states, 1)]
+        print(f"states: {', '.join(counts)}")
     notes = {
-        "images without an object": totals.empty,
-        "inputs that could not be read (to their end)": len(totals.problems),
-        "inputs that were given twice": inputs.doubles,
-        "animated or paged images, of which the first picture counts": totals.first_of_many,
-        "other files in the folders": inputs.left_out.total(),
+        "images without detections": totals.empty,
+        "inputs that could not be read completely": len(totals.problems),
+        "inputs given more than once (processed once)": collected.duplicates,
+        "animated or multi-page images (first picture only)": totals.multi_page,
+        "other files in the folders (skipped)": collected.skipped.total(),
     }
     for text, number in notes.items():
         if number:
             print(f"{text}: {number:,}")
-    print(f"written: {given.out} ({', '.join(given.format)})")
+    print(f"written: {args.out} ({', '.join(args.format)})")
 
 
 if __name__ == "__main__":

@@ -1,103 +1,106 @@
-"""Run everything anew and say whether the committed results come out again. CI calls this on a schedule.
+"""Run the pipeline from scratch and check that it reproduces the committed results. CI runs this on a schedule.
 
     python tools/reproduce.py
 
-Needs a clean checkout, and leaves the new results in it. They reproduce when every file is the same to the byte, or,
-as on another CPU or GPU, when AP, AP50, AP75 and F1 lie within the committed 95% intervals. When they do not, one issue
-is opened or brought up to date; when they do again, it is closed; otherwise nobody hears of it.
+Needs a clean checkout and leaves the new results in it. The results are reproduced if every file is byte-identical or,
+as on another CPU or GPU, if AP, AP50, AP75 and F1 are within the committed 95% confidence intervals. If not, an issue
+is opened or updated; once they are reproduced again, it is closed.
 
-Exit code: 0 they reproduce, 1 they do not (or something you can mend).
+Exit code: 0 reproduced, 1 not reproduced (or an error that you can fix).
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from typing import Any
 
 import ci_comment
 import ci_pipeline
-from ci_job import Job, job_of
-from ci_landing import RESULTS
-from detector.comparison.comparison import METRICS
+from ci_commit import RESULTS
+from ci_job import CIJob, read_job
 from detector.core.errors import UserError, run_command
+from detector.evaluation.metric_names import COMPARED_METRICS, interval_names
 from git_commands import git
 
 MARKER = "<!-- reproducing: this issue is kept up to date -->"
-TITLE = "The committed results do not reproduce"
+TITLE = "The committed results are not reproducible"
 
 
 def main() -> None:
-    job = job_of(os.environ, "")
-    if changes():
-        raise UserError(f"there are changes in {', '.join(RESULTS)}: this compares with what is committed; commit or "
-                        "`git checkout` them first")  # fmt: skip
+    job = read_job(os.environ, "")
+    if list_changed_results():
+        results = ", ".join(RESULTS)
+        raise UserError(f"there are uncommitted changes in {results}: commit or `git checkout` them first")
     try:
-        with ci_pipeline.remote_settings():
-            stale = ci_pipeline.would_run()
-            if not stale:
-                ci_pipeline.rerun()
+        with ci_pipeline.configure_remote():
+            outdated = ci_pipeline.list_outdated_stages()
+            if not outdated:
+                ci_pipeline.rerun_from_scratch()
     except UserError as error:
-        report(job, f"The pipeline broke off:\n\n```\n{error}\n```")
+        report_failure(job, f"The pipeline failed:\n\n```\n{error}\n```")
         raise
-    if stale:
-        report(
-            job,
-            "dvc.lock is older than what is committed with it: `dvc repro` would begin with "
-            f"{', '.join(stale)}. The retraining that should have brought it up to date did not land.",
-        )
+    if outdated:
+        stages = ", ".join(outdated)
+        report_failure(job, f"dvc.lock is outdated (stages: {stages}): the last retraining was not committed.")
         sys.exit(1)
-    differing, outside = changes(), metrics_outside()
+    changed, outside = list_changed_results(), list_metrics_outside_intervals()
     if outside:
-        report(job, differences(differing, outside))
+        report_failure(job, render_differences(changed, outside))
         sys.exit(1)
-    print("Every file is the same to the byte." if not differing else
-          f"{len(differing)} files differ, and the metrics lie within the committed intervals.")  # fmt: skip
-    if job.forge is not None and job.forge.settle(MARKER):
-        print("The open issue is closed.")
+    if changed:
+        print(f"Reproduced: {len(changed)} files differ, but the metrics are within the committed intervals.")
+    else:
+        print("Reproduced: all files are byte-identical.")
+    if job.forge is not None and job.forge.close_issue(MARKER):
+        print("Closed the open issue.")
 
 
-def changes() -> list[str]:
-    """The results that differ from the commit that is checked out."""
+def list_changed_results() -> list[str]:
+    """The results that differ from the checked-out commit."""
     lines = git("status", "--porcelain", "--untracked-files=all", "--", *RESULTS).splitlines()
     return [line[3:] for line in lines]
 
 
-def metrics_outside() -> list[str]:
-    """A Markdown row for each metric that does not lie within its committed interval, or is no longer there."""
-    old, new = ci_comment.metrics_at("HEAD", ci_comment.EVALUATE), ci_comment.metrics_at(None, ci_comment.EVALUATE)
+def list_metrics_outside_intervals() -> list[str]:
+    """One Markdown row per metric that is outside its committed interval or missing."""
+    old, new = ci_comment.read_metrics("HEAD", ci_comment.EVALUATE), ci_comment.read_metrics(None, ci_comment.EVALUATE)
     return [
-        f"| {name} | {ci_comment.with_interval(old, name)} | {ci_comment.with_interval(new, name)} |"
-        for name in METRICS
-        if not within(old, new, name)
+        f"| {name} | {ci_comment.format_interval(old, name)} | {ci_comment.format_interval(new, name)} |"
+        for name in COMPARED_METRICS
+        if not is_within_interval(old, new, name)
     ]
 
 
-def within(old: dict[str, Any], new: dict[str, Any], name: str) -> bool:
-    """Whether the new number lies in the old one's interval; without an interval, whether it is the same."""
-    low, high, now = old.get(f"{name}_low"), old.get(f"{name}_high"), new.get(name)
-    if low is None or high is None or now is None:
-        return bool(old.get(name) == now)
-    return bool(low <= now <= high)
+def is_within_interval(old: dict[str, Any], new: dict[str, Any], name: str) -> bool:
+    """Whether the new value is within the old one's interval; without an interval, whether both are equal."""
+    low, high = (old.get(bound) for bound in interval_names(name))
+    value = new.get(name)
+    if low is None or high is None or value is None:
+        return bool(old.get(name) == value)
+    return bool(low <= value <= high)
 
 
-def differences(files: list[str], rows: list[str]) -> str:
-    """What the issue says of other results."""
-    listed = "\n".join(f"- `{file}`" for file in files[:20])
-    more = f"\n- and {len(files) - 20} more" if len(files) > 20 else ""
+def render_differences(files: list[str], rows: list[str]) -> str:
+    """The issue's text: the metrics' table rows and the files that differ."""
+    listed = [f"- `{file}`" for file in files[:20]]
+    if len(files) > 20:
+        listed.append(f"- and {len(files) - 20} more")
     return "\n".join(
-        ["| | committed | now |", "| --- | --- | --- |", *rows, "", "Files that differ:", "", listed + more]
+        ["| metric | committed | now |", "| --- | --- | --- |", *rows, "", "Files that differ:", "", *listed]
     )
 
 
-def report(job: Job, text: str) -> None:
-    """To the console, and to the forge as one issue."""
+def report_failure(job: CIJob, text: str) -> None:
+    """Write the text to the console and to the forge's issue."""
     commit = git("rev-parse", "HEAD")
-    text = "\n\n".join(filter(None, [f"In {commit}:", text, ci_comment.links(job)]))
+    text = "\n\n".join(filter(None, [f"Commit {commit}:", text, ci_comment.render_links(job)]))
     print(f"\n{TITLE}\n\n{text}\n")
     if job.forge is not None:
-        job.forge.report(MARKER, TITLE, text)
+        job.forge.update_issue(MARKER, TITLE, text)
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0]).parse_args()  # `--help` starts nothing
     run_command(main)

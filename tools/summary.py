@@ -1,113 +1,112 @@
-"""Print what the last `dvc repro` reached, where it lies, and what to type next.
+"""Print the metrics of the last `dvc repro`, the output paths and the next steps.
 
     python tools/summary.py
 
-Reads metrics/*.json and, where it is, logs/train.json; `make repro` ends with it.
+Reads metrics/*.json and, if it exists, logs/train.json. `make repro` runs it last.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 from typing import Any
 
 from detector.core.errors import UserError, run_command
+from detector.evaluation.metric_names import interval_names
 
 METRICS = Path("metrics")
-TIMES = Path("logs/train.json")
-PLACES = {
+TRAINING_TIMES = Path("logs/train.json")
+OUTPUTS = {
     "model": "models/model.onnx",
-    "plots": "plots/report.html (and pictures in plots/)",
+    "report": "plots/report.html (single plots in plots/)",
     "metrics": "metrics/",
     "predictions": "data/predictions/{split}.json",
 }
-NEXT = {
-    "dvc exp run -S train.lr=0.005": "try another value; only what it changes runs",
+NEXT_STEPS = {
+    "dvc exp run -S train.lr=0.005": "try another value; only the stages that depend on it run",
     "dvc exp show --only-changed": "compare the experiments",
-    "dvc plots diff": "see both in a browser, before and after",
-    "README.md": "see `Use your own images`",
+    "dvc plots diff": "compare the plots in a browser",
+    "README.md": "see the section on your own images",
 }
 
 
-def read(name: str) -> dict[str, Any]:
-    """One of the metrics files. Raises UserError when it is missing or no JSON."""
+def read_metrics_file(name: str) -> dict[str, Any]:
+    """Read a metrics file. Raises UserError if it is missing or not JSON."""
     path = METRICS / f"{name}.json"
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        raise UserError(f"{path} is missing: run `dvc repro` in the repository's root") from None
+        raise UserError(f"{path} is missing: run `dvc repro` in the repository root") from None
     except ValueError as error:
-        raise UserError(f"{path} is not JSON ({error}): run `dvc repro`, which writes it anew") from None
+        raise UserError(f"{path} is not JSON ({error}): run `dvc repro`, which rewrites it") from None
 
 
-def score(value: float | None) -> str:
-    """Three digits; `-` for a number that the test set cannot give."""
+def format_score(value: float | None) -> str:
+    """Three decimals; `-` for an undefined value."""
     return "-" if value is None else f"{value:.3f}"
 
 
-def with_interval(metrics: dict[str, Any], name: str) -> str:
-    """The number with its 95% interval, where it has one."""
-    low, high = metrics.get(f"{name}_low"), metrics.get(f"{name}_high")
-    span = "" if low is None or high is None else f" ({score(low)} to {score(high)})"
-    return score(metrics[name]) + span
+def format_with_interval(metrics: dict[str, Any], name: str) -> str:
+    """A metric with its 95% confidence interval, if it has one."""
+    low, high = (metrics.get(bound) for bound in interval_names(name))
+    interval = "" if low is None or high is None else f" ({format_score(low)} to {format_score(high)})"
+    return format_score(metrics[name]) + interval
 
 
-def data_line(preprocess: dict[str, Any], split: dict[str, Any]) -> str:
-    """Images and boxes that were used, and what was dropped."""
-    reasons = preprocess["findings"].items()
-    boxes = sum(count for reason, count in reasons if "box" in reason and reason.endswith("dropped"))
+def describe_data(preprocess: dict[str, Any], split: dict[str, Any]) -> str:
+    """The number of images and boxes, used and dropped."""
+    boxes = sum(preprocess["findings"].get("dropped_box", {}).values())
     images = preprocess["images_listed"] - preprocess["images"]
-    dealt = ", ".join(f"{count:,} {name}" for name, count in split["images"].items())
+    by_split = ", ".join(f"{count:,} {name}" for name, count in split["images"].items())
     return (
-        f"{preprocess['images']:,} images ({dealt}), {preprocess['boxes']:,} boxes; "
+        f"{preprocess['images']:,} images ({by_split}), {preprocess['boxes']:,} boxes; "
         f"dropped {images:,} images, {boxes:,} boxes"
     )
 
 
-def training_time() -> str:
-    """How long training took on this machine, when it ran here."""
+def describe_training_time() -> str:
+    """The training time, if training ran on this machine."""
     try:
-        minutes, seconds = divmod(round(json.loads(TIMES.read_text(encoding="utf-8"))["seconds"]), 60)
+        minutes, seconds = divmod(round(json.loads(TRAINING_TIMES.read_text(encoding="utf-8"))["seconds"]), 60)
     except (OSError, ValueError, KeyError, TypeError):
         return ""
     return f"; trained in {minutes} min {seconds} s"
 
 
-def table(rows: dict[str, str]) -> list[str]:
-    """A row a line, the second column aligned."""
+def align_rows(rows: dict[str, str]) -> list[str]:
+    """One line per row, the second column aligned."""
     width = max(map(len, rows))
     return [f"  {name:{width}}  {text}" for name, text in rows.items()]
 
 
-def summary() -> list[str]:
-    """The lines to print. Raises UserError when a stage has not run."""
+def build_summary() -> list[str]:
+    """The lines to print. Raises UserError if a stage has not run."""
     preprocess, split, evaluate, details, export = map(
-        read, ("preprocess", "split", "evaluate", "evaluate/details", "export")
+        read_metrics_file, ("preprocess", "split", "evaluate", "evaluate/details", "export")
     )
     try:
-        judged = details["split"]
+        test_split = details["split"]
+        ap, ap50 = format_with_interval(evaluate, "AP"), format_with_interval(evaluate, "AP50")
+        threshold, precision, recall = (format_score(evaluate[name]) for name in ("threshold", "precision", "recall"))
         rows = {
-            judged: f"AP {with_interval(evaluate, 'AP')}, AP50 {with_interval(evaluate, 'AP50')}{training_time()}",
-            "threshold": f"{score(evaluate['threshold'])}, with precision {score(evaluate['precision'])} "
-            f"and recall {score(evaluate['recall'])}",
-            **(
-                {"states": f"macro F1 {with_interval(evaluate, 'state_macro_F1')}"}
-                if "state_macro_F1" in evaluate
-                else {}
-            ),
-            "data": data_line(preprocess, split),
+            test_split: f"AP {ap}, AP50 {ap50}{describe_training_time()}",
+            "threshold": f"{threshold} (precision {precision}, recall {recall})",
         }
-        places = {name: place.format(split=judged) for name, place in PLACES.items()}
-        places["model"] += f" ({export['bytes'] / 1e6:.1f} MB)"
+        if "state_macro_F1" in evaluate:
+            rows["states"] = f"macro F1 {format_with_interval(evaluate, 'state_macro_F1')}"
+        rows["data"] = describe_data(preprocess, split)
+        outputs = {name: path.format(split=test_split) for name, path in OUTPUTS.items()}
+        outputs["model"] += f" ({export['bytes'] / 1e6:.1f} MB)"
     except KeyError as error:
-        raise UserError(f"{METRICS}: no {error} in these files, an older version wrote them: run `dvc repro`") from None
-    return ["", *table(rows | places), "", "Next:", *table(NEXT)]
+        raise UserError(f"{METRICS}/*.json lack {error}: an older version wrote them; run `dvc repro`") from None
+    return ["", *align_rows(rows | outputs), "", "Next:", *align_rows(NEXT_STEPS)]
 
 
 def main() -> None:
-    """Print it."""
-    print("\n".join(summary()))
+    print("\n".join(build_summary()))
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0]).parse_args()  # `--help` starts nothing
     run_command(main)

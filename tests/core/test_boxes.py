@@ -1,4 +1,4 @@
-"""Box arithmetic, against torchvision where it has the same."""
+"""Box arithmetic, compared with torchvision where it has the same function."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ EMPTY = np.zeros((0, 4))
 coordinates = st.floats(-1000, 1000, width=32)
 
 
-def boxes_xywh(least: int = 0) -> st.SearchStrategy[Boxes]:
-    return st.integers(least, 8).flatmap(
+def boxes_xywh(min_count: int = 0) -> st.SearchStrategy[Boxes]:
+    return st.integers(min_count, 8).flatmap(
         lambda count: arrays(np.float64, (count, 4), elements=coordinates).map(
             lambda values: np.concatenate([values[:, :2], abs(values[:, 2:])], axis=1)
         )
@@ -47,14 +47,14 @@ def test_one_box_without_a_batch() -> None:
 
 
 @given(boxes_xywh())
-def test_formats_round_trip(boxes: Boxes) -> None:
-    there = xywh_to_xyxy(boxes)
-    np.testing.assert_allclose(xyxy_to_xywh(there), boxes, atol=1e-9)
-    np.testing.assert_allclose(xywh_to_xyxy(xyxy_to_xywh(there)), there, atol=1e-9)
+def test_conversions_round_trip(boxes: Boxes) -> None:
+    boxes_xyxy = xywh_to_xyxy(boxes)
+    np.testing.assert_allclose(xyxy_to_xywh(boxes_xyxy), boxes, atol=1e-9)
+    np.testing.assert_allclose(xywh_to_xyxy(xyxy_to_xywh(boxes_xyxy)), boxes_xyxy, atol=1e-9)
 
 
 @given(boxes_xywh())
-def test_conversions_leave_their_input_alone(boxes: Boxes) -> None:
+def test_conversions_do_not_change_their_input(boxes: Boxes) -> None:
     before = boxes.copy()
     xywh_to_xyxy(boxes)[...] = 7
     xyxy_to_xywh(boxes)[...] = 7
@@ -62,7 +62,7 @@ def test_conversions_leave_their_input_alone(boxes: Boxes) -> None:
 
 
 @given(boxes_xywh())
-def test_area_is_torchvisions(boxes: Boxes) -> None:
+def test_area_matches_torchvision(boxes: Boxes) -> None:
     boxes_xyxy = xywh_to_xyxy(boxes)
     np.testing.assert_allclose(area_xyxy(boxes_xyxy), box_area(torch.from_numpy(boxes_xyxy)), rtol=1e-9)
 
@@ -72,7 +72,7 @@ def test_corners_in_the_wrong_order_have_no_area() -> None:
 
 
 @given(boxes_xywh(), boxes_xywh())
-def test_iou_is_torchvisions(first: Boxes, second: Boxes) -> None:
+def test_iou_matches_torchvision(first: Boxes, second: Boxes) -> None:
     first_xyxy, second_xyxy = xywh_to_xyxy(first), xywh_to_xyxy(second)
     expected = box_iou(torch.from_numpy(first_xyxy), torch.from_numpy(second_xyxy)).nan_to_num(0.0)
     np.testing.assert_allclose(pairwise_iou_xyxy(first_xyxy, second_xyxy), expected, atol=1e-9)
@@ -102,7 +102,7 @@ def test_scale_to_fit(image: tuple[int, int], target: tuple[int, int], scale: fl
 
 
 @given(*[st.integers(1, 5000)] * 4)
-def test_a_fitted_image_fits_and_fills_one_side(width: int, height: int, target_width: int, target_height: int) -> None:
+def test_scaled_image_fits_and_fills_one_side(width: int, height: int, target_width: int, target_height: int) -> None:
     scale = scale_to_fit(width, height, target_width, target_height)
     sides = np.array([width * scale / target_width, height * scale / target_height])
     assert sides.max() == pytest.approx(1)

@@ -1,4 +1,4 @@
-"""How a command ends: well, with one message for a user's mistake, or with a traceback for ours."""
+"""How a command ends: normally, with one message for a user error, or with a traceback for a bug."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import pytest
 from detector.core.errors import UserError, run_command
 
 
-def test_a_command_that_works_ends_quietly(capsys: pytest.CaptureFixture[str]) -> None:
+def test_success_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     calls = []
     run_command(lambda: calls.append(1))
     assert calls == [1]
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_mistake_is_one_message() -> None:
+def test_user_error_is_one_message() -> None:
     def main() -> None:
         raise UserError("a.yaml:3: found x, expected y")
 
@@ -25,13 +25,13 @@ def test_a_mistake_is_one_message() -> None:
     assert caught.value.code == "\nerror: a.yaml:3: found x, expected y"  # Python prints it and exits with 1
 
 
-def test_a_missing_file_of_an_earlier_stage_is_one_message(tmp_path: Path) -> None:
+def test_missing_file_of_an_earlier_stage_is_one_message(tmp_path: Path) -> None:
     with pytest.raises(SystemExit) as caught:
         run_command(lambda: print((tmp_path / "manifest.jsonl").read_text()))
     assert str(tmp_path / "manifest.jsonl") in str(caught.value.code)
     assert "dvc repro" in str(caught.value.code)
 
 
-def test_a_bug_keeps_its_traceback() -> None:
+def test_bug_keeps_its_traceback() -> None:
     with pytest.raises(ZeroDivisionError):
         run_command(lambda: print(1 / 0))

@@ -1,4 +1,4 @@
-"""Reading params.yaml: YAML 1.2 floats, and a message for each mistake."""
+"""Reading params.yaml: YAML 1.2 floats, and a message for each error."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def load(folder: Path, source: str) -> Oven:
     return load_section(path, "oven", Oven)
 
 
-def message(folder: Path, source: str) -> str:
+def load_error(folder: Path, source: str) -> str:
     with pytest.raises(UserError) as caught:
         load(folder, source)
     assert str(folder / "params.yaml") in str(caught.value)
@@ -74,43 +74,43 @@ def test_strings_stay_strings(source: str) -> None:
     assert parse_yaml(f"x: {source}") == {"x": source.strip("'\"")}
 
 
-def test_other_values_are_as_ever() -> None:
+def test_other_values_are_read_as_usual() -> None:
     assert parse_yaml("{a: 3, b: null, c: true, d: text}") == {"a": 3, "b": None, "c": True, "d": "text"}
-    assert yaml.safe_load("x: 1e-3") == {"x": "1e-3"}, "the loader of everybody else must not change"
+    assert yaml.safe_load("x: 1e-3") == {"x": "1e-3"}, "the global loader must not change"
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
-def test_every_float_that_python_writes_is_read(value: float) -> None:
+def test_floats_written_by_python_are_read(value: float) -> None:
     assert parse_yaml(f"x: {value!r}") == {"x": value}
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
-def test_every_float_that_yaml_writes_is_read(value: float) -> None:
+def test_floats_written_by_yaml_are_read(value: float) -> None:
     assert parse_yaml(yaml.safe_dump({"x": value})) == {"x": value}
 
 
-def test_a_section_is_read_and_frozen(tmp_path: Path) -> None:
+def test_section_is_read_and_frozen(tmp_path: Path) -> None:
     oven = load(tmp_path, "fridge: {cold: very}\noven: {heat: 1e2, minutes: 5, trays: [a]}")
     assert oven == Oven(heat=100.0, minutes=5, mode="fan", trays=["a"])
     with pytest.raises(ValidationError, match="frozen"):
-        oven.heat = 3.0  # type: ignore[misc]
+        oven.heat = 3.0
 
 
 @pytest.mark.parametrize(
     ("key", "nearest"),
     [("hat", "heat"), ("minute", "minutes"), ("modes", "mode"), ("tray", "trays"), ("doors", "door")],
 )
-def test_an_unknown_key_gets_the_nearest_name(tmp_path: Path, key: str, nearest: str) -> None:
-    found = message(tmp_path, f"oven: {{heat: 1, minutes: 5, {key}: 1}}")
+def test_unknown_key_suggests_the_nearest_name(tmp_path: Path, key: str, nearest: str) -> None:
+    found = load_error(tmp_path, f"oven: {{heat: 1, minutes: 5, {key}: 1}}")
     assert f"unknown key `oven.{key}`; did you mean `{nearest}`?" in found
 
 
-def test_an_unknown_key_in_a_mapping_gets_the_nearest_name_of_that_mapping(tmp_path: Path) -> None:
-    found = message(tmp_path, "oven: {heat: 1, minutes: 5, door: {with: 3}}")
+def test_unknown_key_in_a_mapping_suggests_a_name_of_that_mapping(tmp_path: Path) -> None:
+    found = load_error(tmp_path, "oven: {heat: 1, minutes: 5, door: {with: 3}}")
     assert "unknown key `oven.door.with`; did you mean `width`?" in found
 
 
-def test_a_list_may_be_a_tuple_and_a_whole_number_a_float(tmp_path: Path) -> None:
+def test_list_becomes_a_tuple_and_integer_a_float(tmp_path: Path) -> None:
     oven = load(tmp_path, "oven: {heat: 1, minutes: 5, levels: [1, 2.5]}")
     assert oven.levels == (1.0, 2.5)
     assert load(tmp_path, "oven: {heat: .inf, minutes: 5}").heat == math.inf
@@ -133,29 +133,29 @@ def test_a_list_may_be_a_tuple_and_a_whole_number_a_float(tmp_path: Path) -> Non
         ("{heat: [], minutes: x, hat: 1}", ["`oven.heat`", "`oven.minutes`", "`oven.hat`"]),
     ],
 )
-def test_a_wrong_value_is_shown_with_its_key(tmp_path: Path, source: str, words: list[str]) -> None:
-    found = message(tmp_path, f"oven: {source}")
+def test_wrong_value_is_shown_with_its_key(tmp_path: Path, source: str, words: list[str]) -> None:
+    found = load_error(tmp_path, f"oven: {source}")
     for word in words:
         assert word in found
     assert "pydantic" not in found
 
 
 @pytest.mark.parametrize("source", ["", "fridge: {}", "oven:", "oven: 3", "oven: [heat]", "- oven", "oven"])
-def test_a_missing_section(tmp_path: Path, source: str) -> None:
-    assert "section `oven` is missing or not a mapping" in message(tmp_path, source)
+def test_missing_section(tmp_path: Path, source: str) -> None:
+    assert "section `oven` is missing or not a mapping" in load_error(tmp_path, source)
 
 
 @pytest.mark.parametrize("source", ["oven: {heat: 1", "oven: [}", "\toven: 3", "a: b: c", "oven: !!python/object:x {}"])
-def test_not_yaml(tmp_path: Path, source: str) -> None:
-    assert "is not valid YAML" in message(tmp_path, source)
+def test_invalid_yaml(tmp_path: Path, source: str) -> None:
+    assert "is not valid YAML" in load_error(tmp_path, source)
 
 
-def test_a_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"params\.yaml is missing: run this in the repository's root"):
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"params\.yaml is missing.*repository"):
         load_section(tmp_path / "params.yaml", "oven", Oven)
 
 
-def test_a_file_that_is_no_text(tmp_path: Path) -> None:
+def test_file_that_is_not_text(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_bytes(b"oven: \xff")
     with pytest.raises(UserError, match="is not UTF-8 text"):
         load_section(tmp_path / "params.yaml", "oven", Oven)

@@ -1,4 +1,4 @@
-"""Equal to pycocotools, on hundreds of random datasets."""
+"""COCO metrics against pycocotools, on random datasets."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from detector.engine.coco_metrics import NUMBERS, class_numbers, coco_numbers, evaluate_boxes
+from detector.engine.coco_metrics import COCO_METRICS, evaluate_boxes, read_class_metrics, read_coco_metrics
 from detector.engine.detections import Prediction
 
 
 def random_case(seed: int, images: int, classes: int, detections: int) -> tuple[dict[str, Any], list[Prediction]]:
-    """Ground truth with crowds and all sizes, predictions that mostly lie near it, scores with ties."""
+    """Ground truth with crowds and objects of all sizes; predictions mostly near it; tied scores."""
     random = np.random.default_rng(seed)
     annotations: list[dict[str, Any]] = []
     predictions: list[Prediction] = []
@@ -30,33 +30,42 @@ def random_case(seed: int, images: int, classes: int, detections: int) -> tuple[
             category = int(random.integers(1, classes + 1))
             annotations.append(
                 {
-                    "id": len(annotations) + 1, "image_id": image, "category_id": category, "area": width * height,
-                    "bbox": [left, top, width, height], "iscrowd": int(random.random() < 0.1), "state": 0,
+                    "id": len(annotations) + 1,
+                    "image_id": image,
+                    "category_id": category,
+                    "area": width * height,
+                    "bbox": [left, top, width, height],
+                    "iscrowd": int(random.random() < 0.1),
+                    "state": 0,
                 }
-            )  # fmt: skip
+            )
         near = [a for a in annotations if a["image_id"] == image]
         for _ in range(int(random.integers(0, detections))):
             base = near[int(random.integers(len(near)))]["bbox"] if near else [10, 10, 50, 50]
             box = np.maximum(1, np.array(base) + random.integers(-8, 9, 4))
             predictions.append(
                 {
-                    "image_id": image, "category_id": int(random.integers(1, classes + 1)),
-                    "bbox": box.astype(float).tolist(), "score": round(float(random.random()), 2), "state": 0,
+                    "image_id": image,
+                    "category_id": int(random.integers(1, classes + 1)),
+                    "bbox": box.astype(float).tolist(),
+                    "score": round(float(random.random()), 2),
+                    "state": 0,
+                    "state_score": 0.0,
                 }
-            )  # fmt: skip
-    truth = {
+            )
+    ground_truth = {
         "images": [{"id": i, "width": 400, "height": 400, "file_name": f"{i}.jpg"} for i in range(1, images + 1)],
         "annotations": annotations,
         "categories": [{"id": c, "name": f"class {c}"} for c in range(1, classes + 1)],
         "states": [],
     }
-    return truth, predictions
+    return ground_truth, predictions
 
 
-def reference(truth: dict[str, Any], predictions: list[Prediction]) -> Any:
+def evaluate_with_pycocotools(ground_truth: dict[str, Any], predictions: list[Prediction]) -> Any:
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO()
-        coco.dataset = json.loads(json.dumps(truth))
+        coco.dataset = json.loads(json.dumps(ground_truth))
         coco.createIndex()
         evaluation = COCOeval(coco, coco.loadRes([dict(p) for p in predictions]), "bbox")
         evaluation.evaluate()
@@ -67,26 +76,26 @@ def reference(truth: dict[str, Any], predictions: list[Prediction]) -> Any:
 
 @settings(max_examples=150, deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 8), st.integers(1, 4), st.sampled_from([3, 12, 130]))
-def test_all_twelve_numbers_are_pycocotools(seed: int, images: int, classes: int, detections: int) -> None:
-    truth, predictions = random_case(seed, images, classes, detections)
+def test_metrics_equal_pycocotools(seed: int, images: int, classes: int, detections: int) -> None:
+    ground_truth, predictions = random_case(seed, images, classes, detections)
     if not predictions:
         return
-    expected = reference(truth, predictions)
-    evaluation = evaluate_boxes(truth, predictions)
-    for name, value in zip(NUMBERS, expected.stats, strict=True):
-        found = coco_numbers(evaluation)[name]
-        assert found is None if value < 0 else found == pytest.approx(value, abs=1e-9), name
-    per_class = class_numbers(evaluation, [c["name"] for c in truth["categories"]])
-    for index, numbers in enumerate(per_class.values()):
+    expected = evaluate_with_pycocotools(ground_truth, predictions)
+    evaluation = evaluate_boxes(ground_truth, predictions)
+    for name, value in zip(COCO_METRICS, expected.stats, strict=True):
+        metric = read_coco_metrics(evaluation)[name]
+        assert metric is None if value < 0 else metric == pytest.approx(value, abs=1e-9), name
+    per_class = read_class_metrics(evaluation, [c["name"] for c in ground_truth["categories"]])
+    for index, metrics in enumerate(per_class.values()):
         for size, key in enumerate(("AP", "AP_small", "AP_medium", "AP_large")):
             precision = expected.eval["precision"][:, :, index, size, -1]
             valid = precision[precision > -1]
-            assert numbers[key] == (pytest.approx(valid.mean(), abs=1e-9) if valid.size else None)
+            assert metrics[key] == (pytest.approx(valid.mean(), abs=1e-9) if valid.size else None)
 
 
-def test_no_predictions_is_zero_and_no_truth_is_none() -> None:
-    truth, _ = random_case(0, 4, 2, 3)
-    assert coco_numbers(evaluate_boxes(truth, []))["AP"] == 0
+def test_metrics_are_zero_without_predictions_and_none_without_ground_truth() -> None:
+    ground_truth, _ = random_case(0, 4, 2, 3)
+    assert read_coco_metrics(evaluate_boxes(ground_truth, []))["AP"] == 0
     _, predictions = random_case(0, 4, 2, 12)
-    empty = {**truth, "annotations": []}
-    assert set(coco_numbers(evaluate_boxes(empty, predictions)).values()) == {None}
+    empty = {**ground_truth, "annotations": []}
+    assert set(read_coco_metrics(evaluate_boxes(empty, predictions)).values()) == {None}

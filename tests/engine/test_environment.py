@@ -1,4 +1,4 @@
-"""A mismatched pair of torch and torchvision is named before it fails obscurely."""
+"""A mismatched torch and torchvision pair is reported before it fails obscurely."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ import pytest
 from detector.engine.environment import check_torch
 
 
-def test_the_pair_of_this_environment_fits() -> None:
+def test_accepts_the_installed_pair() -> None:
     check_torch()
 
 
-def test_operators_that_do_not_load(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reports_operators_that_do_not_load(monkeypatch: pytest.MonkeyPatch) -> None:
     class Broken(ModuleType):
         def __getattr__(self, name: str) -> object:
             raise RuntimeError("operator torchvision::nms does not exist")
 
     monkeypatch.setitem(sys.modules, "torchvision.ops", Broken("torchvision.ops"))
-    with pytest.raises(SystemExit, match=r"torch \S+ and torchvision \S+ do not fit together .*nms does not exist"):
+    with pytest.raises(SystemExit, match=r"torch \S+ and torchvision \S+ .*nms does not exist"):
         check_torch()
 
 
-def test_a_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reports_a_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> str:
         raise PackageNotFoundError(name)
 

@@ -1,4 +1,4 @@
-"""What detections stand on: as hotcoco's confusion matrix at every threshold, and each kind of mistake by hand."""
+"""Confusion matrices equal hotcoco's at every threshold, and each error type by hand."""
 
 from __future__ import annotations
 
@@ -9,27 +9,29 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detector.engine.dataset import present_objects
+from detector.engine.dataset import keep_present_objects
 from detector.engine.detections import Prediction
-from detector.evaluation.error_types import KINDS, confusions, pair
-from tests.support.references import confusions_at
-from tests.support.report_case import STATES, matches_in, random_case
+from detector.evaluation.error_types import ERROR_TYPES, analyze_errors, compute_confusion_matrix
+from tests.support.references import compute_hotcoco_confusion
+from tests.support.report_case import STATES, make_random_split, match_case
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 4), st.integers(1, 4), st.floats(0, 1))
-def test_confusions_are_hotcocos_at_every_threshold(seed: int, images: int, classes: int, threshold: float) -> None:
-    coco, found = random_case(seed, images, classes)
-    truth = present_objects(coco)
+def test_confusion_matrix_equals_hotcoco_at_every_threshold(
+    seed: int, images: int, classes: int, threshold: float
+) -> None:
+    coco, found = make_random_split(seed, images, classes)
+    truth = keep_present_objects(coco)
     if not any(not annotation["iscrowd"] for annotation in truth["annotations"]) or not found:
         return
-    matches = matches_in(coco, found)
-    pairs = pair(coco, found, matches)
-    ours = confusions(pairs, np.full(classes, threshold))
-    assert (ours == confusions_at(threshold, truth, found, matches)).all()
-    assert len(pairs.scores) == len(matches.at_half().scores)
-    assert ours[:, :classes].sum() == (pairs.scores >= threshold).sum()
-    assert ours[:classes].sum() >= (~pairs.objects.absent).sum()
+    matches = match_case(coco, found)
+    analysis = analyze_errors(coco, found, matches)
+    ours = compute_confusion_matrix(analysis, np.full(classes, threshold))
+    assert (ours == compute_hotcoco_confusion(threshold, truth, found, matches)).all()
+    assert len(analysis.scores) == len(matches.select_iou50().scores)
+    assert ours[:, :classes].sum() == (analysis.scores >= threshold).sum()
+    assert ours[:classes].sum() >= (~analysis.objects.absent).sum()
 
 
 def one_image(
@@ -37,12 +39,23 @@ def one_image(
 ) -> tuple[Any, list[Prediction]]:
     """Objects (category, left, state) and detections (category, left, score, state) of 20 × 20 pixels."""
     annotations = [
-        {"id": number, "image_id": 7, "category_id": category, "bbox": [left, 0, 20, 20], "area": 400, "iscrowd": 0,
-         "state": state}
+        {
+            "id": number,
+            "image_id": 7,
+            "category_id": category,
+            "bbox": [left, 0, 20, 20],
+            "area": 400,
+            "iscrowd": 0,
+            "state": state,
+        }
         for number, (category, left, state) in enumerate(objects, 1)
-    ]  # fmt: skip
-    coco = {"images": [{"id": 7, "width": 400, "height": 100, "file_name": "7.jpg"}], "annotations": annotations,
-            "categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}], "states": STATES}  # fmt: skip
+    ]
+    coco = {
+        "images": [{"id": 7, "width": 400, "height": 100, "file_name": "7.jpg"}],
+        "annotations": annotations,
+        "categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}],
+        "states": STATES,
+    }
     return coco, [
         {"image_id": 7, "category_id": c, "bbox": [x, 0, 20, 20], "score": s, "state": state, "state_score": 1.0}
         for c, x, s, state in found
@@ -50,45 +63,45 @@ def one_image(
 
 
 @pytest.mark.parametrize(
-    ("detection", "kind"),
+    ("detection", "error_type"),
     [
-        ((1, 2, 0.5, 1), "right"),
+        ((1, 2, 0.5, 1), "correct"),
         ((1, 2, 0.5, 2), "state"),
-        ((1, 2, 0.5, 0), "right"),  # its state is unknown
+        ((1, 2, 0.5, 0), "correct"),  # unknown state
         ((2, 2, 0.5, 1), "class"),
-        ((1, 12, 0.5, 1), "location"),  # IoU 0.25
+        ((1, 12, 0.5, 1), "localization"),  # IoU 0.25
         ((2, 12, 0.5, 1), "background"),  # near an object of another class
         ((1, 101, 0.5, 1), "duplicate"),
         ((1, 201, 0.5, 1), "absent"),
-        ((2, 201, 0.5, 1), "background"),  # where an absent object of another class would be
+        ((2, 201, 0.5, 1), "background"),  # on an absent object of another class
         ((1, 300, 0.5, 1), "background"),
     ],
 )
-def test_each_kind_of_mistake(detection: tuple[int, int, float, int], kind: str) -> None:
+def test_each_error_type(detection: tuple[int, int, float, int], error_type: str) -> None:
     coco, found = one_image([(1, 0, 1), (1, 100, 1), (1, 200, 3)], [(1, 100, 0.9, 1), detection])
-    pairs = pair(coco, found, matches_in(coco, found))
-    assert KINDS[pairs.kinds[0]] == "right"
-    assert KINDS[pairs.kinds[1]] == kind
-    stands = kind in ("right", "state", "class")
-    assert pairs.partners.tolist() == [1, 0 if stands else -1]
-    assert pairs.objects.scores.tolist() == [0.5 if stands else -1, 0.9, -1]
-    assert pairs.missed(np.array([0.1, 0.1])).tolist() == [not stands, False, False]
-    assert pairs.missed(np.array([0.6, 0.6])).tolist() == [True, False, False]
-    assert pairs.missed(np.array([0.95, 0.95])).tolist() == [True, True, False]
+    analysis = analyze_errors(coco, found, match_case(coco, found))
+    assert ERROR_TYPES[analysis.error_types[0]] == "correct"
+    assert ERROR_TYPES[analysis.error_types[1]] == error_type
+    matched = error_type in ("correct", "state", "class")
+    assert analysis.object_indices.tolist() == [1, 0 if matched else -1]
+    assert analysis.objects.scores.tolist() == [0.5 if matched else -1, 0.9, -1]
+    assert analysis.select_missed(np.array([0.1, 0.1])).tolist() == [not matched, False, False]
+    assert analysis.select_missed(np.array([0.6, 0.6])).tolist() == [True, False, False]
+    assert analysis.select_missed(np.array([0.95, 0.95])).tolist() == [True, True, False]
 
 
-def test_thresholds_of_each_class() -> None:
+def test_thresholds_per_class() -> None:
     coco, found = one_image([(1, 0, 1), (2, 100, 1)], [(1, 0, 0.5, 1), (2, 100, 0.5, 1)])
-    pairs = pair(coco, found, matches_in(coco, found))
-    assert confusions(pairs, np.array([0.4, 0.6])).tolist() == [[1, 0, 0], [0, 0, 1], [0, 0, 0]]
+    analysis = analyze_errors(coco, found, match_case(coco, found))
+    assert compute_confusion_matrix(analysis, np.array([0.4, 0.6])).tolist() == [[1, 0, 0], [0, 0, 1], [0, 0, 0]]
 
 
-def test_nothing_found_and_nothing_there() -> None:
+def test_no_detections_and_no_objects() -> None:
     coco, _ = one_image([(1, 0, 1)], [])
-    pairs = pair(coco, [], matches_in(coco, []))
-    assert len(pairs.scores) == 0
-    assert confusions(pairs, np.zeros(2)).tolist() == [[0, 0, 1], [0, 0, 0], [0, 0, 0]]
+    analysis = analyze_errors(coco, [], match_case(coco, []))
+    assert len(analysis.scores) == 0
+    assert compute_confusion_matrix(analysis, np.zeros(2)).tolist() == [[0, 0, 1], [0, 0, 0], [0, 0, 0]]
     coco, found = one_image([], [(2, 0, 0.5, 1)])
-    pairs = pair(coco, found, matches_in(coco, found))
-    assert KINDS[pairs.kinds[0]] == "background"
-    assert confusions(pairs, np.zeros(2)).tolist() == [[0, 0, 0], [0, 0, 0], [0, 1, 0]]
+    analysis = analyze_errors(coco, found, match_case(coco, found))
+    assert ERROR_TYPES[analysis.error_types[0]] == "background"
+    assert compute_confusion_matrix(analysis, np.zeros(2)).tolist() == [[0, 0, 0], [0, 0, 0], [0, 1, 0]]

@@ -1,4 +1,4 @@
-"""Which pictures are chosen, and how they are drawn."""
+"""Selecting and drawing the galleries' pictures."""
 
 from __future__ import annotations
 
@@ -8,113 +8,137 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detector.evaluation.error_types import KINDS, RIGHT, Pairs, pair
-from detector.evaluation.galleries import Shown, choose, ranked_images
-from detector.evaluation.gallery_pictures import FOUND, PANEL, TRUTH, Names, draw_galleries
-from tests.support.report_case import matches_in, random_case, write_images
+from detector.evaluation.error_types import CORRECT, ERROR_TYPES, MISSED, ErrorAnalysis, analyze_errors
+from detector.evaluation.galleries import ERROR_TITLES, GalleryPicture, rank_images, select_gallery_pictures
+from detector.evaluation.gallery_pictures import (
+    GROUND_TRUTH_COLOR,
+    PANEL_SIZE,
+    PREDICTION_COLOR,
+    DisplayNames,
+    draw_galleries,
+)
+from tests.support.report_case import make_random_split, match_case, write_images
 
 CLASSES, COUNT = 3, 5
 
 
-def judged(seed: int = 1, images: int = 20) -> Pairs:
-    coco, found = random_case(seed, images, CLASSES)
-    return pair(coco, found, matches_in(coco, found))
+def make_analysis(seed: int = 1, images: int = 20) -> ErrorAnalysis:
+    coco, predictions = make_random_split(seed, images, CLASSES)
+    return analyze_errors(coco, predictions, match_case(coco, predictions))
 
 
-def test_galleries_hold_what_they_say() -> None:
-    pairs, thresholds = judged(), np.full(CLASSES, 0.4)
-    galleries = choose(pairs, 20, thresholds, COUNT)
+def test_galleries_hold_their_error_types_in_order() -> None:
+    analysis, thresholds = make_analysis(), np.full(CLASSES, 0.4)
+    galleries = select_gallery_pictures(analysis, 20, thresholds, COUNT)
     assert list(galleries) == ["best", "worst", "random", "false_positives", "missed_small", "missed_medium",
                                "missed_large", "state_confusions"]  # fmt: skip
-    assert all(len(shown) <= COUNT for shown in galleries.values())
-    wrong = [one.detection for one in galleries["false_positives"]]
+    assert all(len(pictures) <= COUNT for pictures in galleries.values())
+    wrong = [picture.detection for picture in galleries["false_positives"]]
     assert len(wrong) == COUNT
-    assert wrong == sorted(wrong)  # detections stand by score
-    assert {KINDS[pairs.kinds[place]] for place in wrong} <= set(KINDS[2:])
-    area = pairs.objects.boxes_xywh[:, 2:].prod(axis=1)
+    assert wrong == sorted(wrong)  # detections are sorted by score
+    assert {ERROR_TYPES[analysis.error_types[detection]] for detection in wrong} <= set(ERROR_TYPES[2:])
+    area = analysis.objects.boxes_xywh[:, 2:].prod(axis=1)
     for size, low, high in (("small", 0, 32**2), ("medium", 32**2, 96**2)):
-        places = [one.object for one in galleries[f"missed_{size}"]]
-        assert places
-        assert all(low <= area[place] < high for place in places)
-        assert area[places].tolist() == sorted(area[places], reverse=True)
-    told = galleries["state_confusions"]
-    assert told
-    assert {KINDS[pairs.kinds[one.detection]] for one in told} == {"state"}
-    assert all(one.object == pairs.partners[one.detection] for one in told)
+        objects = [picture.object for picture in galleries[f"missed_{size}"]]
+        assert objects
+        assert all(low <= area[index] < high for index in objects)
+        assert area[objects].tolist() == sorted(area[objects], reverse=True)
+    wrong_state = galleries["state_confusions"]
+    assert wrong_state
+    assert {ERROR_TYPES[analysis.error_types[picture.detection]] for picture in wrong_state} == {"state"}
+    assert all(picture.object == analysis.object_indices[picture.detection] for picture in wrong_state)
 
 
-def test_images_are_ranked_by_f1_and_random_ones_stay() -> None:
-    pairs, thresholds = judged(), np.full(CLASSES, 0.4)
-    ranks = ranked_images(pairs, 20, thresholds)
-    found, missed = pairs.found(thresholds), pairs.missed(thresholds)
+def test_every_error_type_has_a_title() -> None:
+    assert set(ERROR_TITLES) == {*ERROR_TYPES, MISSED}
+
+
+def test_images_are_ranked_by_f1_and_random_ones_are_fixed() -> None:
+    analysis, thresholds = make_analysis(), np.full(CLASSES, 0.4)
+    ranks = rank_images(analysis, 20, thresholds)
+    detected, missed = analysis.select_detections(thresholds), analysis.select_missed(thresholds)
 
     def f1(image: int) -> float:
-        right = int((found & (pairs.images == image) & (pairs.kinds <= 1)).sum())
-        wrong = int((found & (pairs.images == image) & (pairs.kinds > 1)).sum())
-        there = (pairs.objects.images == image) & ~pairs.objects.absent
-        assert (there & missed).sum() <= there.sum() - right
-        return 2 * right / (right + wrong + int(there.sum()))
+        correct = int((detected & (analysis.images == image) & (analysis.error_types <= 1)).sum())
+        wrong = int((detected & (analysis.images == image) & (analysis.error_types > 1)).sum())
+        present = (analysis.objects.images == image) & ~analysis.objects.absent
+        assert (present & missed).sum() <= present.sum() - correct
+        return 2 * correct / (correct + wrong + int(present.sum()))
 
     best = [f1(image) for image in ranks["best"]]
     assert best == sorted(best, reverse=True)
     assert [f1(image) for image in ranks["worst"]] == sorted(best)
-    other = judged(seed=2)
-    assert ranked_images(other, 20, thresholds)["random"].tolist() == ranks["random"].tolist()
+    other = make_analysis(seed=2)
+    assert rank_images(other, 20, thresholds)["random"].tolist() == ranks["random"].tolist()
     assert sorted(ranks["random"]) == list(range(20))
 
 
-def test_nothing_wrong_gives_no_pictures_of_mistakes() -> None:
-    pairs = judged()
-    galleries = choose(pairs, 20, np.full(CLASSES, 2.0), COUNT)
+def test_without_detections_there_are_only_missed_objects() -> None:
+    analysis = make_analysis()
+    galleries = select_gallery_pictures(analysis, 20, np.full(CLASSES, 2.0), COUNT)
     assert galleries["false_positives"] == galleries["state_confusions"] == []
     assert galleries["missed_medium"]
-    assert choose(pairs, 20, np.full(CLASSES, 0.4), 0)["best"] == []
+    assert select_gallery_pictures(analysis, 20, np.full(CLASSES, 0.4), 0)["best"] == []
 
 
-def near(pixels: np.ndarray, colour: str) -> np.ndarray:
-    """Which pixels are nearly of a colour such as #009E73."""
-    wanted = np.array([int(colour[place : place + 2], 16) for place in (1, 3, 5)])
-    return np.abs(pixels.astype(int) - wanted).max(axis=2) < 40
+def has_color(pixels: np.ndarray, color: str) -> np.ndarray:
+    """Mask of the pixels that are close to a color such as #009E73."""
+    expected = np.array([int(color[start : start + 2], 16) for start in (1, 3, 5)])
+    mask: np.ndarray = np.abs(pixels.astype(int) - expected).max(axis=2) < 40
+    return mask
 
 
 @pytest.mark.parametrize("scale", [2, 25])
-def test_lines_are_as_wide_in_small_as_in_large_images(scale: int, tmp_path: Path) -> None:
-    """320 × 240 and 4,000 × 3,000 pixels; the truth is dashed, what was found is not."""
-    coco, found = random_case(1, 1, 1, states=False)
+def test_line_width_does_not_depend_on_the_image_size(scale: int, tmp_path: Path) -> None:
+    """320 × 240 and 4,000 × 3,000 pixels; ground truth is dashed, predictions are solid."""
+    coco, predictions = make_random_split(1, 1, 1, states=False)
     image = coco["images"][0] | {"width": 160 * scale, "height": 120 * scale}
-    box = [20 * scale, 20 * scale, 100 * scale, 80 * scale]
+    box: list[float] = [20 * scale, 20 * scale, 100 * scale, 80 * scale]
     annotation = {"id": 1, "image_id": 1, "category_id": 1, "bbox": box, "area": 1, "iscrowd": 0, "state": 0}
     coco |= {"images": [image], "annotations": [annotation]}
-    found = [{**found[0], "bbox": box, "score": 0.9}]
+    predictions = [{**predictions[0], "bbox": box, "score": 0.9}]
     write_images(coco, tmp_path)
-    pairs = pair(coco, found, matches_in(coco, found))
-    drawn = draw_galleries(
-        {"best": [Shown(0)]}, pairs, [image], Names(["cup"], []), np.array([0.5]), tmp_path, tmp_path / "out"
+    analysis = analyze_errors(coco, predictions, match_case(coco, predictions))
+    (path,) = draw_galleries(
+        {"best": [GalleryPicture(0)]},
+        analysis,
+        images=[image],
+        names=DisplayNames(["cup"], []),
+        thresholds=np.array([0.5]),
+        root=tmp_path,
+        folder=tmp_path / "out",
     )
-    (path,) = drawn
     pixels = np.asarray(Image.open(path))
     assert path.name == "best_01.jpg"
-    assert pixels.shape[1] == 2 * PANEL + 8
-    truth, right = near(pixels[:, :PANEL], TRUTH), near(pixels[:, PANEL + 8 :], FOUND)
-    column = round(PANEL * 20 / 160)  # the left edge of the box
-    rows = slice(round(PANEL * 30 / 160), round(PANEL * 90 / 160))
-    dashed, solid = (mask[rows, column - 1 : column + 2].any(axis=1).mean() for mask in (truth, right))
+    assert pixels.shape[1] == 2 * PANEL_SIZE + 8
+    truth = has_color(pixels[:, :PANEL_SIZE], GROUND_TRUTH_COLOR)
+    prediction = has_color(pixels[:, PANEL_SIZE + 8 :], PREDICTION_COLOR)
+    column = round(PANEL_SIZE * 20 / 160)  # the left edge of the box
+    rows = slice(round(PANEL_SIZE * 30 / 160), round(PANEL_SIZE * 90 / 160))
+    dashed, solid = (mask[rows, column - 1 : column + 2].any(axis=1).mean() for mask in (truth, prediction))
     assert solid > 0.95
     assert 0.4 < dashed < 0.85
-    assert 2 <= right[PANEL * 60 // 160, column - 10 : column + 10].sum() <= 5
+    assert 2 <= prediction[PANEL_SIZE * 60 // 160, column - 10 : column + 10].sum() <= 5
 
 
-def test_pictures_are_the_same_bytes_each_time(tmp_path: Path) -> None:
-    coco, found = random_case(3, 6, CLASSES)
+def test_pictures_are_byte_identical_each_time(tmp_path: Path) -> None:
+    coco, predictions = make_random_split(3, 6, CLASSES)
     write_images(coco, tmp_path)
-    pairs, thresholds = pair(coco, found, matches_in(coco, found)), np.full(CLASSES, 0.4)
-    galleries = choose(pairs, 6, thresholds, 3)
-    names = Names(["cup", "jug", "Zange ß"], ["intact", "broken", "absent"])
-    written = [
-        {path.name: path.read_bytes() for path in
-         draw_galleries(galleries, pairs, coco["images"], names, thresholds, tmp_path, tmp_path / folder)}
-        for folder in ("one", "two")
-    ]  # fmt: skip
+    analysis, thresholds = analyze_errors(coco, predictions, match_case(coco, predictions)), np.full(CLASSES, 0.4)
+    galleries = select_gallery_pictures(analysis, 6, thresholds, 3)
+    names = DisplayNames(["cup", "jug", "Zange ß"], ["intact", "broken", "absent"])
+    written = []
+    for folder in (tmp_path / "one", tmp_path / "two"):
+        paths = draw_galleries(
+            galleries,
+            analysis,
+            images=coco["images"],
+            names=names,
+            thresholds=thresholds,
+            root=tmp_path,
+            folder=folder,
+        )
+        written.append({path.name: path.read_bytes() for path in paths})
     assert len(written[0]) == sum(map(len, galleries.values())) > 8
     assert written[0] == written[1]
-    assert RIGHT == 0
+    assert CORRECT == 0

@@ -1,4 +1,4 @@
-"""The numbers of other draws of the images; of the images as they are, they are the plain numbers."""
+"""Metrics per bootstrap sample; with every image once, they are the plain metrics."""
 
 from __future__ import annotations
 
@@ -10,22 +10,29 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detector.engine.coco_metrics import NUMBERS, coco_numbers, evaluate_boxes
+from detector.engine.coco_metrics import COCO_METRICS, evaluate_boxes, read_coco_metrics
 from detector.engine.detections import Prediction
-from detector.evaluation.intervals import coco_samples, counts_at, mean_over, resampled, share, with_interval
-from detector.evaluation.matching import matches_of
-from tests.support.coco_cases import coco_case
-from tests.support.references import at_threshold
+from detector.evaluation.intervals import (
+    add_interval,
+    bootstrap_coco_metrics,
+    count_at_threshold,
+    nanmean,
+    run_bootstrap,
+    safe_divide,
+)
+from detector.evaluation.matching import collect_matches
+from tests.support.coco_cases import make_coco_case
+from tests.support.references import compute_operating_point
 
 
-def drawn(
-    coco: dict[str, Any], predictions: list[Prediction], draw: list[int]
+def repeat_images(
+    coco: dict[str, Any], predictions: list[Prediction], counts: list[int]
 ) -> tuple[dict[str, Any], list[Prediction]]:
-    """The dataset in which each image stands as often as it was drawn, as an image of its own each time."""
+    """The dataset with each image as often as it was drawn, each copy as an image of its own."""
     result: dict[str, Any] = {**coco, "images": [], "annotations": []}
     found: list[Prediction] = []
-    for image, times in zip(coco["images"], draw, strict=True):
-        for _ in range(times):
+    for image, count in zip(coco["images"], counts, strict=True):
+        for _ in range(count):
             number = len(result["images"]) + 1
             result["images"].append({**image, "id": number})
             for annotation in coco["annotations"]:
@@ -42,54 +49,54 @@ def drawn(
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from([0, 8, 130]))
-def test_every_draw_is_what_hotcoco_says_of_the_images_drawn(seed: int, detections: int) -> None:
-    coco, predictions = coco_case(seed, images=5, detections=detections)
-    # A score of its own for each: of equal ones COCO takes the image that comes first, here and in the copy.
+def test_each_sample_equals_hotcoco_on_the_images_drawn(seed: int, detections: int) -> None:
+    coco, predictions = make_coco_case(seed, images=5, detections=detections)
+    # Unique scores: among equal ones COCO's order depends on the image, which differs in the copy.
     for place, prediction in enumerate(predictions):
         prediction["score"] = (place * 7919 % 10007 + 1) / 10008
-    times = np.random.default_rng(seed).integers(0, 3, (3, 5)).astype(np.int32)
-    times[0], times[1] = 1, np.minimum(times[1], 1)
+    weights = np.random.default_rng(seed).integers(0, 3, (3, 5)).astype(np.int32)
+    weights[0], weights[1] = 1, np.minimum(weights[1], 1)
     evaluation = evaluate_boxes(coco, predictions)
-    samples = coco_samples(resampled(evaluation, matches_of(evaluation), times))
-    assert list(samples) == list(NUMBERS)
-    for row, draw in enumerate(times.tolist()):
-        if not any(draw):
+    replicates = bootstrap_coco_metrics(run_bootstrap(evaluation, collect_matches(evaluation), weights))
+    assert list(replicates) == list(COCO_METRICS)
+    for row, counts in enumerate(weights.tolist()):
+        if not any(counts):
             continue
-        expected = coco_numbers(evaluate_boxes(*drawn(coco, predictions, draw)))
-        for name, sample in samples.items():
+        expected = read_coco_metrics(evaluate_boxes(*repeat_images(coco, predictions, counts)))
+        for name, sample in replicates.items():
             value = expected[name]
-            # Copies of an image have equal scores: COCO puts one before the other, a draw counts them at once.
-            if not name.startswith("AP") or max(draw) == 1:
+            # Copies of an image have equal scores: COCO orders them, the bootstrap counts them at once.
+            if not name.startswith("AP") or max(counts) == 1:
                 assert np.isnan(sample[row]) if value is None else sample[row] == pytest.approx(value, abs=1e-9), name
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10**6), st.floats(0, 1))
-def test_counts_are_those_at_the_threshold(seed: int, threshold: float) -> None:
-    coco, predictions = coco_case(seed)
-    matches = matches_of(evaluate_boxes(coco, predictions))
-    counts = counts_at(matches, threshold)
-    once = counts.of_draws(np.ones((1, 12), np.int32))
-    point = at_threshold(matches, threshold)
+def test_counts_at_a_threshold(seed: int, threshold: float) -> None:
+    coco, predictions = make_coco_case(seed)
+    matches = collect_matches(evaluate_boxes(coco, predictions))
+    counts = count_at_threshold(matches, threshold)
+    once = counts.compute_scores(np.ones((1, 12), np.int32))
+    point = compute_operating_point(matches, threshold)
     for name, value in (("precision", point.precision), ("recall", point.recall), ("F1", point.f1)):
         assert value == pytest.approx(np.nan_to_num(once[name][0]), abs=1e-12)
     for place in range(3):
         limits = np.full(3, 2.0)
         limits[place] = threshold
-        alone = counts_at(matches, limits)
+        alone = count_at_threshold(matches, limits)
         assert alone.hits.sum() == counts.hits[:, place].sum()
-        assert alone.found.sum() == counts.found[:, place].sum()
+        assert alone.detections.sum() == counts.detections[:, place].sum()
 
 
-def test_shares_and_means_of_nothing() -> None:
-    assert np.isnan(share([1.0, 0.0], [0.0, 0.0])).all()
-    assert mean_over(np.array([[1.0, np.nan], [np.nan, np.nan]]), (1,)) == pytest.approx([1.0, np.nan], nan_ok=True)
+def test_safe_divide_and_nanmean_of_nothing() -> None:
+    assert np.isnan(safe_divide([1.0, 0.0], [0.0, 0.0])).all()
+    assert nanmean(np.array([[1.0, np.nan], [np.nan, np.nan]]), (1,)) == pytest.approx([1.0, np.nan], nan_ok=True)
 
 
-def test_no_interval_where_the_draws_cannot_know() -> None:
+def test_no_interval_where_the_bootstrap_cannot_estimate_one() -> None:
     nothing = {"x": 1.0, "x_low": None, "x_high": None}
-    assert with_interval("x", 0.5, np.linspace(0, 1, 99), 1) == {**nothing, "x": 0.5}
-    assert with_interval("x", 1.0, np.ones(100), 100) == nothing
-    assert with_interval("x", None, np.ones(100), 100) == {**nothing, "x": None}
-    found = with_interval("x", 0.5, np.random.default_rng(0).normal(0.5, 0.01, 10_000), 1_000)
+    assert add_interval("x", 0.5, np.linspace(0, 1, 99), 1) == {**nothing, "x": 0.5}
+    assert add_interval("x", 1.0, np.ones(100), 100) == nothing
+    assert add_interval("x", None, np.ones(100), 100) == {**nothing, "x": None}
+    found = add_interval("x", 0.5, np.random.default_rng(0).normal(0.5, 0.01, 10_000), 1_000)
     assert list(found.values()) == pytest.approx([0.5, 0.5 - 0.0196, 0.5 + 0.0196], abs=5e-4)

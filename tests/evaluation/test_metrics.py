@@ -1,4 +1,4 @@
-"""All the numbers together: none is NaN, and each that does not exist has its reason."""
+"""All metrics together: none is NaN, and each missing one has a reason."""
 
 from __future__ import annotations
 
@@ -11,130 +11,134 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detector.engine.coco_metrics import NUMBERS, coco_numbers
-from detector.evaluation.matched_split import judge, thresholds_on
-from detector.evaluation.metrics import Measured, measure
-from detector.evaluation.writers import write_numbers
-from tests.support.coco_cases import coco_case
+from detector.engine.coco_metrics import read_coco_metrics
+from detector.evaluation.matched_split import choose_thresholds, match_split
+from detector.evaluation.metric_names import METRICS, file_keys, interval_names
+from detector.evaluation.metrics import Metrics, compute_metrics
+from detector.evaluation.writers import write_metrics_json
+from tests.support.coco_cases import make_coco_case
 
-RESAMPLES = 100
-PLAIN = ("threshold", "temperature")  # of val, or of one matching: they have no interval
+BOOTSTRAP_SAMPLES = 100
 
 
-def measured(
-    coco: dict[str, Any], predictions: list[Any], val: tuple[Any, Any] | None = None, rule: str = "f1",
+def evaluate(
+    coco: dict[str, Any],
+    predictions: list[Any],
+    *,
+    val: tuple[Any, Any] | None = None,
+    rule: str = "f1",
     per_class: bool = False,
-) -> Measured:  # fmt: skip
-    test = judge(coco, predictions)
-    of_val = test if val is None else judge(*val)
+) -> Metrics:
+    test = match_split(coco, predictions)
+    val_split = test if val is None else match_split(*val)
     objects = sum(not a["iscrowd"] for a in coco["annotations"])
     scores = np.random.default_rng(0).dirichlet(np.ones(3), objects) if coco["states"] else np.zeros((objects, 0))
-    thresholds = thresholds_on(of_val, rule, per_class, 10)
-    return measure(of_val, test, thresholds, scores, 10, RESAMPLES)
+    thresholds = choose_thresholds(val_split, rule, per_class, 10)
+    return compute_metrics(
+        val_split, test, thresholds, state_scores=scores, cost_ratio=10, bootstrap_samples=BOOTSTRAP_SAMPLES
+    )
 
 
-def check(found: Measured) -> None:
-    json.dumps([found.flat, found.details], allow_nan=False)
-    notes = found.details["notes"]
-    for name, value in found.flat.items():
+def check(metrics: Metrics) -> None:
+    json.dumps([metrics.flat, metrics.details], allow_nan=False)
+    notes = metrics.details["notes"]
+    for name, value in metrics.flat.items():
         base = name.removesuffix("_low").removesuffix("_high")
         reasons = {base, f"interval of {base}", "intervals", name.split("_")[0]}
-        assert value is not None or (found.flat[base] is None and base in name and name != base) or reasons & set(notes)
+        without_base = metrics.flat[base] is None and base in name and name != base
+        assert value is not None or without_base or reasons & set(notes)
         assert value is None or isinstance(value, float)
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10**6), st.booleans(), st.integers(0, 3), st.sampled_from([0, 1, 8]), st.integers(1, 6))
-def test_no_number_is_nan_and_each_missing_one_is_explained(
+def test_no_metric_is_nan_and_each_missing_one_has_a_reason(
     seed: int, states: bool, objects: int, detections: int, images: int
 ) -> None:
-    case = coco_case(seed, images=images, objects=objects, detections=detections, states=states)
-    check(measured(*case, val=coco_case(seed + 1, images=3, states=states)))
-    check(measured(*case, per_class=True))
+    case = make_coco_case(seed, images=images, objects=objects, detections=detections, states=states)
+    check(evaluate(*case, val=make_coco_case(seed + 1, images=3, states=states)))
+    check(evaluate(*case, per_class=True))
 
 
-def test_headline_numbers_have_intervals_and_are_the_plain_numbers() -> None:
-    coco, predictions = coco_case(5, images=60)
-    found = measured(coco, predictions)
-    check(found)
-    for name, value in coco_numbers(judge(coco, predictions).evaluation).items():
-        assert found.flat[name] == value
-    headline = (*NUMBERS, "precision", "recall", "F1", "mean_IoU", "calibration_error", "state_macro_F1", "joint_AP",
-                "hallucination")  # fmt: skip
-    for name in headline:
-        low, value, high = (found.flat[key] for key in (f"{name}_low", name, f"{name}_high"))
+def test_metrics_have_intervals_and_equal_coco() -> None:
+    coco, predictions = make_coco_case(5, images=60)
+    metrics = evaluate(coco, predictions)
+    check(metrics)
+    for name, value in read_coco_metrics(match_split(coco, predictions).evaluation).items():
+        assert metrics.flat[name] == value
+    with_interval = [metric.name for metric in METRICS.values() if metric.interval]
+    for name in with_interval:
+        low_name, high_name = interval_names(name)
+        low, value, high = (metrics.flat[key] for key in (low_name, name, high_name))
         assert low is not None
         assert value is not None
         assert high is not None
         assert low <= value <= high, name
-    assert set(found.flat) - {f"{name}{end}" for name in headline for end in ("", "_low", "_high")} == {
-        *PLAIN, *(f"tide_{kind}" for kind in ("class", "location", "both", "duplicate", "background", "missed"))
-    }  # fmt: skip
-    assert [row["class"] for row in found.details["classes"]] == ["class 1", "class 2", "class 3"]
-    assert measured(coco, predictions) == found
+    assert list(metrics.flat) == file_keys(states=True)
+    assert [row["class"] for row in metrics.details["classes"]] == ["class 1", "class 2", "class 3"]
+    assert evaluate(coco, predictions) == metrics
 
 
-def test_images_of_a_group_are_drawn_together() -> None:
-    coco, predictions = coco_case(5, images=60)
-    alone = measured(coco, predictions).flat
+def test_images_of_a_group_are_resampled_together() -> None:
+    coco, predictions = make_coco_case(5, images=60)
+    alone = evaluate(coco, predictions).flat
     for image in coco["images"]:
         image["group"] = str(image["id"] % 2)
-    together = measured(coco, predictions)
+    together = evaluate(coco, predictions)
     assert together.flat["AP"] == alone["AP"]
     assert together.flat["AP_low"] != alone["AP_low"]
     for image in coco["images"]:
         image["group"] = "all"
-    one = measured(coco, predictions)
+    one = evaluate(coco, predictions)
     assert one.flat["AP_low"] is None
     assert "one group" in one.details["notes"]["intervals"]
 
 
 def test_no_detections() -> None:
-    coco, _ = coco_case(5)
-    found = measured(coco, [])
-    check(found)
-    assert (found.flat["AP"], found.flat["recall"], found.flat["precision"]) == (0, 0, None)
-    assert found.flat["tide_missed"] is None
+    coco, _ = make_coco_case(5)
+    metrics = evaluate(coco, [])
+    check(metrics)
+    assert (metrics.flat["AP"], metrics.flat["recall"], metrics.flat["precision"]) == (0, 0, None)
+    assert metrics.flat["tide_missed"] is None
     assert {"precision", "tide", "calibration_error", "mean_IoU", "temperature", "threshold"} <= set(
-        found.details["notes"]
+        metrics.details["notes"]
     )
 
 
 def test_no_objects() -> None:
-    coco, predictions = coco_case(5)
-    found = measured({**coco, "annotations": []}, predictions)
-    check(found)
-    assert (found.flat["AP"], found.flat["recall"], found.flat["precision"]) == (None, None, 0)
+    coco, predictions = make_coco_case(5)
+    metrics = evaluate({**coco, "annotations": []}, predictions)
+    check(metrics)
+    assert (metrics.flat["AP"], metrics.flat["recall"], metrics.flat["precision"]) == (None, None, 0)
 
 
 def test_a_class_without_objects() -> None:
-    coco, predictions = coco_case(5)
+    coco, predictions = make_coco_case(5)
     coco["categories"].append({"id": 4, "name": "never"})
-    found = measured(coco, predictions)
-    row = found.details["classes"][3]
-    assert {key: value for key, value in row.items() if value is not None} == {
-        "class": "never", "objects": 0, "threshold": found.flat["threshold"]
-    }  # fmt: skip
-    assert found.details["notes"]["class never"] == "there is no object of it"
+    metrics = evaluate(coco, predictions)
+    row = metrics.details["classes"][3]
+    values = {key: value for key, value in row.items() if value is not None}
+    assert values == {"class": "never", "objects": 0, "threshold": metrics.flat["threshold"]}
+    assert "no object" in metrics.details["notes"]["class never"]
 
 
 def test_one_image() -> None:
-    coco, predictions = coco_case(5, images=1)
-    found = measured(coco, predictions)
-    check(found)
-    assert found.flat["AP"] is not None
-    assert {value for name, value in found.flat.items() if name.endswith(("_low", "_high"))} == {None}
-    assert "one image" in found.details["notes"]["intervals"]
+    coco, predictions = make_coco_case(5, images=1)
+    metrics = evaluate(coco, predictions)
+    check(metrics)
+    assert metrics.flat["AP"] is not None
+    assert {value for name, value in metrics.flat.items() if name.endswith(("_low", "_high"))} == {None}
+    assert "one image" in metrics.details["notes"]["intervals"]
 
 
-def test_the_file_is_json_with_a_curve_on_few_lines(tmp_path: Path) -> None:
-    found = measured(*coco_case(5))
+def test_the_file_is_compact_json(tmp_path: Path) -> None:
+    metrics = evaluate(*make_coco_case(5))
     path = tmp_path / "new" / "details.json"
-    write_numbers(path, {**found.details, "odd": ["[\n  1\n]", 1 / 3]})
+    write_metrics_json(path, {**metrics.details, "odd": ["[\n  1\n]", 1 / 3]})
     read = json.loads(path.read_text(encoding="utf-8"))
     assert read["odd"] == ["[\n  1\n]", 0.333333333333]
-    assert read["states"]["confusion"] == found.details["states"]["confusion"]
-    points = sum(map(len, found.details["states"]["roc"].values()))
+    assert read["states"]["confusion"] == metrics.details["states"]["confusion"]
+    points = sum(map(len, metrics.details["states"]["roc"].values()))
     assert len(path.read_text(encoding="utf-8").splitlines()) < 500 + 2 * points
     with pytest.raises(ValueError, match="not JSON compliant"):
-        write_numbers(path, {"x": float("nan")})
+        write_metrics_json(path, {"x": float("nan")})

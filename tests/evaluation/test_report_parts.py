@@ -1,4 +1,4 @@
-"""What the page is made of, without a browser."""
+"""The parts of the report, without a browser."""
 
 from __future__ import annotations
 
@@ -13,90 +13,94 @@ import pytest
 from PIL import Image
 
 from detector.evaluation import report
-from detector.evaluation.report import packed
-from detector.evaluation.report.charts import Curve, all_charts, learning, thinned
-from detector.evaluation.report.model_card import cautions, flattened
-from detector.evaluation.report.numbers import headlines, share
-from detector.evaluation.report.payload import columns, embedded_pictures
-from detector.evaluation.report.suspect_rows import suspect_pictures
-from tests.support.report_case import NAMES, facts_of
+from detector.evaluation.report import pack_json
+from detector.evaluation.report.charts import TrainingCurve, build_charts, build_training_charts, subsample
+from detector.evaluation.report.label_issue_crops import encode_issue_crops
+from detector.evaluation.report.metric_values import format_number, list_headline_metrics, list_other_metrics
+from detector.evaluation.report.model_card import flatten_card, list_limitations
+from detector.evaluation.report.payload import build_page_data, encode_pictures
+from tests.support.report_case import NAMES, make_report_inputs
 
 
 def test_every_script_is_in_the_page() -> None:
-    assert {f"{name}.js" for name in report.SCRIPTS} == {path.name for path in report.HERE.glob("*.js")}
+    assert {f"{name}.js" for name in report.SCRIPTS} == {path.name for path in report.FOLDER.glob("*.js")}
 
 
-def test_numbers_as_people_read_them() -> None:
-    shown = [share(value) for value in (None, 0.12345, 1234, "f1", True)]
+def test_numbers_are_formatted_and_metrics_selected() -> None:
+    shown = [format_number(value) for value in (None, 0.12345, 1234, "f1", True)]
     assert shown == ["—", "0.123", "1,234", "f1", "True"]
-    keys = [one.key for one in headlines({"AP": 0.5, "AP_low": 0.4, "AP_high": 0.6})]
-    assert keys == ["AP", "AP50", "AP75", "precision", "recall", "F1"]
-    assert headlines({"AP": 0.5, "AP_low": 0.4, "AP_high": 0.6})[0][3:] == (0.5, 0.4, 0.6)
-    assert "joint_AP" in [one.key for one in headlines({"joint_AP": None})]
+    metrics = {"AP": 0.5, "AP_low": 0.4, "AP_high": 0.6}
+    headline = list_headline_metrics(metrics)
+    assert [metric.name for metric in headline] == ["AP", "AP50", "AP75", "precision", "recall", "F1"]
+    assert headline[0][3:] == (0.5, 0.4, 0.6)
+    assert "joint_AP" in [metric.name for metric in list_headline_metrics({"joint_AP": None})]
+    others = list_other_metrics(metrics | {"AR10": 0.7, "AR10_low": 0.6, "AR10_high": 0.8, "new": 1.0})
+    assert [(metric.name, metric.value, metric.low) for metric in others] == [("AR10", 0.7, 0.6), ("new", 1.0, None)]
 
 
-def test_charts_only_of_what_there_is() -> None:
-    assert list(all_charts({}, [])) == ["pr-chart"]
-    assert list(all_charts({"tide": {"class": None}, "calibration": {"bins": []}, "states": None}, [])) == ["pr-chart"]
-    assert list(learning([Curve("val/AP", [0.1])])) == ["learning-chart-2"]
-    rows = learning([Curve("val/AP", [0.1, 0.2])])["learning-chart-2"]["data"]["values"]
+def test_charts_without_data_are_left_out() -> None:
+    assert list(build_charts({}, [])) == ["pr-chart"]
+    empty = {"tide": {"class": None}, "calibration": {"bins": []}, "states": None}
+    assert list(build_charts(empty, [])) == ["pr-chart"]
+    assert list(build_training_charts([TrainingCurve("val/AP", [0.1])])) == ["training-chart-2"]
+    rows = build_training_charts([TrainingCurve("val/AP", [0.1, 0.2])])["training-chart-2"]["data"]["values"]
     assert rows == [{"epoch": 1, "series": "AP", "value": 0.1}, {"epoch": 2, "series": "AP", "value": 0.2}]
     points = [[step, step] for step in range(1000)]
-    assert (thinned(points)[0], thinned(points)[-1], len(thinned(points))) == ([0, 0], [999, 999], 200)
-    assert thinned(points[:3]) == points[:3]
+    assert (subsample(points)[0], subsample(points)[-1], len(subsample(points))) == ([0, 0], [999, 999], 200)
+    assert subsample(points[:3]) == points[:3]
 
 
-def test_the_card_is_flat_and_cautions_count() -> None:
-    rows = flattened({"model": "simple", "recipe": {"lr": 0.0010000001, "freeze": []}, "size": (224, 224)})
+def test_the_card_is_flattened_and_limitations_count() -> None:
+    rows = flatten_card({"model": "simple", "recipe": {"lr": 0.0010000001, "freeze": []}, "size": (224, 224)})
     assert rows == [("model", "simple"), ("recipe.lr", "0.001"), ("recipe.freeze", "none"), ("size", "224, 224")]
     coco = {"states": [{"id": 1, "name": "gone", "present": False}]}
-    said = " ".join(
-        cautions({"classes": [{"class": "cup", "objects": 3}, {"class": "pan", "objects": 30}]}, coco, "val")
-    )
-    assert "1 of 2 classes have fewer than 10 objects in val (cup)" in said
-    assert "in the state gone" in said
+    details = {"classes": [{"class": "cup", "objects": 3}, {"class": "pan", "objects": 30}]}
+    limitations = " ".join(list_limitations(details, coco, "val"))
+    assert "1 of 2 classes" in limitations
+    assert "(cup)" in limitations
+    assert "gone" in limitations
 
 
-def test_packed_data_come_back() -> None:
-    assert packed({"ä<": [1, None]}) == packed({"ä<": [1, None]})
-    assert json.loads(gzip.decompress(base64.b64decode(packed({"ä<": [1, None]})))) == {"ä<": [1, None]}
+def test_packed_json_round_trip() -> None:
+    assert pack_json({"ä<": [1, None]}) == pack_json({"ä<": [1, None]})
+    assert json.loads(gzip.decompress(base64.b64decode(pack_json({"ä<": [1, None]})))) == {"ä<": [1, None]}
     with pytest.raises(ValueError, match="JSON compliant"):
-        packed(float("nan"))
+        pack_json(float("nan"))
 
 
 def test_pictures_fit_into_the_budget(tmp_path: Path) -> None:
-    facts = facts_of(tmp_path)
-    arguments = (facts.pairs, facts.coco, facts.galleries, facts.thresholds, tmp_path)
-    everything = embedded_pictures(*arguments, 10**7)
-    assert sorted(everything) == list(range(14))
-    assert Image.open(io.BytesIO(base64.b64decode(everything[3]))).size == (160, 120)
-    half = sum(map(len, everything.values())) // 2
-    some = embedded_pictures(*arguments, half)
+    inputs = make_report_inputs(tmp_path)
+    arguments = (inputs.analysis, inputs.coco, inputs.galleries, inputs.thresholds)
+    pictures = encode_pictures(*arguments, root=tmp_path, budget=10**7)
+    assert sorted(pictures) == list(range(14))
+    assert Image.open(io.BytesIO(base64.b64decode(pictures[3]))).size == (160, 120)
+    half = sum(map(len, pictures.values())) // 2
+    some = encode_pictures(*arguments, root=tmp_path, budget=half)
     assert 0 < len(some) < 14
     assert sum(map(len, some.values())) <= half
-    assert facts.galleries["best"][0].image in some
-    assert embedded_pictures(*arguments, 0) == {}
+    assert inputs.galleries["best"][0].image in some
+    assert encode_pictures(*arguments, root=tmp_path, budget=0) == {}
 
 
-def test_columns_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    facts = facts_of(tmp_path)
-    data = columns(facts.pairs, facts.coco, facts.thresholds, facts.galleries, {0, 2})
+def test_page_data_has_one_entry_per_detection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs = make_report_inputs(tmp_path)
+    data = build_page_data(inputs.analysis, inputs.coco, inputs.thresholds, {0, 2})
     assert data["classes"] == NAMES
-    assert len(data["scores"]) == len(facts.pairs.scores) == len(data["boxes"])
+    assert len(data["scores"]) == len(inputs.analysis.scores) == len(data["boxes"])
     assert all((box is None) == (image not in (0, 2)) for box, image in zip(data["boxes"], data["image"], strict=True))
-    assert data["left_out"] == 0
-    monkeypatch.setattr("detector.evaluation.report.payload.DETECTIONS", 10)
-    fewer = columns(facts.pairs, facts.coco, facts.thresholds, facts.galleries, set())
-    assert fewer["left_out"] == len(facts.pairs.scores) - 10
-    assert fewer["scores"] == np.sort(facts.pairs.scores)[::-1][:10].tolist()
+    assert data["omitted"] == 0
+    monkeypatch.setattr("detector.evaluation.report.payload.MAX_DETECTIONS", 10)
+    fewer = build_page_data(inputs.analysis, inputs.coco, inputs.thresholds, set())
+    assert fewer["omitted"] == len(inputs.analysis.scores) - 10
+    assert fewer["scores"] == np.sort(inputs.analysis.scores)[::-1][:10].tolist()
 
 
-def test_a_suspected_label_is_dashed_and_a_missing_one_solid(tmp_path: Path) -> None:
+def test_an_existing_label_is_dashed_and_a_missing_one_solid(tmp_path: Path) -> None:
     Image.new("RGB", (60, 60)).save(tmp_path / "a.png")
     row = {"file": "a.png", "left": "20", "top": "20", "width": "20", "height": "20", "suggestion": "b"}
     label, missing = (
         np.asarray(Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGB"), int)
-        for picture in suspect_pictures([row | {"kind": kind} for kind in ("wrong_class", "missing_box")], tmp_path)
+        for picture in encode_issue_crops([row | {"kind": kind} for kind in ("wrong_class", "missing_box")], tmp_path)
     )
     assert (label[:, :, 1] > label[:, :, 0] + 30).sum() > 100  # green
     assert (missing[:, :, 0] > missing[:, :, 1] + 60).sum() > (label[:, :, 1] > label[:, :, 0] + 30).sum()

@@ -1,8 +1,9 @@
-"""Where the time goes, by a clock that does not run."""
+"""Time per part, with a fake clock."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -23,34 +24,38 @@ def tick(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     return advance
 
 
-def test_parts_add_up_to_the_whole(tick: Callable[[float], None]) -> None:
+def test_parts_add_up_to_the_total(tick: Callable[[float], None]) -> None:
     clock = timing.Clock()
 
     class Model(nn.Module):
         def forward(self, number: int) -> int:
             tick(3)
-            with clock.part("postprocess"):
+            with clock.track("postprocess"):
                 tick(1)
             return number
 
-    def batches():
+    def batches() -> Iterator[Any]:
         for number in (1, 2):
             tick(2)
             yield number
 
     model = Model()
-    clock.watch(model, "model")
-    assert [model(number) for number in clock.fetching(batches(), "decode")] == [1, 2]
-    assert timing.speed(clock, 4, 16.0) == {
-        "images_per_second": 0.25, "decode_ms": 1000, "model_ms": 1500, "other_ms": 1000, "postprocess_ms": 500
-    }  # fmt: skip
+    clock.track_calls(model, "model")
+    assert [model(number) for number in clock.track_iteration(batches(), "decode")] == [1, 2]
+    assert timing.summarize_times(clock, 4, 16.0) == {
+        "images_per_second": 0.25,
+        "decode_ms": 1000,
+        "model_ms": 1500,
+        "other_ms": 1000,
+        "postprocess_ms": 500,
+    }
 
 
-def test_the_timed_postprocess_answers_the_same(tick: Callable[[float], None]) -> None:
+def test_timed_postprocess_gives_the_same_detections(tick: Callable[[float], None]) -> None:
     boxes, scores = torch.rand(2, 30, 4) * 20, torch.rand(2, 30, 3)
     boxes[..., 2:] += boxes[..., :2]
     plain, timed = Postprocess(0.1, 0.5, 10), timing.TimedPostprocess(0.1, 0.5, 10)
-    for name in ("__call__", "without_nms"):
+    for name in ("__call__", "select_without_nms"):
         for one, other in zip(getattr(plain, name)(boxes, scores), getattr(timed, name)(boxes, scores), strict=True):
             assert torch.equal(one, other)
     assert "postprocess" in timed.clock.seconds

@@ -1,4 +1,4 @@
-"""What the inputs of a command come to."""
+"""Collecting the inputs given on the command line."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from detector.core.errors import UserError
-from detector.inference.inputs import Input, gather
+from detector.inference.inputs import Input, collect_inputs
 
 OUT = Path("predictions")
 FILES = ("b.jpg", "a.PNG", "deep/er/c.tif", "deep/clip.MP4", "deep/notes.txt", "Makefile", ".hidden/d.jpg",
@@ -24,42 +24,42 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def names(*given: str) -> list[str]:
-    return [one.path.as_posix() for one in gather(list(given), OUT).listed]
+    return [one.path.as_posix() for one in collect_inputs(list(given), OUT).inputs]
 
 
-def test_a_folder_is_searched_through_but_not_the_output_and_hidden_ones() -> None:
-    inputs = gather(["."], OUT)
-    assert [one.path.as_posix() for one in inputs.listed] == [
+def test_folders_are_searched_except_the_output_and_hidden_ones() -> None:
+    inputs = collect_inputs(["."], OUT)
+    assert [one.path.as_posix() for one in inputs.inputs] == [
         "a.PNG", "a[1].jpg", "b.jpg", "deep/clip.MP4", "deep/er/c.tif",
     ]  # fmt: skip
-    assert [one.kind for one in inputs.listed] == ["image", "image", "image", "video", "image"]
-    assert inputs.left_out == {".txt": 1, "no suffix": 2}
+    assert [one.kind for one in inputs.inputs] == ["image", "image", "image", "video", "image"]
+    assert inputs.skipped == {".txt": 1, "no suffix": 2}
 
 
 def test_patterns() -> None:
     assert names("*.jpg") == ["a[1].jpg", "b.jpg"]
-    assert names("**/*.jpg") == ["a[1].jpg", "b.jpg"], "the output's are none"
+    assert names("**/*.jpg") == ["a[1].jpg", "b.jpg"], "the output folder is excluded"
     assert names("deep/**/*") == ["deep/clip.MP4", "deep/er/c.tif"]
-    assert names("a[1].jpg") == ["a[1].jpg"], "a file of that name is no pattern"
+    assert names("a[1].jpg") == ["a[1].jpg"], "an existing file is not a pattern"
 
 
-def test_each_stands_once_in_the_order_given() -> None:
-    inputs = gather(["deep", "b.jpg", "./b.jpg", str(Path("b.jpg").absolute()), "."], OUT)
-    assert [one.path.as_posix() for one in inputs.listed] == [
+def test_duplicates_are_removed_and_the_order_is_kept() -> None:
+    inputs = collect_inputs(["deep", "b.jpg", "./b.jpg", str(Path("b.jpg").absolute()), "."], OUT)
+    assert [one.path.as_posix() for one in inputs.inputs] == [
         "deep/clip.MP4", "deep/er/c.tif", "b.jpg", "a.PNG", "a[1].jpg",
     ]  # fmt: skip
-    assert inputs.doubles == 5
+    assert inputs.duplicates == 5
 
 
-def test_a_file_that_is_named_counts_whatever_its_suffix() -> None:
-    assert gather(["deep/notes.txt"], OUT).listed == [Input(Path("deep/notes.txt"), "image")]
+def test_a_file_given_by_name_may_have_any_suffix() -> None:
+    assert collect_inputs(["deep/notes.txt"], OUT).inputs == [Input(Path("deep/notes.txt"), "image")]
 
 
-def test_a_number_is_a_camera_unless_there_is_such_a_file() -> None:
-    assert gather(["0"], OUT).listed == [Input(Path("0"), "camera")]
-    assert gather(["7"], OUT).listed == [Input(Path("7"), "image")]
-    with pytest.raises(UserError, match="a camera never ends"):
-        gather(["0", "b.jpg"], OUT)
+def test_a_number_is_a_camera_unless_a_file_has_that_name() -> None:
+    assert collect_inputs(["0"], OUT).inputs == [Input(Path("0"), "camera")]
+    assert collect_inputs(["7"], OUT).inputs == [Input(Path("7"), "image")]
+    with pytest.raises(UserError, match="camera must be the only input"):
+        collect_inputs(["0", "b.jpg"], OUT)
 
 
 @pytest.mark.parametrize(
@@ -69,25 +69,26 @@ def test_a_number_is_a_camera_unless_there_is_such_a_file() -> None:
         ("nowhere/", "nowhere/: no such file or folder"),
         ("*.gif", r"\*\.gif: no file matches this pattern"),
         ("predictions/**/*.jpg", "no file matches"),
-        ("https://example.org/a.jpg", "URLs are not fetched; download it"),
-        ("rtsp://camera/1", "URLs are not fetched"),
-        ("deep/empty", "deep/empty: no image or video in this folder"),
-        ("pipe.jpg", r"pipe\.jpg: expected a file or a folder, found a device or a pipe"),
+        ("https://example.org/a.jpg", "URLs are not supported"),
+        ("rtsp://camera/1", "URLs are not supported"),
+        ("deep/empty", "deep/empty: no images or videos"),
+        ("pipe.jpg", r"pipe\.jpg: .*a device or a pipe"),
     ],
 )
-def test_what_cannot_be_an_input(text: str, message: str) -> None:
+def test_invalid_inputs(text: str, message: str) -> None:
     Path("deep/empty").mkdir()
     os.mkfifo("pipe.jpg")
     with pytest.raises(UserError, match=message):
-        gather([text], OUT)
+        collect_inputs([text], OUT)
 
 
-def test_a_pipe_in_a_folder_is_left_out_and_a_broken_link_is_told_of_later() -> None:
+def test_a_pipe_in_a_folder_is_skipped_and_a_broken_link_is_kept() -> None:
+    """The broken link is reported as unreadable later."""
     os.mkfifo("deep/pipe.jpg")
     Path("deep/link.jpg").symlink_to("nowhere.jpg")
-    inputs = gather(["deep"], OUT)
-    assert Input(Path("deep/link.jpg"), "image") in inputs.listed
-    assert inputs.left_out == {".txt": 1, "no file": 1}
+    inputs = collect_inputs(["deep"], OUT)
+    assert Input(Path("deep/link.jpg"), "image") in inputs.inputs
+    assert inputs.skipped == {".txt": 1, "not a file": 1}
 
 
 def test_links_to_folders_are_not_followed() -> None:

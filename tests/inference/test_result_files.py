@@ -1,11 +1,10 @@
-"""Files of detections: what is in them, and that they are valid whenever writing ends."""
+"""Files of detections: their contents, and that they stay valid when writing is interrupted."""
 
 from __future__ import annotations
 
 import csv
 import json
 import resource
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,47 +14,49 @@ import pytest
 from PIL import Image
 
 from detector.core.errors import UserError
-from detector.core.images import Letterboxed
+from detector.core.images import LetterboxedImage
 from detector.engine.detections import Prediction
-from detector.inference.decoding import Seen
-from detector.inference.result_files import CocoFile, CsvFile, JsonLinesFile, path_from
+from detector.inference.decoding import DecodedImage
+from detector.inference.result_files import CocoFile, CsvFile, JsonLinesFile, make_relative
 from detector.inference.video import Frame
+from detector.preprocessing.findings import FindingLog
 from detector.preprocessing.formats import READERS
 from detector.runners.tiled import ModelMetadata
 
-FACTS = ModelMetadata("m", ["bolt", "rot, ü"], ["intact", "damaged"], (64, 64), (0, 0, 0), "data")
+METADATA = ModelMetadata("m", ["bolt", "rot, ü"], ["intact", "damaged"], (64, 64), (0, 0, 0), "data")
 PREDICTIONS: list[Prediction] = [
     {"image_id": 1, "category_id": 2, "bbox": [10.0, 20.0, 30.5, 40.25], "score": 0.9, "state": 2, "state_score": 0.7},
     {"image_id": 1, "category_id": 1, "bbox": [0.0, 0.0, 200.0, 100.0], "score": 0.5, "state": 1, "state_score": 1.0},
 ]
-FILES = [CocoFile, JsonLinesFile, CsvFile]
+FILES: list[type[CocoFile] | type[JsonLinesFile] | type[CsvFile]] = [CocoFile, JsonLinesFile, CsvFile]
 
 
-def seen(path: Path, frame: Frame | None = None) -> Seen:
+def decoded_image(path: Path, frame: Frame | None = None) -> DecodedImage:
     image = Image.new("RGB", (200, 100))
-    return Seen(path, 200, 100, Letterboxed(np.zeros((64, 64, 3), np.uint8), 0.32), image, frame, False)
+    letterboxed = LetterboxedImage(np.zeros((64, 64, 3), np.uint8), 0.32)
+    return DecodedImage(path, 200, 100, letterboxed, image=image, frame=frame, is_multi_page=False)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Where the files go; the images lie beside it."""
+    """Create the output folder; the images lie next to it."""
     (tmp_path / "out").mkdir()
     for name in ("a.jpg", "b.jpg"):
         Image.new("RGB", (200, 100)).save(tmp_path / name)
     return tmp_path / "out"
 
 
-def write(folder: Path, facts: ModelMetadata = FACTS) -> None:
-    without = [{**prediction, "state": 0, "state_score": 0.0} for prediction in PREDICTIONS]
+def write_files(folder: Path, metadata: ModelMetadata = METADATA) -> None:
+    without: list[Prediction] = [{**prediction, "state": 0, "state_score": 0.0} for prediction in PREDICTIONS]
     for kind in FILES:
-        file = kind(folder, facts)
-        file.add(seen(folder.parent / "a.jpg"), PREDICTIONS if facts.states else without)  # type: ignore[arg-type]
-        file.add(seen(folder.parent / "b.jpg"), [])
+        file = kind(folder, metadata)
+        file.add(decoded_image(folder.parent / "a.jpg"), PREDICTIONS if metadata.states else without)
+        file.add(decoded_image(folder.parent / "b.jpg"), [])
         file.close()
 
 
 def test_coco(folder: Path) -> None:
-    write(folder)
+    write_files(folder)
     written = json.loads((folder / "predictions.json").read_text())
     assert [(image["id"], image["file_name"], image["width"]) for image in written["images"]] == [
         (1, "../a.jpg", 200), (2, "../b.jpg", 200),
@@ -69,24 +70,24 @@ def test_coco(folder: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == ["dataset.jsonl", "predictions.csv", "predictions.json"]
 
 
-@pytest.mark.parametrize("facts", [FACTS, FACTS._replace(states=[])])
+@pytest.mark.parametrize("metadata", [METADATA, METADATA._replace(states=[])])
 @pytest.mark.parametrize("name", ["coco", "jsonl"])
-def test_the_readers_of_datasets_read_them(folder: Path, facts: ModelMetadata, name: str) -> None:
-    write(folder, facts)
-    first, second = READERS[name](folder, Counter())
+def test_the_dataset_readers_accept_them(folder: Path, metadata: ModelMetadata, name: str) -> None:
+    write_files(folder, metadata)
+    first, second = READERS[name](folder, FindingLog())
     assert (folder / first.path).samefile(folder.parent / "a.jpg")
     assert (folder / second.path).samefile(folder.parent / "b.jpg")
     assert second.boxes == ()
     scale = np.array([200, 100] * 2) if first.normalized else 1
     boxes = [(box.label, box.state, (np.array(box.xyxy) * scale).tolist()) for box in first.boxes]
     assert boxes == [
-        ("rot, ü", "damaged" if facts.states else None, pytest.approx([10, 20, 40.5, 60.25], abs=0.01)),
-        ("bolt", "intact" if facts.states else None, pytest.approx([0, 0, 200, 100])),
+        ("rot, ü", "damaged" if metadata.states else None, pytest.approx([10, 20, 40.5, 60.25], abs=0.01)),
+        ("bolt", "intact" if metadata.states else None, pytest.approx([0, 0, 200, 100])),
     ]
 
 
 def test_csv(folder: Path) -> None:
-    write(folder)
+    write_files(folder)
     with (folder / "predictions.csv").open(newline="") as file:
         first, second = csv.DictReader(file)
     assert first == {
@@ -96,15 +97,15 @@ def test_csv(folder: Path) -> None:
     assert second["class"] == "bolt"
 
 
-def test_frames_of_a_video_are_saved_for_the_dataset(folder: Path) -> None:
+def test_video_frames_are_saved_for_the_dataset(folder: Path) -> None:
     frame = Frame(12, 0.44, 25.0)
     for kind in FILES:
-        file = kind(folder, FACTS)
-        file.add(seen(folder.parent / "clip.mp4", frame), PREDICTIONS)
+        file = kind(folder, METADATA)
+        file.add(decoded_image(folder.parent / "clip.mp4", frame), PREDICTIONS)
         file.close()
-    (image,) = READERS["jsonl"](folder, Counter())
+    (image,) = READERS["jsonl"](folder, FindingLog())
     assert image.path == "frames/clip.mp4/000012.jpg"
-    assert image.sequence == "clip", "the split keeps frames of a video together"
+    assert image.sequence == "clip", "the split keeps the frames of a video together"
     with Image.open(folder / image.path) as saved:
         assert saved.size == (200, 100)
     (coco,) = json.loads((folder / "predictions.json").read_text())["images"]
@@ -112,9 +113,9 @@ def test_frames_of_a_video_are_saved_for_the_dataset(folder: Path) -> None:
     assert ",12," in (folder / "predictions.csv").read_text()
 
 
-def test_nothing_at_all_is_valid_too(folder: Path) -> None:
+def test_files_without_images_are_valid(folder: Path) -> None:
     for kind in FILES:
-        kind(folder, FACTS).close()
+        kind(folder, METADATA).close()
     assert json.loads((folder / "predictions.json").read_text())["images"] == []
     assert (folder / "dataset.jsonl").read_text() == ""
     assert (folder / "predictions.csv").read_text().count("\n") == 1
@@ -122,7 +123,7 @@ def test_nothing_at_all_is_valid_too(folder: Path) -> None:
 
 @contextmanager
 def largest_file(size: int) -> Iterator[None]:
-    """What a full disk is like, without one: files end after so many bytes."""
+    """Simulate a full disk: no file can grow beyond this many bytes."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -132,19 +133,21 @@ def largest_file(size: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("kind", FILES)
-def test_when_the_disk_is_full_whole_lines_stay(folder: Path, kind: type[CocoFile | JsonLinesFile | CsvFile]) -> None:
-    file = kind(folder, FACTS)
+def test_complete_lines_remain_when_the_disk_is_full(
+    folder: Path, kind: type[CocoFile | JsonLinesFile | CsvFile]
+) -> None:
+    file = kind(folder, METADATA)
 
     def fill() -> None:
         for _ in range(1000):
-            file.add(seen(folder.parent / "a.jpg"), PREDICTIONS)
+            file.add(decoded_image(folder.parent / "a.jpg"), PREDICTIONS)
 
-    with largest_file(5000), pytest.raises(UserError, match=r"out/\w+\.\w+: cannot be written \(File too large\); mak"):
+    with largest_file(5000), pytest.raises(UserError, match=r"out/\w+\.\w+: cannot be written \(File too large\)"):
         fill()
     file.close()
     left = {path.name: path.read_text() for path in folder.iterdir()}
     if kind is CocoFile:
-        assert left == {}, "half a JSON file is none"
+        assert left == {}, "half a JSON file is useless"
     elif kind is JsonLinesFile:
         lines = [json.loads(line) for line in left["dataset.jsonl"].splitlines()]
         assert len(lines) > 5
@@ -152,7 +155,7 @@ def test_when_the_disk_is_full_whole_lines_stay(folder: Path, kind: type[CocoFil
     else:
         rows = list(csv.reader(left["predictions.csv"].splitlines()))
         assert {len(row) for row in rows} == {10}
-        assert len(rows) % 2 == 1, "a header, and the two of each image"
+        assert len(rows) % 2 == 1, "a header and two rows per image"
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
@@ -163,19 +166,19 @@ def test_when_the_disk_is_full_whole_lines_stay(folder: Path, kind: type[CocoFil
 def test_a_full_device(folder: Path, kind: type[CocoFile | JsonLinesFile | CsvFile], name: str) -> None:
     (folder / name).symlink_to("/dev/full")
     with pytest.raises(UserError, match="No space left on device"):
-        kind(folder, FACTS).add(seen(folder.parent / "a.jpg"), PREDICTIONS)
+        kind(folder, METADATA).add(decoded_image(folder.parent / "a.jpg"), PREDICTIONS)
 
 
 @pytest.mark.parametrize("kind", FILES)
 def test_a_folder_that_cannot_be_written(tmp_path: Path, kind: type[CocoFile | JsonLinesFile | CsvFile]) -> None:
     with pytest.raises(UserError, match=r"cannot be written \(No such file or directory\).*--out"):
-        kind(tmp_path / "missing", FACTS)
+        kind(tmp_path / "missing", METADATA)
 
 
-def test_paths_lead_from_the_folder_to_the_image_through_links(tmp_path: Path) -> None:
+def test_relative_paths_resolve_links(tmp_path: Path) -> None:
     (tmp_path / "real/deep").mkdir(parents=True)
     (tmp_path / "photos").mkdir()
     (tmp_path / "out").symlink_to(tmp_path / "real/deep")
-    path = path_from(tmp_path / "photos/a.jpg", tmp_path / "out")
+    path = make_relative(tmp_path / "photos/a.jpg", tmp_path / "out")
     assert path == "../../photos/a.jpg"
     assert (tmp_path / "out" / path).resolve() == tmp_path / "photos/a.jpg"

@@ -1,4 +1,4 @@
-"""Videos: what is written is read back, and broken ones are told of."""
+"""Videos are written, read back, and reported when broken."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ import pytest
 from PIL import Image
 
 from detector.core.errors import UserError
-from detector.inference.decoding import Asked, Problem, Seen, see_all
+from detector.inference.decoding import DecodedImage, DecodeOptions, UnreadableInput, decode_ahead
 from detector.inference.inputs import Input
-from detector.inference.video import Film, Frame, Unreadable, count_frames, opencv, read_frames
+from detector.inference.video import Frame, VideoError, VideoWriter, count_frames, import_opencv, read_frames
 from detector.runners.tiled import ModelMetadata
 
 COUNT, SIZE = 30, (96, 64)
-ASKED = Asked(ModelMetadata("m", ["a"], [], (64, 64), (0, 0, 0), ""), pixels=False, frames=False)
+OPTIONS = DecodeOptions(ModelMetadata("m", ["a"], [], (64, 64), (0, 0, 0), ""), keep_full_size=False, keep_frames=False)
 
 
-def write(path: Path, count: int = COUNT) -> Path:
-    """Frames that grow redder."""
-    film = Film(path, 10.0, SIZE)
+def write_video(path: Path, count: int = COUNT) -> Path:
+    """Write frames of increasing red."""
+    video = VideoWriter(path, 10.0, SIZE)
     for number in range(count):
-        film.add(Image.new("RGB", SIZE, (number * 8, 0, 0)))
-    film.close()
+        video.add(Image.new("RGB", SIZE, (number * 8, 0, 0)))
+    video.close()
     return path
 
 
-def test_frames_come_in_order_with_their_time(tmp_path: Path) -> None:
-    path = write(tmp_path / "deep" / "clip.mp4")
+def test_frames_are_in_order_with_their_time(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "deep" / "clip.mp4")
     assert [file.name for file in path.parent.iterdir()] == ["clip.mp4"]
     assert count_frames(path) == COUNT
     frames = list(read_frames(Input(path, "video")))
@@ -40,50 +40,50 @@ def test_frames_come_in_order_with_their_time(tmp_path: Path) -> None:
 
 
 def test_a_broken_video(tmp_path: Path) -> None:
-    whole = write(tmp_path / "clip.mkv").read_bytes()
-    (tmp_path / "cut.mp4").write_bytes(write(tmp_path / "clip.mp4").read_bytes()[:1000])
+    whole = write_video(tmp_path / "clip.mkv").read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(write_video(tmp_path / "clip.mp4").read_bytes()[:1000])
     (tmp_path / "text.mp4").write_text("no video")
     (tmp_path / "empty.mp4").touch()
     (tmp_path / "cut.mkv").write_bytes(whole[: len(whole) // 2])
     for name in ("cut.mp4", "text.mp4", "empty.mp4", "missing.mp4"):
         assert count_frames(tmp_path / name) == 0
-        with pytest.raises(Unreadable, match="not a video, or a broken one"):
+        with pytest.raises(VideoError, match="not a video, or a broken one"):
             next(read_frames(Input(tmp_path / name, "video")))
-    frames = []
-    with pytest.raises(Unreadable, match=rf"it ended after \d+ of {COUNT} frames"):
+    frames: list[object] = []
+    with pytest.raises(VideoError, match=rf"it ended after \d+ of {COUNT} frames"):
         frames.extend(read_frames(Input(tmp_path / "cut.mkv", "video")))
 
 
-def test_a_camera_that_is_not_there() -> None:
-    with pytest.raises(Unreadable, match="no such camera"):
+def test_a_missing_camera() -> None:
+    with pytest.raises(VideoError, match="no such camera"):
         next(read_frames(Input(Path("99"), "camera")))
 
 
 def test_videos_among_images(tmp_path: Path) -> None:
-    clip = write(tmp_path / "clip.mp4", 3)
+    clip = write_video(tmp_path / "clip.mp4", 3)
     (tmp_path / "broken.mp4").write_text("")
     Image.new("RGB", (5, 5)).save(tmp_path / "a.png")
     paths = [tmp_path / "a.png", clip, tmp_path / "broken.mp4", clip]
     inputs = [Input(path, "image" if path.suffix == ".png" else "video") for path in paths]
-    seen = list(see_all(inputs, ASKED, 2, 2))
-    assert [one.path.name for one in seen] == ["a.png", *["clip.mp4"] * 3, "broken.mp4", *["clip.mp4"] * 3]
-    assert [type(one) for one in seen] == [Seen] * 4 + [Problem] + [Seen] * 3
-    assert [one.frame.number for one in seen if isinstance(one, Seen) and one.frame] == [1, 2, 3] * 2
-    assert all(one.image is None for one in seen if isinstance(one, Seen)), "kept only where it is needed"
+    decoded = list(decode_ahead(inputs, OPTIONS, 2, 2))
+    assert [one.path.name for one in decoded] == ["a.png", *["clip.mp4"] * 3, "broken.mp4", *["clip.mp4"] * 3]
+    assert [type(one) for one in decoded] == [DecodedImage] * 4 + [UnreadableInput] + [DecodedImage] * 3
+    assert [one.frame.number for one in decoded if isinstance(one, DecodedImage) and one.frame] == [1, 2, 3] * 2
+    assert all(one.image is None for one in decoded if isinstance(one, DecodedImage)), "kept only if needed"
 
 
 def test_without_opencv(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cv2", None)
-    with pytest.raises(UserError, match=r"videos and cameras need OpenCV.*pip install opencv-python-headless"):
-        opencv()
+    with pytest.raises(UserError, match=r"OpenCV.*pip install opencv-python-headless"):
+        import_opencv()
 
 
 def test_a_video_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "clip.mp4").mkdir()
-    with pytest.raises(UserError, match=r"odd\.xyz: OpenCV cannot write this video"):
-        Film(tmp_path / "odd.xyz", 10.0, SIZE)
-    film = Film(tmp_path / "full.mp4", 10.0, SIZE)
-    film.add(Image.new("RGB", SIZE))
-    film.part.unlink()  # as if the disk had been full from the start
-    with pytest.raises(UserError, match=r"full\.mp4: the video could not be written to its end"):
-        film.close()
+    with pytest.raises(UserError, match=r"odd\.xyz: OpenCV cannot write"):
+        VideoWriter(tmp_path / "odd.xyz", 10.0, SIZE)
+    video = VideoWriter(tmp_path / "full.mp4", 10.0, SIZE)
+    video.add(Image.new("RGB", SIZE))
+    video.part.unlink()  # as if the disk had been full from the start
+    with pytest.raises(UserError, match=r"full\.mp4: .*could not be written"):
+        video.close()

@@ -1,4 +1,4 @@
-"""The manifest and the names: what is written is what is read, in plain JSON."""
+"""The manifest and the label names: plain JSON that survives a round trip."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,11 +14,11 @@ from detector.manifest.manifest import (
     CleanBox,
     CleanImage,
     Labels,
-    read_images_at,
+    read_compact_manifest,
+    read_indexed_images,
     read_labels,
     read_manifest,
-    read_outlines,
-    read_places,
+    read_manifest_index,
     write_labels,
     write_manifest,
 )
@@ -47,24 +48,24 @@ images = st.builds(
 
 
 @given(st.lists(images, max_size=4))
-def test_round_trip(tmp_path_factory, written: list[CleanImage]) -> None:
+def test_round_trip(tmp_path_factory: pytest.TempPathFactory, written: list[CleanImage]) -> None:
     path = tmp_path_factory.getbasetemp() / "manifest.jsonl"
     write_manifest(path, written)
     assert list(read_manifest(path)) == written
-    outlines = list(read_outlines(path))
-    assert [replace(image, boxes=()) for image in outlines] == [replace(image, boxes=()) for image in written]
-    assert [[(box.label, box.state) for box in image.boxes] for image in outlines] == [
+    compact = list(read_compact_manifest(path))
+    assert [replace(image, boxes=()) for image in compact] == [replace(image, boxes=()) for image in written]
+    assert [[(box.label, box.state) for box in image.boxes] for image in compact] == [
         [(box.label, box.state) for box in image.boxes] for image in written
     ]
-    last = {image.image: image for image in written}  # of the same path
-    places = read_places(path)
-    assert list(read_images_at(path, reversed(places.values()))) == list(reversed([last[name] for name in places]))
-    assert [(place.group, place.sequence) for place in places.values()] == [
-        (last[name].group, last[name].sequence) for name in places
+    last = {image.image: image for image in written}  # the last image of each path
+    index = read_manifest_index(path)
+    assert list(read_indexed_images(path, reversed(index.values()))) == list(reversed([last[name] for name in index]))
+    assert [(entry.group, entry.sequence) for entry in index.values()] == [
+        (last[name].group, last[name].sequence) for name in index
     ]
 
 
-def test_one_plain_record_a_line(tmp_path: Path) -> None:
+def test_one_plain_record_per_line(tmp_path: Path) -> None:
     image = CleanImage("räder/1.jpg", "räder/1.jpg", "00", 8, 6, "räder/1.jpg", None, "val", ())
     path = tmp_path / "manifest.jsonl"
     write_manifest(path, [image])
@@ -74,7 +75,7 @@ def test_one_plain_record_a_line(tmp_path: Path) -> None:
     )
 
 
-def test_boxes_are_records_with_their_names(tmp_path: Path) -> None:
+def test_boxes_are_records_with_field_names(tmp_path: Path) -> None:
     box = CleanBox("wheel", (0.0, 1.5, 2.0, 3.125), state="intact", trust=0.5)
     write_manifest(tmp_path / "m", [CleanImage("a", "a", "00", 8, 6, "a", None, None, (box,))])
     assert json.loads((tmp_path / "m").read_text())["boxes"] == [
@@ -83,7 +84,7 @@ def test_boxes_are_records_with_their_names(tmp_path: Path) -> None:
 
 
 @given(st.lists(names, unique=True, max_size=4), st.lists(names, unique=True, max_size=4))
-def test_labels_round_trip(tmp_path_factory, classes: list[str], states: list[str]) -> None:
+def test_labels_round_trip(tmp_path_factory: pytest.TempPathFactory, classes: list[str], states: list[str]) -> None:
     path = tmp_path_factory.getbasetemp() / "labels.json"
     write_labels(path, Labels(classes, states))
     assert read_labels(path) == Labels(classes, states)

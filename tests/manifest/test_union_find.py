@@ -1,15 +1,15 @@
-"""Union-find, against a plain search of the graph."""
+"""Union-find, compared with a plain graph search."""
 
 from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detector.manifest.union_find import DisjointSets, linked_by_keys
+from detector.manifest.union_find import DisjointSets, group_by_shared_keys
 
 
 def components(size: int, pairs: list[tuple[int, int]]) -> list[int]:
-    """The smallest node that each node can be walked to from, slowly."""
+    """The smallest node reachable from each node, computed by brute force."""
     smallest = list(range(size))
     for _ in range(size):
         for first, second in pairs:
@@ -26,14 +26,14 @@ def test_empty() -> None:
         lambda n: st.tuples(st.just(n), st.lists(st.tuples(*[st.integers(0, n - 1)] * 2), max_size=20))
     )
 )
-def test_sets_are_the_components(graph: tuple[int, list[tuple[int, int]]]) -> None:
+def test_sets_are_the_connected_components(graph: tuple[int, list[tuple[int, int]]]) -> None:
     size, pairs = graph
     sets = DisjointSets(size)
     for first, second in pairs:
-        sets.join(first, second)
-    assert [sets.root(index) for index in range(size)] == components(size, pairs)
+        sets.union(first, second)
+    assert [sets.find(index) for index in range(size)] == components(size, pairs)
 
 
-def test_things_are_linked_by_the_keys_they_share() -> None:
-    assert linked_by_keys([]) == []
-    assert linked_by_keys([[], ["a"], ["b", 1], ["c"], [], ["a", 1]]) == [[0], [1, 2, 5], [3], [4]]
+def test_items_are_grouped_by_shared_keys() -> None:
+    assert group_by_shared_keys([]) == []
+    assert group_by_shared_keys([[], ["a"], ["b", 1], ["c"], [], ["a", 1]]) == [[0], [1, 2, 5], [3], [4]]

@@ -1,62 +1,68 @@
-"""Which location answers for which box."""
+"""Task-aligned assignment of locations to boxes."""
 
 from __future__ import annotations
 
 import torch
 
 from detector.engine.structures import Targets
-from detector.models.assignment import assign
-from detector.models.dense_head import locations_of
+from detector.models.assignment import assign_task_aligned
+from detector.models.dense_head import make_locations
 
 
-def grid() -> torch.Tensor:
-    centres, _ = locations_of([(8, 8)], (8,), torch.device("cpu"))
-    return centres
+def make_centers() -> torch.Tensor:
+    centers, _ = make_locations([(8, 8)], (8,), torch.device("cpu"))
+    return centers
 
 
-def around(centres: torch.Tensor, half: float) -> torch.Tensor:
-    return torch.cat([centres - half, centres + half], dim=1)[None]
+def boxes_around(centers: torch.Tensor, half: float) -> torch.Tensor:
+    return torch.cat([centers - half, centers + half], dim=1)[None]
 
 
-def targets(boxes: list[list[float]], labels: list[int]) -> Targets:
+def make_targets(boxes: list[list[float]], labels: list[int]) -> Targets:
     return Targets(torch.tensor([boxes]), torch.tensor([labels]), torch.zeros(1, len(labels), dtype=torch.int64))
 
 
-def test_no_boxes_is_all_background() -> None:
-    centres = grid()
+def test_without_boxes_everything_is_background() -> None:
+    centers = make_centers()
     empty = Targets(torch.zeros(1, 0, 4), torch.zeros(1, 0).long(), torch.zeros(1, 0).long())
-    found = assign(around(centres, 8), torch.full((1, 64, 2), 0.5), centres, empty)
-    assert not found.quality.any()
+    assignment = assign_task_aligned(boxes_around(centers, 8), torch.full((1, 64, 2), 0.5), centers, empty)
+    assert not assignment.quality.any()
 
 
-def test_padding_takes_no_location() -> None:
-    centres = grid()
-    padded = targets([[8, 8, 40, 40], [0, 0, 0, 0]], [2, 0])
-    found = assign(around(centres, 12), torch.full((1, 64, 2), 0.5), centres, padded)
-    assert found.quality.any()
-    assert found.box_index[found.quality > 0].unique().tolist() == [0]
+def test_padding_gets_no_location() -> None:
+    centers = make_centers()
+    padded = make_targets([[8, 8, 40, 40], [0, 0, 0, 0]], [2, 0])
+    assignment = assign_task_aligned(boxes_around(centers, 12), torch.full((1, 64, 2), 0.5), centers, padded)
+    assert assignment.quality.any()
+    assert assignment.box_index[assignment.quality > 0].unique().tolist() == [0]
 
 
-def test_locations_lie_inside_their_box_and_at_most_topk() -> None:
-    centres = grid()
+def test_at_most_topk_locations_inside_the_box_are_assigned() -> None:
+    centers = make_centers()
     box = [8.0, 8, 56, 56]
-    found = assign(around(centres, 20), torch.full((1, 64, 1), 0.5), centres, targets([box], [1]), topk=4)
-    chosen = centres[found.quality[0] > 0]
-    assert 0 < len(chosen) <= 4
-    assert ((chosen > 8) & (chosen < 56)).all()
+    assignment = assign_task_aligned(
+        boxes_around(centers, 20), torch.full((1, 64, 1), 0.5), centers, make_targets([box], [1]), topk=4
+    )
+    assigned = centers[assignment.quality[0] > 0]
+    assert 0 < len(assigned) <= 4
+    assert ((assigned > 8) & (assigned < 56)).all()
 
 
-def test_best_location_has_the_boxs_highest_overlap_as_quality() -> None:
-    centres = grid()
-    wanted = [16.0, 16, 40, 40]  # exactly what the location at (28, 28) predicts
-    found = assign(around(centres, 12), torch.full((1, 64, 1), 0.5), centres, targets([wanted], [1]))
-    assert torch.isclose(found.quality.max(), torch.tensor(1.0))
-    assert centres[found.quality[0].argmax()].tolist() == [28, 28]
+def test_quality_of_the_best_location_is_the_highest_iou_of_the_box() -> None:
+    centers = make_centers()
+    box = [16.0, 16, 40, 40]  # exactly what the location at (28, 28) predicts
+    assignment = assign_task_aligned(
+        boxes_around(centers, 12), torch.full((1, 64, 1), 0.5), centers, make_targets([box], [1])
+    )
+    assert torch.isclose(assignment.quality.max(), torch.tensor(1.0))
+    assert centers[assignment.quality[0].argmax()].tolist() == [28, 28]
 
 
-def test_a_contested_location_goes_to_the_box_that_it_overlaps_most() -> None:
-    centres = grid()
+def test_a_contested_location_is_assigned_to_the_box_with_the_highest_iou() -> None:
+    centers = make_centers()
     small, large = [16.0, 16, 32, 32], [0.0, 0, 64, 64]
-    found = assign(around(centres, 8), torch.full((1, 64, 1), 0.5), centres, targets([large, small], [1, 1]))
-    inside = found.box_index[0][(found.quality[0] > 0) & ((centres > 16) & (centres < 32)).all(1)]
+    assignment = assign_task_aligned(
+        boxes_around(centers, 8), torch.full((1, 64, 1), 0.5), centers, make_targets([large, small], [1, 1])
+    )
+    inside = assignment.box_index[0][(assignment.quality[0] > 0) & ((centers > 16) & (centers < 32)).all(1)]
     assert set(inside.tolist()) == {1}

@@ -1,4 +1,4 @@
-"""The fixed-size postprocess against torchvision's greedy NMS."""
+"""The fixed-shape postprocessing against torchvision's greedy NMS."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.ops import batched_nms, box_iou
 
-from detector.models.postprocess import Candidates, Postprocess, area_xyxy, batched_nms_mask, pairwise_iou_xyxy, select
+from detector.models.postprocess import (
+    Candidates,
+    Postprocess,
+    batched_nms_mask,
+    box_area_xyxy,
+    box_iou_xyxy,
+    select_detections,
+)
 
 
 def random_boxes(generator: torch.Generator, count: int, spread: float) -> torch.Tensor:
@@ -18,7 +25,7 @@ def random_boxes(generator: torch.Generator, count: int, spread: float) -> torch
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 80), st.integers(1, 3), st.floats(0.1, 0.9), st.floats(1, 200))
-def test_nms_keeps_what_greedy_nms_keeps(seed: int, count: int, groups: int, iou: float, spread: float) -> None:
+def test_nms_equals_greedy_nms(seed: int, count: int, groups: int, iou: float, spread: float) -> None:
     generator = torch.Generator().manual_seed(seed)
     boxes = random_boxes(generator, count, spread)
     scores = torch.rand(count, generator=generator).sort(descending=True).values
@@ -28,67 +35,69 @@ def test_nms_keeps_what_greedy_nms_keeps(seed: int, count: int, groups: int, iou
     assert torch.equal(batched_nms_mask(boxes[None], labels[None], iou)[0], expected)
 
 
-def test_nms_follows_a_chain_of_suppressions() -> None:
-    # Each box overlaps only its neighbours: greedy NMS keeps every other one.
+def test_nms_resolves_a_chain_of_suppressions() -> None:
+    # Each box overlaps only its neighbors, so greedy NMS keeps every other one.
     left = torch.arange(10.0) * 4
     boxes = torch.stack([left, torch.zeros(10), left + 10, torch.full((10,), 10.0)], dim=1)
     keep = batched_nms_mask(boxes[None], torch.zeros(1, 10), 0.4)[0]
     assert keep.tolist() == [True, False] * 5
 
 
-def test_batch_changes_nothing() -> None:
+def test_results_do_not_depend_on_the_batch() -> None:
     generator = torch.Generator().manual_seed(3)
     boxes = torch.stack([random_boxes(generator, 60, 90) for _ in range(4)])
     scores = torch.rand(4, 60, 3, generator=generator)
     postprocess = Postprocess(score_threshold=0.2, nms_iou=0.5, max_detections=20)
-    together = postprocess(boxes, scores)
+    batched = postprocess(boxes, scores)
     for image in range(4):
-        alone = postprocess(boxes[image : image + 1], scores[image : image + 1])
-        for whole, part in zip(together, alone, strict=True):
-            assert torch.equal(whole[image], part[0])
+        single = postprocess(boxes[image : image + 1], scores[image : image + 1])
+        for column, single_column in zip(batched, single, strict=True):
+            assert torch.equal(column[image], single_column[0])
 
 
 def test_class_specific_boxes() -> None:
     boxes = torch.tensor([[[[0.0, 0, 10, 10], [50, 50, 70, 70]]]])  # one location, two classes
-    found = Postprocess(score_threshold=0.1)(boxes, torch.tensor([[[0.3, 0.9]]]))
-    assert found.labels[0, :2].tolist() == [2, 1]
-    assert found.boxes_xyxy[0, :2].tolist() == [[50, 50, 70, 70], [0, 0, 10, 10]]
+    detections = Postprocess(score_threshold=0.1)(boxes, torch.tensor([[[0.3, 0.9]]]))
+    assert detections.labels[0, :2].tolist() == [2, 1]
+    assert detections.boxes_xyxy[0, :2].tolist() == [[50, 50, 70, 70], [0, 0, 10, 10]]
 
 
 @pytest.mark.parametrize("classes", [1, 3])
-def test_nothing_above_the_threshold_is_all_zeros(classes: int) -> None:
-    found = Postprocess(score_threshold=0.5, max_detections=7)(torch.rand(2, 4, 4), torch.full((2, 4, classes), 0.4))
-    assert found.boxes_xyxy.shape == (2, 7, 4)
-    assert found.counts.tolist() == [0, 0]
-    assert all(not part.any() for part in found)
+def test_without_scores_above_the_threshold_all_is_zero(classes: int) -> None:
+    detections = Postprocess(score_threshold=0.5, max_detections=7)(
+        torch.rand(2, 4, 4), torch.full((2, 4, classes), 0.4)
+    )
+    assert detections.boxes_xyxy.shape == (2, 7, 4)
+    assert detections.counts.tolist() == [0, 0]
+    assert all(not part.any() for part in detections)
 
 
 def test_fewer_candidates_than_detections_are_padded() -> None:
     scores, labels = torch.tensor([[0.2, 0.7]]), torch.tensor([[1, 2]])
-    found = select(Candidates(torch.ones(1, 2, 4), scores, labels, labels + 1, scores / 2), 5)
-    assert found.scores.tolist() == [[pytest.approx(0.7), pytest.approx(0.2), 0, 0, 0]]
-    assert found.labels.tolist() == [[2, 1, 0, 0, 0]]
-    assert found.states.tolist() == [[3, 2, 0, 0, 0]]
-    assert found.state_scores.tolist() == [[pytest.approx(0.35), pytest.approx(0.1), 0, 0, 0]]
-    assert found.counts.tolist() == [2]
+    detections = select_detections(Candidates(torch.ones(1, 2, 4), scores, labels, labels + 1, scores / 2), 5)
+    assert detections.scores.tolist() == [[pytest.approx(0.7), pytest.approx(0.2), 0, 0, 0]]
+    assert detections.labels.tolist() == [[2, 1, 0, 0, 0]]
+    assert detections.states.tolist() == [[3, 2, 0, 0, 0]]
+    assert detections.state_scores.tolist() == [[pytest.approx(0.35), pytest.approx(0.1), 0, 0, 0]]
+    assert detections.counts.tolist() == [2]
 
 
-def test_overlaps_are_torchvisions() -> None:
+def test_iou_equals_torchvision() -> None:
     generator = torch.Generator().manual_seed(0)
     first, second = random_boxes(generator, 5, 50), random_boxes(generator, 8, 50)
-    assert torch.allclose(pairwise_iou_xyxy(first[None], second[None])[0], box_iou(first, second))
-    assert area_xyxy(torch.tensor([[3.0, 3, 1, 1]])).item() == 0
+    assert torch.allclose(box_iou_xyxy(first[None], second[None])[0], box_iou(first, second))
+    assert box_area_xyxy(torch.tensor([[3.0, 3, 1, 1]])).item() == 0
 
 
-def test_without_nms_takes_the_best_pairs_and_pads() -> None:
+def test_without_nms_selects_the_best_pairs_and_pads() -> None:
     boxes = torch.tensor([[[0, 0, 9, 9], [0, 0, 9, 8.0]]])
     scores = torch.tensor([[[0.9, 0.02, 0.3], [0.8, 0.7, 0.005]]])
     states = torch.tensor([[[1.0, 0], [0, 2]]])
-    found = Postprocess(0.01, 0.5, 7).without_nms(boxes, scores, states)
-    assert found.counts.tolist() == [5]
-    assert torch.allclose(found.scores, torch.tensor([[0.9, 0.8, 0.7, 0.3, 0.02, 0, 0]]))
-    assert found.labels.tolist() == [[1, 1, 2, 3, 2, 0, 0]]
-    assert found.states.tolist() == [[1, 2, 2, 1, 1, 0, 0]]
-    assert found.boxes_xyxy[0, :, 3].tolist() == [9, 8, 8, 9, 9, 0, 0]
-    best = Postprocess(0.01, 0.5, 2).without_nms(boxes, scores, states)
+    detections = Postprocess(0.01, 0.5, 7).select_without_nms(boxes, scores, states)
+    assert detections.counts.tolist() == [5]
+    assert torch.allclose(detections.scores, torch.tensor([[0.9, 0.8, 0.7, 0.3, 0.02, 0, 0]]))
+    assert detections.labels.tolist() == [[1, 1, 2, 3, 2, 0, 0]]
+    assert detections.states.tolist() == [[1, 2, 2, 1, 1, 0, 0]]
+    assert detections.boxes_xyxy[0, :, 3].tolist() == [9, 8, 8, 9, 9, 0, 0]
+    best = Postprocess(0.01, 0.5, 2).select_without_nms(boxes, scores, states)
     assert best.labels.tolist() == [[1, 1]]

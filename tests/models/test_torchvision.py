@@ -1,4 +1,4 @@
-"""torchvision's detectors beside ours: their COCO weights say the same here, and so do their losses."""
+"""Our models against torchvision's: the same outputs with its COCO weights, and the same losses."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from detector.models import MODELS
 from detector.models.fcos import fcos_loss
 from detector.models.normalization import PixelStatistics
 from detector.models.postprocess import Postprocess
-from detector.models.retinanet import retina_loss
-from detector.models.state_head import States
+from detector.models.retinanet import retinanet_loss
+from detector.models.state_head import StateConfig
 
 SIZE = (128, 192)
 STATISTICS = PixelStatistics((120, 110, 100), (60, 60, 60))
@@ -31,26 +31,26 @@ PEERS: dict[str, Callable[..., nn.Module]] = {
 
 
 def build(name: str, weights: str, classes: int = 90) -> Any:
-    """90 classes, as COCO has with gaps: the layers that depend on them would fit, and must not be taken."""
-    states = States((True, False), (1.0, 1.0), 0.5)
+    """90 classes, as in torchvision: its class layers have the same shapes here, and must not be loaded."""
+    states = StateConfig((True, False), (1.0, 1.0), 0.5)
     return MODELS[name].build(classes, states, STATISTICS, Postprocess(), weights).eval()
 
 
 def peer_with_weights(name: str, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """torchvision's detector as it would be downloaded, with random weights, which our models then get too."""
+    """torchvision's detector with random weights, which our models then load as if they were downloaded."""
     torch.manual_seed(1)
     stored = PEERS[name](weights=None, weights_backbone=None).state_dict()
     for key, value in stored.items():
         if key.endswith("running_var"):
-            value.uniform_(1e-4, 2.0)  # an epsilon of its own must show
+            value.uniform_(1e-4, 2.0)  # a wrong epsilon must change the outputs
         elif key.endswith("running_mean") or "bias" in key:
             value.normal_(0, 0.1)
-    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *_, **__: old_names(stored))
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *_, **__: to_file_names(stored))
     return PEERS[name](weights="DEFAULT").eval()
 
 
-def old_names(stored: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The names that torchvision's files have: they are older than its code, which renames them when it loads."""
+def to_file_names(stored: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Rename tensors as in torchvision's weight files, which are older than its code; it renames them when loading."""
     new = {
         f"{block}.{index}.0.": f"{block}.{index}." for block in ("inner_blocks", "layer_blocks") for index in range(4)
     }
@@ -64,17 +64,17 @@ def old_names(stored: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def has_plain_tower(stored: dict[str, Tensor]) -> bool:
-    """RetinaNet's convolutions were once in one list with their activations."""
+    """Whether the head has RetinaNet's tower, whose convolutions were once in one list with their activations."""
     return "head.regression_head.conv.0.0.weight" in stored
 
 
-def agree(ours: Tensor, theirs: Tensor) -> bool:
+def is_close(ours: Tensor, theirs: Tensor) -> bool:
     return torch.allclose(ours, theirs, rtol=1e-3, atol=1e-4 * float(theirs.abs().max()))
 
 
 @pytest.fixture
 def images() -> Tensor:
-    """Normalized already, float [2, 3, H, W]."""
+    """Normalized images, float [2, 3, H, W]."""
     return torch.randn(2, 3, *SIZE, generator=torch.Generator().manual_seed(0))
 
 
@@ -87,12 +87,12 @@ def test_coco_weights_of_ssdlite(images: Tensor, monkeypatch: pytest.MonkeyPatch
         x = block(x)
         maps.append(x)
     assert maps[1].shape[1] == 2 * theirs[1].shape[1]
-    assert all(agree(own[:, : other.shape[1]], other) for own, other in zip(maps, theirs, strict=True))
-    assert agree(ours.head.regression_head(maps), peer.head.regression_head(theirs))
+    assert all(is_close(own[:, : other.shape[1]], other) for own, other in zip(maps, theirs, strict=True))
+    assert is_close(ours.head.regression_head(maps), peer.head.regression_head(theirs))
     blocks = zip(ours.head.classification_head.module_list, peer.head.classification_head.module_list, strict=True)
     for (own, other), level, their_level in zip(blocks, maps, theirs, strict=True):
-        assert agree(own[0](level)[:, : their_level.shape[1]], other[0](their_level))
-        assert not agree(own[1].weight[:, : their_level.shape[1]], other[1].weight)
+        assert is_close(own[0](level)[:, : their_level.shape[1]], other[0](their_level))
+        assert not is_close(own[1].weight[:, : their_level.shape[1]], other[1].weight)
     assert torch.equal(
         ours.boxes(ImageList(images, [SIZE]), maps)[0], peer.anchor_generator(ImageList(images, [SIZE]), theirs)[0]
     )
@@ -104,21 +104,21 @@ def test_coco_weights_of_two_stages(name: str, images: Tensor, monkeypatch: pyte
     peer, ours = peer_with_weights(name, monkeypatch), build(name, "coco")
     theirs = peer.backbone(images)
     maps = list(ours.pyramid(ours.backbone(images)).values())
-    assert all(agree(own, other) for own, other in zip(maps, theirs.values(), strict=True))
+    assert all(is_close(own, other) for own, other in zip(maps, theirs.values(), strict=True))
     objectness, offsets, anchors = ours.proposal_network(maps, images)
     their_objectness, their_offsets = peer.rpn.head(list(theirs.values()))
-    assert agree(objectness, torch.cat([level.permute(0, 2, 3, 1).flatten(1) for level in their_objectness], 1))
-    assert agree(offsets.flatten(1), torch.cat([level.permute(0, 2, 3, 1).flatten(1) for level in their_offsets], 1))
+    assert is_close(objectness, torch.cat([level.permute(0, 2, 3, 1).flatten(1) for level in their_objectness], 1))
+    assert is_close(offsets.flatten(1), torch.cat([level.permute(0, 2, 3, 1).flatten(1) for level in their_offsets], 1))
     assert torch.equal(anchors, peer.rpn.anchor_generator(ImageList(images, [SIZE]), list(theirs.values()))[0])
     boxes = torch.rand(2, 40, 4) * torch.tensor([100.0, 60.0, 92.0, 68.0])
     boxes[..., 2:] += boxes[..., :2]
     boxes = torch.cat([boxes, boxes * 4, boxes / 8], dim=1)  # from all maps
-    seen: list[Tensor] = []
-    ours.box_head.layers.register_forward_hook(lambda *call: seen.append(call[2]))
+    outputs: list[Tensor] = []
+    ours.box_head.layers.register_forward_hook(lambda *call: outputs.append(call[2]))
     ours.box_head(maps, boxes)
     their_pooled = peer.roi_heads.box_roi_pool(theirs, list(boxes), [SIZE, SIZE])
-    assert agree(seen[0], peer.roi_heads.box_head(their_pooled))
-    assert not agree(ours.box_head.predictor.cls_score.weight, peer.roi_heads.box_predictor.cls_score.weight)
+    assert is_close(outputs[0], peer.roi_heads.box_head(their_pooled))
+    assert not is_close(ours.box_head.predictor.cls_score.weight, peer.roi_heads.box_predictor.cls_score.weight)
 
 
 @pytest.mark.parametrize("name", ["retinanet", "fcos"])
@@ -127,59 +127,59 @@ def test_coco_weights_of_dense_heads(name: str, images: Tensor, monkeypatch: pyt
     peer, ours = peer_with_weights(name, monkeypatch), build(name, "coco")
     theirs = list(peer.backbone(images).values())
     maps = list(ours.pyramid(ours.backbone(images)).values())
-    assert all(agree(own, other) for own, other in zip(maps, theirs, strict=True))
+    assert all(is_close(own, other) for own, other in zip(maps, theirs, strict=True))
     own_edges, their_edges = ours.head.regression_head(maps), peer.head.regression_head(theirs)
     if name == "fcos":
-        assert all(agree(own, other) for own, other in zip(own_edges, their_edges, strict=True))
+        assert all(is_close(own, other) for own, other in zip(own_edges, their_edges, strict=True))
     else:
-        assert agree(own_edges, their_edges)
+        assert is_close(own_edges, their_edges)
     own, other = ours.head.classification_head, peer.head.classification_head
-    assert all(agree(own.conv(level), other.conv(their)) for level, their in zip(maps, theirs, strict=True))
-    assert not agree(own.cls_logits.weight[:90], other.cls_logits.weight[:90])
+    assert all(is_close(own.conv(level), other.conv(their)) for level, their in zip(maps, theirs, strict=True))
+    assert not is_close(own.cls_logits.weight[:90], other.cls_logits.weight[:90])
     generator = ours.anchors if name == "retinanet" else ours.cells
-    wanted = peer.anchor_generator(ImageList(images, [SIZE]), theirs)[0]
-    assert torch.equal(generator(ImageList(images, [SIZE]), maps)[0], wanted)
+    expected = peer.anchor_generator(ImageList(images, [SIZE]), theirs)[0]
+    assert torch.equal(generator(ImageList(images, [SIZE]), maps)[0], expected)
 
 
 @pytest.mark.parametrize("name", PEERS)
-def test_a_model_trained_from_coco_fits_the_room_made_without(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_trained_from_coco_load_into_a_model_built_without(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     peer_with_weights(name, monkeypatch)
-    trained, room = build(name, "coco", classes=3), build(name, "none", classes=3)
-    room.load_state_dict(trained.state_dict())
+    trained, loaded = build(name, "coco", classes=3), build(name, "none", classes=3)
+    loaded.load_state_dict(trained.state_dict())
     images = torch.randint(0, 256, (1, 3, *SIZE), dtype=torch.uint8)
     with torch.no_grad():
-        assert torch.equal(trained(images).detections.scores, room(images).detections.scores)
+        assert torch.equal(trained(images).detections.scores, loaded(images).detections.scores)
 
 
-def objects() -> Targets:
-    """Two images with small and large boxes, of which some overlap; the third box of the second is padding."""
+def make_targets() -> Targets:
+    """Two images with small and large boxes, some overlapping; the third box of the second image is padding."""
     boxes = [[[10, 10, 60, 70], [20, 20, 190, 120], [60, 40, 76, 60]], [[0, 0, 40, 30], [100, 20, 180, 100], [0] * 4]]
     labels = torch.tensor([[1, 2, 3], [3, 1, 0]])
     return Targets(torch.tensor(boxes, dtype=torch.float32), labels, torch.zeros_like(labels))
 
 
-def their_targets(targets: Targets, image: int) -> list[dict[str, Tensor]]:
-    """torchvision's, where one-stage classes begin at 0 as ours do within the head."""
+def to_torchvision_targets(targets: Targets, image: int) -> list[dict[str, Tensor]]:
+    """Targets in torchvision's format, with class indices from 0."""
     real = targets.labels[image] > 0
     return [{"boxes": targets.boxes_xyxy[image, real], "labels": targets.labels[image, real] - 1}]
 
 
-def test_retina_loss_is_torchvisions() -> None:
+def test_retinanet_loss_equals_torchvision() -> None:
     peer = detection.retinanet_resnet50_fpn(weights=None, weights_backbone=None, num_classes=3)
     maps = [torch.zeros(1, 256, SIZE[0] // stride, SIZE[1] // stride) for stride in (8, 16, 32, 64, 128)]
     anchors = peer.anchor_generator(ImageList(torch.zeros(1, 3, *SIZE), [SIZE]), maps)[0]
     torch.manual_seed(0)
     logits, offsets = torch.randn(1, len(anchors), 3) - 3, torch.randn(1, len(anchors), 4)
     for image in (0, 1):
-        targets = Targets(*(part[image : image + 1] for part in objects()))
-        ours = retina_loss(offsets, logits, anchors, targets, None, None)
+        targets = Targets(*(part[image : image + 1] for part in make_targets()))
+        ours = retinanet_loss(offsets, logits, anchors, targets, state_logits=None, states=None)
         outputs = {"cls_logits": logits, "bbox_regression": offsets}
-        theirs = peer.compute_loss(their_targets(targets, 0), outputs, [anchors])
-        assert torch.isclose(ours["class"], theirs["classification"], rtol=1e-4)
-        assert torch.isclose(ours["box"], theirs["bbox_regression"], rtol=1e-4)
+        theirs = peer.compute_loss(to_torchvision_targets(targets, 0), outputs, [anchors])
+        assert torch.isclose(ours["loss_cls"], theirs["classification"], rtol=1e-4)
+        assert torch.isclose(ours["loss_l1"], theirs["bbox_regression"], rtol=1e-4)
 
 
-def test_fcos_loss_is_torchvisions() -> None:
+def test_fcos_loss_equals_torchvision() -> None:
     peer: Any = detection.fcos_resnet50_fpn(weights=None, weights_backbone=None, num_classes=3)
     ours: Any = build("fcos", "none", classes=3)
     maps = [torch.zeros(1, 256, -(-SIZE[0] // stride), -(-SIZE[1] // stride)) for stride in (8, 16, 32, 64, 128)]
@@ -188,17 +188,17 @@ def test_fcos_loss_is_torchvisions() -> None:
     logits = type(ours._logits(maps))(
         torch.randn(2, len(cells), 3) - 3, torch.rand(2, len(cells), 4) * 6, torch.randn(2, len(cells)), None
     )
-    targets = objects()
-    centres, strides = (cells[:, :2] + cells[:, 2:]) / 2, cells[:, 2] - cells[:, 0]
-    losses = fcos_loss(logits, centres, strides, targets, None)
+    targets = make_targets()
+    centers, strides = (cells[:, :2] + cells[:, 2:]) / 2, cells[:, 2] - cells[:, 0]
+    losses = fcos_loss(logits, centers, strides, targets, None)
     outputs = {
         "cls_logits": logits.classes,
         "bbox_regression": logits.distances,
-        "bbox_ctrness": logits.centre[..., None],
+        "bbox_ctrness": logits.centerness[..., None],
     }
-    peers = [target for image in (0, 1) for target in their_targets(targets, image)]
+    peers = [target for image in (0, 1) for target in to_torchvision_targets(targets, image)]
     levels = [level.shape[2] * level.shape[3] for level in maps]
     theirs = peer.compute_loss(peers, outputs, [cells, cells], levels)
-    assert torch.isclose(losses["class"], theirs["classification"], rtol=1e-4)
-    assert torch.isclose(losses["box"], theirs["bbox_regression"], rtol=1e-4)
-    assert torch.isclose(losses["centre"], theirs["bbox_ctrness"], rtol=1e-4)
+    assert torch.isclose(losses["loss_cls"], theirs["classification"], rtol=1e-4)
+    assert torch.isclose(losses["loss_giou"], theirs["bbox_regression"], rtol=1e-4)
+    assert torch.isclose(losses["loss_centerness"], theirs["bbox_ctrness"], rtol=1e-4)

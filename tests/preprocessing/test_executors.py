@@ -1,4 +1,4 @@
-"""Work in threads, in processes and on a Dask cluster gives the same, even when a worker dies of it."""
+"""Threads, processes and a Dask cluster give the same results, even when a worker dies."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from PIL import Image
 
 from detector.core.errors import UserError
 from detector.preprocessing import executors
-from detector.preprocessing.executors import BATCH, Executor, spread
-from detector.preprocessing.inspection import inspect
-from detector.preprocessing.inspection_cache import inspect_all
+from detector.preprocessing.executors import BATCH_SIZE, Executor, parallel_map
+from detector.preprocessing.inspection import inspect_image
+from detector.preprocessing.inspection_cache import inspect_images
 
-COUNT = 2 * BATCH + 5
+COUNT = 2 * BATCH_SIZE + 5
 
 
 class Cluster(NamedTuple):
-    """A scheduler and two workers: processes that know nothing of this project, somewhere else."""
+    """A scheduler and two workers, which run outside the project."""
 
     address: str
     workers: dict[str, subprocess.Popen[bytes]]
@@ -36,7 +36,7 @@ class Cluster(NamedTuple):
 
 @pytest.fixture
 def paths(tmp_path: Path) -> list[Path]:
-    """Small images, and one that is none."""
+    """Small images, one of which is a text file."""
     for number in range(COUNT):
         Image.new("RGB", (20, 10), (number, 0, 0)).save(tmp_path / f"{number}.png")
     (tmp_path / "7.png").write_bytes(b"text")
@@ -56,7 +56,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         start("scheduler", "scheduler", "--port", "0", "--host", "127.0.0.1")
         for name in ("first", "second"):
             start(name, "worker", "--no-nanny", "--nthreads", "1", "--name", name, "--host", "127.0.0.1")
-        address = address_in(folder / "scheduler.json")
+        address = read_address(folder / "scheduler.json")
         with Client(address, timeout=30) as client:
             client.wait_for_workers(2, timeout=30)
         yield Cluster(address, {name: process for name, process in started.items() if name != "scheduler"})
@@ -66,69 +66,69 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             process.wait()
 
 
-def address_in(path: Path) -> str:
-    """What the scheduler writes when it listens."""
+def read_address(path: Path) -> str:
+    """The address that the scheduler writes once it listens."""
     for _ in range(600):
         if path.exists() and (text := path.read_text()):
             return str(json.loads(text)["address"])
         time.sleep(0.05)
-    raise AssertionError("the scheduler does not start")
+    raise AssertionError("the scheduler did not start")
 
 
-def worker_of_the_last_batch(client: Client) -> str:
-    """The name of the worker that has the only work left."""
+def find_last_busy_worker(client: Client) -> str:
+    """The name of the worker with the only remaining task."""
     for _ in range(600):
         busy = {worker: keys for worker, keys in client.processing().items() if keys}
         done = sum(bool(workers) for workers in client.who_has().values())
         if done and [len(keys) for keys in busy.values()] == [1]:
             return str(client.scheduler_info(n_workers=-1)["workers"][next(iter(busy))]["name"])
         time.sleep(0.05)
-    raise AssertionError(f"still at work: {busy}")
+    raise AssertionError(f"still busy: {busy}")
 
 
-def test_processes_find_what_threads_find(paths: list[Path], tmp_path: Path) -> None:
-    found = inspect_all(paths, tmp_path / "a.sqlite", Executor("processes"))
-    assert found == ([inspect(path) for path in paths], COUNT)
+def test_processes_return_the_same_as_threads(paths: list[Path], tmp_path: Path) -> None:
+    found = inspect_images(paths, tmp_path / "a.sqlite", Executor("processes"))
+    assert found == ([inspect_image(path) for path in paths], COUNT)
 
 
-def test_what_is_wrong_with_a_cluster_is_said(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_of_a_cluster(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     executor = Executor("dask", cluster.address)
-    assert list(spread(str.upper, [], executor)) == []
-    assert list(spread(str.upper, ["a", "b"], executor)) == ["A", "B"]
+    assert list(parallel_map(str.upper, [], executor)) == []
+    assert list(parallel_map(str.upper, ["a", "b"], executor)) == ["A", "B"]
     with monkeypatch.context() as patch:
         patch.setattr(PIL, "__version__", "0.1")
-        with pytest.raises(UserError, match=r"has Pillow \d.+, this machine 0\.1; both must be the same"):
-            list(spread(str.upper, ["a"], executor))
-    monkeypatch.setattr(executors, "PATIENCE", 0.2)
-    with pytest.raises(UserError, match=r"`preprocess\.dask_scheduler` is 'tcp://127\.0\.0\.1:9', which does not"):
-        list(spread(str.upper, ["a"], Executor("dask", "tcp://127.0.0.1:9")))
+        with pytest.raises(UserError, match=r"has Pillow \d.+ has 0\.1;"):
+            list(parallel_map(str.upper, ["a"], executor))
+    monkeypatch.setattr(executors, "CONNECT_TIMEOUT", 0.2)
+    with pytest.raises(UserError, match=r"`preprocess\.dask_scheduler` is 'tcp://127\.0\.0\.1:9'"):
+        list(parallel_map(str.upper, ["a"], Executor("dask", "tcp://127.0.0.1:9")))
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(UserError, match="pip install distributed"):
-        list(spread(str.upper, ["a"], executor))
+        list(parallel_map(str.upper, ["a"], executor))
 
 
-def test_a_worker_that_does_not_see_the_images(cluster: Cluster, tmp_path: Path) -> None:
-    """As on a machine without the shared folder."""
+def test_a_worker_that_does_not_find_the_images(cluster: Cluster, tmp_path: Path) -> None:
+    """Like a machine without the shared folder."""
     (tmp_path / "elsewhere").symlink_to("/proc/self/cwd")  # each process has its own
-    assert inspect_all([], tmp_path / "a.sqlite", Executor("dask", cluster.address)) == ([], 0)
-    with pytest.raises(UserError, match="is not there for a worker of the Dask cluster"):
-        inspect_all([tmp_path / "elsewhere/README.md"], tmp_path / "a.sqlite", Executor("dask", cluster.address))
+    assert inspect_images([], tmp_path / "a.sqlite", Executor("dask", cluster.address)) == ([], 0)
+    with pytest.raises(UserError, match=r"elsewhere/README\.md: .*worker.*absolute path"):
+        inspect_images([tmp_path / "elsewhere/README.md"], tmp_path / "a.sqlite", Executor("dask", cluster.address))
 
 
-def test_the_same_facts_though_a_worker_is_killed_midway(cluster: Cluster, paths: list[Path], tmp_path: Path) -> None:
-    """One image is a pipe, so that its worker waits until it is killed."""
-    expected = [inspect(path) for path in paths]
+def test_the_results_are_complete_when_a_worker_is_killed(cluster: Cluster, paths: list[Path], tmp_path: Path) -> None:
+    """One image is a pipe, which makes its worker wait until it is killed."""
+    expected = [inspect_image(path) for path in paths]
     slow, content = paths[3], paths[3].read_bytes()
     slow.unlink()
     os.mkfifo(slow)
-    executor, answers = Executor("dask", cluster.address), []
-    thread = threading.Thread(target=lambda: answers.append(inspect_all(paths, tmp_path / "a.sqlite", executor)))
+    executor, results = Executor("dask", cluster.address), []
+    thread = threading.Thread(target=lambda: results.append(inspect_images(paths, tmp_path / "a.sqlite", executor)))
     thread.start()
     with Client(cluster.address) as client:
-        victim = cluster.workers[worker_of_the_last_batch(client)]
+        victim = cluster.workers[find_last_busy_worker(client)]
     victim.send_signal(signal.SIGKILL)
     victim.wait()
-    with slow.open("wb") as pipe:  # waits for the other worker, which reads it then
+    with slow.open("wb") as pipe:  # waits until the other worker reads it
         pipe.write(content)
     thread.join(timeout=60)
-    assert answers == [(expected, COUNT)]
+    assert results == [(expected, COUNT)]

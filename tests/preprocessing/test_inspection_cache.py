@@ -1,4 +1,4 @@
-"""The memory saves opening files, and nothing that happens to it or to the files makes it lie."""
+"""The cache avoids opening files, and is never wrong whatever happens to it or to the files."""
 
 from __future__ import annotations
 
@@ -14,20 +14,28 @@ import pytest
 from PIL import Image
 
 from detector.preprocessing import inspection_cache as module
-from detector.preprocessing.inspection import ImageFacts, inspect
-from detector.preprocessing.inspection_cache import VERSION, convert, file_key, inspect_all, recall, remember
+from detector.preprocessing.findings import FindingKind
+from detector.preprocessing.inspection import ImageInfo, inspect_image
+from detector.preprocessing.inspection_cache import (
+    VERSION,
+    convert_cached,
+    inspect_images,
+    load_cache,
+    make_file_key,
+    update_cache,
+)
 
-FACTS = ImageFacts("00", 8, 6, b"\0\xff", "mode L", "")
+INFO = ImageInfo("00", 8, 6, b"\0\xff", FindingKind.IMAGE_CONVERTED, "mode L")
 
 
 @pytest.fixture
-def memory(tmp_path: Path) -> Path:
-    return tmp_path / "cache" / "memory.sqlite"
+def database(tmp_path: Path) -> Path:
+    return tmp_path / "cache" / "inspections.sqlite"
 
 
 @pytest.fixture
 def paths(tmp_path: Path) -> list[Path]:
-    """Three images of the same number of bytes, a broken one, and one that does not exist."""
+    """Three images of equal size in bytes, a broken one, and one that does not exist."""
     found = [tmp_path / f"{number}.bmp" for number in range(5)]
     for number, path in enumerate(found[:3]):
         Image.new("RGB", (8, 6), (number, 0, 0)).save(path)
@@ -35,225 +43,231 @@ def paths(tmp_path: Path) -> list[Path]:
     return found
 
 
-def opened(paths: list[Path], memory: Path) -> int:
-    """Call twice what must be right: the facts. Return how many files the memory did not know."""
-    facts, count = inspect_all(paths, memory)
-    assert facts == [inspect(path) for path in paths]
+def count_opened(paths: list[Path], database: Path) -> int:
+    """Check the results of an inspection; returns how many files it opened."""
+    infos, count = inspect_images(paths, database)
+    assert infos == [inspect_image(path) for path in paths]
     return count
 
 
-def test_no_files(memory: Path) -> None:
-    assert inspect_all([], memory) == ([], 0)
+def test_no_files(database: Path) -> None:
+    assert inspect_images([], database) == ([], 0)
 
 
-def test_the_second_call_opens_only_what_is_missing(
-    paths: list[Path], memory: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_second_run_opens_only_missing_files(
+    paths: list[Path], database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert opened(paths, memory) == 5
+    assert count_opened(paths, database) == 5
     seen: list[Path] = []
-    monkeypatch.setattr(module, "inspect", lambda path: seen.append(path) or inspect(path))
-    assert opened(paths, memory) == 1
+
+    def record(path: Path) -> ImageInfo:
+        seen.append(path)
+        return inspect_image(path)
+
+    monkeypatch.setattr(module, "inspect_image", record)
+    assert count_opened(paths, database) == 1
     assert seen == [paths[4]]
 
 
-def test_what_could_not_be_read_is_tried_again(
-    paths: list[Path], memory: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unreadable_file_is_tried_again(paths: list[Path], database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def busy(self: Path) -> bytes:
         raise OSError(24, "too many open files")
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "read_bytes", busy)
-        assert inspect_all(paths[:3], memory)[0][0].error == "unreadable file (too many open files)"
-    assert opened(paths[:3], memory) == 3
+        info = inspect_images(paths[:3], database)[0][0]
+        assert (info.finding, info.details) == (FindingKind.UNREADABLE_FILE, "too many open files")
+    assert count_opened(paths[:3], database) == 3
 
 
-def test_a_new_file_alone_is_opened(paths: list[Path], memory: Path) -> None:
-    assert opened(paths[:2], memory) == 2
-    assert opened(paths, memory) == 3
-    assert opened(paths[::-1], memory) == 1
+def test_only_new_files_are_opened(paths: list[Path], database: Path) -> None:
+    assert count_opened(paths[:2], database) == 2
+    assert count_opened(paths, database) == 3
+    assert count_opened(paths[::-1], database) == 1
 
 
-def test_a_file_listed_twice(paths: list[Path], memory: Path) -> None:
-    opened([paths[0], paths[0]], memory)
-    assert opened([paths[0], paths[0]], memory) == 0
+def test_a_file_listed_twice(paths: list[Path], database: Path) -> None:
+    count_opened([paths[0], paths[0]], database)
+    assert count_opened([paths[0], paths[0]], database) == 0
 
 
-def test_a_changed_file_is_opened_again(paths: list[Path], memory: Path) -> None:
-    opened(paths, memory)
+def test_a_changed_file_is_opened_again(paths: list[Path], database: Path) -> None:
+    count_opened(paths, database)
     Image.new("RGB", (9, 6)).save(paths[1])
-    assert opened(paths[:4], memory) == 1
-    assert opened(paths[:4], memory) == 0
+    assert count_opened(paths[:4], database) == 1
+    assert count_opened(paths[:4], database) == 0
 
 
-def test_a_file_changed_behind_its_size_and_date_is_opened_again(paths: list[Path], memory: Path) -> None:
-    """As by tools that edit EXIF in place, or `cp -p` and archives, which put the old date back."""
-    opened(paths, memory)
+def test_a_file_changed_with_the_same_size_and_date_is_opened_again(paths: list[Path], database: Path) -> None:
+    """Tools that edit EXIF in place, `cp -p` and archives restore the old date."""
+    count_opened(paths, database)
     before = paths[0].stat()
-    time.sleep(0.02)  # the clock of the file system ticks every few milliseconds
+    time.sleep(0.02)  # the clock of the file system has a resolution of a few milliseconds
     Image.new("RGB", (8, 6), (7, 7, 7)).save(paths[0])
     os.utime(paths[0], ns=(before.st_atime_ns, before.st_mtime_ns))
     after = paths[0].stat()
     assert (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
-    assert opened(paths[:4], memory) == 1
+    assert count_opened(paths[:4], database) == 1
 
 
-def test_two_files_that_change_places_are_opened_again(paths: list[Path], memory: Path) -> None:
+def test_two_swapped_files_are_opened_again(paths: list[Path], database: Path) -> None:
     times = (10**18, 10**18)
     for path in paths[:2]:
         os.utime(path, ns=times)
-    opened(paths, memory)
+    count_opened(paths, database)
     time.sleep(0.02)
     paths[0].rename(paths[0].with_suffix(".old"))
     paths[1].rename(paths[0])
     paths[0].with_suffix(".old").rename(paths[1])
-    opened(paths[:4], memory)
+    count_opened(paths[:4], database)
 
 
-def test_a_file_that_comes_and_goes(paths: list[Path], memory: Path) -> None:
-    opened(paths, memory)
+def test_added_and_deleted_files(paths: list[Path], database: Path) -> None:
+    count_opened(paths, database)
     Image.new("RGB", (8, 6)).save(paths[4])
     paths[0].unlink()
-    opened(paths, memory)
+    count_opened(paths, database)
 
 
-def test_a_folder_and_a_link_have_keys_and_nothing_has_none(paths: list[Path], tmp_path: Path) -> None:
+def test_a_link_has_a_key_and_a_missing_file_has_none(paths: list[Path], tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(paths[0])
-    assert file_key(tmp_path / "link")[1:] == file_key(paths[0])[1:]
-    assert file_key(paths[4]) is None
-    assert file_key(tmp_path / ("x" * 1000)) is None
+    link_key, key = make_file_key(tmp_path / "link"), make_file_key(paths[0])
+    assert link_key is not None
+    assert key is not None
+    assert link_key[1:] == key[1:]
+    assert make_file_key(paths[4]) is None
+    assert make_file_key(tmp_path / ("x" * 1000)) is None
 
 
-def test_round_trip(memory: Path) -> None:
-    assert recall(memory) == {}
-    remember(memory, [(("räder/1.jpg", 1, 2, 3), FACTS)])
-    remember(memory, [(("2.jpg", 1, 2, 3), FACTS), (("räder/1.jpg", 9, 9, 9), FACTS)])
-    assert recall(memory) == {("räder/1.jpg", 9, 9, 9): FACTS, ("2.jpg", 1, 2, 3): FACTS}
+def test_round_trip(database: Path) -> None:
+    assert load_cache(database) == {}
+    update_cache(database, [(("räder/1.jpg", 1, 2, 3), INFO)])
+    update_cache(database, [(("2.jpg", 1, 2, 3), INFO), (("räder/1.jpg", 9, 9, 9), INFO)])
+    assert load_cache(database) == {("räder/1.jpg", 9, 9, 9): INFO, ("2.jpg", 1, 2, 3): INFO}
 
 
-def test_another_version_is_ignored(paths: list[Path], memory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened(paths, memory)
+def test_another_version_is_ignored(paths: list[Path], database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    count_opened(paths, database)
     monkeypatch.setattr(module, "VERSION", f"{VERSION}-next")
-    assert opened(paths, memory) == 5
-    assert opened(paths, memory) == 1
+    assert count_opened(paths, database) == 5
+    assert count_opened(paths, database) == 1
 
 
-def spoil(memory: Path, how: str) -> None:
-    data = bytearray(memory.read_bytes())
+def damage(database: Path, how: str) -> None:
+    data = bytearray(database.read_bytes())
     if how == "empty":
         data.clear()
     elif how == "text":
-        data[:] = b"this is no database" * 100
-    elif how == "half":
+        data[:] = b"not a database" * 100
+    elif how == "truncated":
         del data[len(data) // 2 :]
     elif how == "zeros":
         data[100:] = bytes(len(data) - 100)
     elif how == "folder":
-        memory.unlink()
-        memory.mkdir()
+        database.unlink()
+        database.mkdir()
         return
     elif how == "other columns":
-        memory.unlink()
-        with sqlite3.connect(memory) as connection:
+        database.unlink()
+        with sqlite3.connect(database) as connection:
             connection.execute(f'CREATE TABLE "{VERSION}" (path TEXT)')
         connection.close()
         return
-    memory.write_bytes(data)
+    database.write_bytes(data)
 
 
-@pytest.mark.parametrize("how", ["empty", "text", "half", "zeros", "folder", "other columns"])
-def test_a_broken_memory_only_costs_time(paths: list[Path], memory: Path, how: str) -> None:
-    inspect_all([paths[0].with_name(f"{number}.jpg") for number in range(300)] + paths, memory)
-    remember(memory, [((f"{number}.jpg", 1, 2, 3), FACTS) for number in range(300)])
-    spoil(memory, how)
-    assert opened(paths, memory) == 5
-    assert opened(paths, memory) == (5 if how == "folder" else 1)
+@pytest.mark.parametrize("how", ["empty", "text", "truncated", "zeros", "folder", "other columns"])
+def test_a_broken_database_only_costs_time(paths: list[Path], database: Path, how: str) -> None:
+    inspect_images([paths[0].with_name(f"{number}.jpg") for number in range(300)] + paths, database)
+    update_cache(database, [((f"{number}.jpg", 1, 2, 3), INFO) for number in range(300)])
+    damage(database, how)
+    assert count_opened(paths, database) == 5
+    assert count_opened(paths, database) == (5 if how == "folder" else 1)
 
 
-def test_a_place_that_cannot_be_written_only_costs_time(paths: list[Path], tmp_path: Path) -> None:
+def test_a_database_that_cannot_be_written_only_costs_time(paths: list[Path], tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    assert opened(paths, tmp_path / "file" / "memory.sqlite") == 5
+    assert count_opened(paths, tmp_path / "file" / "inspections.sqlite") == 5
 
 
-def test_an_interrupted_run_keeps_what_it_found(
-    paths: list[Path], memory: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_interrupted_run_keeps_its_results(
+    paths: list[Path], database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(path: Path) -> ImageFacts:
+    def interrupted(path: Path) -> ImageInfo:
         if path == paths[2]:
             raise KeyboardInterrupt
-        return inspect(path)
+        return inspect_image(path)
 
-    monkeypatch.setattr(module, "inspect", interrupted)
+    monkeypatch.setattr(module, "inspect_image", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        inspect_all(paths, memory)
+        inspect_images(paths, database)
     monkeypatch.undo()
-    assert opened(paths[:2], memory) == 0
+    assert count_opened(paths[:2], database) == 0
 
 
-def test_threads_share_a_memory(paths: list[Path], memory: Path) -> None:
+def test_threads_share_a_database(paths: list[Path], database: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
-        counts = list(pool.map(lambda _: opened(paths, memory), range(8)))
+        counts = list(pool.map(lambda _: count_opened(paths, database), range(8)))
     assert max(counts) <= 5
-    assert opened(paths, memory) == 1
+    assert count_opened(paths, database) == 1
 
 
-def test_processes_share_a_memory(paths: list[Path], memory: Path) -> None:
+def test_processes_share_a_database(paths: list[Path], database: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from detector.preprocessing.inspection_cache import inspect_all\n"
-        "*paths, memory = map(Path, sys.argv[1:])\n"
-        "for _ in range(5): print(inspect_all(paths, memory)[0] == inspect_all(paths[::-1], memory)[0][::-1])\n"
+        "import sys; from pathlib import Path; from detector.preprocessing.inspection_cache import inspect_images\n"
+        "*paths, database = map(Path, sys.argv[1:])\n"
+        "for _ in range(5):\n"
+        "    print(inspect_images(paths, database)[0] == inspect_images(paths[::-1], database)[0][::-1])\n"
     )
-    command = [sys.executable, "-c", code, *map(str, [*paths, memory])]
+    command = [sys.executable, "-c", code, *map(str, [*paths, database])]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     assert [process.communicate(timeout=60)[0].split() for process in running] == [["True"] * 5] * 2
-    assert opened(paths, memory) == 1
+    assert count_opened(paths, database) == 1
 
 
 @pytest.fixture
-def grey(tmp_path: Path) -> Path:
-    path = tmp_path / "grey.jpg"
+def gray(tmp_path: Path) -> Path:
+    path = tmp_path / "gray.jpg"
     Image.new("L", (8, 6), 99).save(path)
     return path
 
 
-def test_a_conversion_is_done_once(grey: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = convert(grey, "abc", tmp_path / "clean" / "1", tmp_path / "memory")
+def test_an_image_is_converted_once(gray: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = convert_cached(gray, "abc", tmp_path / "clean" / "1", tmp_path / "cache")
     assert first == tmp_path / "clean" / "1.jpg"
-    monkeypatch.setattr(module, "write_changed", None)
-    second = convert(grey, "abc", tmp_path / "other" / "2", tmp_path / "memory")
+    monkeypatch.setattr(module, "write_converted", None)
+    second = convert_cached(gray, "abc", tmp_path / "other" / "2", tmp_path / "cache")
     assert second == tmp_path / "other" / "2.jpg"
     assert first.read_bytes() == second.read_bytes()
-    assert inspect(first).change == ""
+    assert inspect_image(first).finding is None
 
 
-def test_a_conversion_of_other_content_or_version_is_done_anew(
-    grey: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_other_content_and_other_versions_are_converted_again(
+    gray: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    convert(grey, "abc", tmp_path / "1", tmp_path / "memory")
+    convert_cached(gray, "abc", tmp_path / "1", tmp_path / "cache")
     white = tmp_path / "white.png"
     Image.new("L", (8, 6), 255).save(white)
-    assert convert(white, "def", tmp_path / "2", tmp_path / "memory") == tmp_path / "2.png"
+    assert convert_cached(white, "def", tmp_path / "2", tmp_path / "cache") == tmp_path / "2.png"
     monkeypatch.setattr(module, "VERSION", f"{VERSION}-next")
-    assert convert(white, "abc", tmp_path / "3", tmp_path / "memory") == tmp_path / "3.png"
+    assert convert_cached(white, "abc", tmp_path / "3", tmp_path / "cache") == tmp_path / "3.png"
 
 
-def test_a_conversion_that_cannot_be_remembered_is_done_all_the_same(grey: Path, tmp_path: Path) -> None:
+def test_a_conversion_that_cannot_be_cached(gray: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for _ in range(2):
-        assert inspect(convert(grey, "abc", tmp_path / "1", tmp_path / "file" / "memory")).width == 8
+        assert inspect_image(convert_cached(gray, "abc", tmp_path / "1", tmp_path / "file" / "cache")).width == 8
 
 
-def test_an_interrupted_conversion_is_not_remembered(
-    grey: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_conversion_is_not_cached(gray: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def half(source: Path, target: Path) -> Path:
         target.with_suffix(".jpg").write_bytes(source.read_bytes()[:50])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "write_changed", half)
+    monkeypatch.setattr(module, "write_converted", half)
     with pytest.raises(KeyboardInterrupt):
-        convert(grey, "abc", tmp_path / "1", tmp_path / "memory")
+        convert_cached(gray, "abc", tmp_path / "1", tmp_path / "cache")
     monkeypatch.undo()
-    assert inspect(convert(grey, "abc", tmp_path / "1", tmp_path / "memory")).error == ""
-    kept = [path for path in (tmp_path / "memory").rglob("*") if path.is_file()]
-    assert [inspect(path).error for path in kept] == [""]
+    assert inspect_image(convert_cached(gray, "abc", tmp_path / "1", tmp_path / "cache")).finding is None
+    kept = [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+    assert [inspect_image(path).finding for path in kept] == [None]

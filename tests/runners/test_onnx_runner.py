@@ -1,21 +1,23 @@
-"""ONNX files as detectors: tiny graphs that need no training."""
+"""Opening and running ONNX files: tiny graphs that need no training."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from detector.core.errors import UserError
 from detector.runners.onnx_runner import open_onnx
 from detector.runners.tiled import ModelMetadata
 
-FACTS = {
+METADATA: dict[str, Any] = {
     "model": "tiny", "classes": ["a", "ü"], "states": [], "size": [32, 64], "fill": [1, 2, 3], "data": "hash",
     "threshold": {"a": 0.5, "ü": 1}, "temperature": 2, "code": "of", "dataset": "manifest", "precision": "fp32",
     "nms_iou": 0.5, "max_detections": 3,
@@ -24,11 +26,11 @@ BOXES = np.array([[[1, 2, 3, 4], [5, 6, 7, 8], [0, 0, 0, 0]]], np.float32)
 SCORES, LABELS = np.array([[0.9, 0.4, 0]], np.float32), np.array([[2, 1, 0]], np.int64)
 
 
-def write(
+def write_model(
     path: Path, states: bool = False, metadata: dict[str, object] | None = None, batch: int | str = "batch"
 ) -> Path:
-    """A graph that answers each batch with the same two detections for one image."""
-    columns = {"location": BOXES, "score": SCORES, "category": LABELS}
+    """Write a graph that returns the same two detections of one image for every batch."""
+    columns: dict[str, NDArray[Any]] = {"location": BOXES, "score": SCORES, "category": LABELS}
     if states:
         columns |= {"state": LABELS[:, ::-1].copy(), "state_score": SCORES / 2}
     nodes = [
@@ -42,60 +44,60 @@ def write(
     ]
     graph = helper.make_graph(nodes, "tiny", [image], outputs)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    for key, value in (FACTS if metadata is None else metadata).items():
+    for key, value in (METADATA if metadata is None else metadata).items():
         model.metadata_props.add(key=key, value=json.dumps(value))
     onnx.save(model, path)
     return path
 
 
 @pytest.mark.parametrize("states", [False, True])
-def test_it_answers_without_the_padding(tmp_path: Path, states: bool) -> None:
-    facts, runner = open_onnx(write(tmp_path / "model.onnx", states), 1)
-    assert facts == ModelMetadata(**{**FACTS, "size": (32, 64), "fill": (1, 2, 3)})
-    assert [type(value) for value in (facts.threshold["ü"], facts.temperature)] == [float, float]
-    (found,) = runner(np.zeros((1, 3, 32, 64), np.uint8))
-    assert found.boxes_xyxy.tolist() == BOXES[0, :2].tolist()
-    assert found.scores.tolist() == pytest.approx([0.9, 0.4])
-    assert found.labels.tolist() == [2, 1]
-    assert found.states.tolist() == ([0, 1] if states else [0, 0])
-    assert found.state_scores.tolist() == pytest.approx([0.45, 0.2] if states else [0, 0])
+def test_padded_rows_are_dropped(tmp_path: Path, states: bool) -> None:
+    metadata, runner = open_onnx(write_model(tmp_path / "model.onnx", states), 1)
+    assert metadata == ModelMetadata(**{**METADATA, "size": (32, 64), "fill": (1, 2, 3)})
+    assert [type(value) for value in (metadata.threshold["ü"], metadata.temperature)] == [float, float]
+    (detections,) = runner(np.zeros((1, 3, 32, 64), np.uint8))
+    assert detections.boxes_xyxy.tolist() == BOXES[0, :2].tolist()
+    assert detections.scores.tolist() == pytest.approx([0.9, 0.4])
+    assert detections.labels.tolist() == [2, 1]
+    assert detections.states.tolist() == ([0, 1] if states else [0, 0])
+    assert detections.state_scores.tolist() == pytest.approx([0.45, 0.2] if states else [0, 0])
 
 
-def test_a_file_that_answers_fewer_images_than_it_was_given(tmp_path: Path) -> None:
-    _, runner = open_onnx(write(tmp_path / "model.onnx"), 1)
-    with pytest.raises(UserError, match="answered 1 images of a batch of 2"):
+def test_too_few_results_for_a_batch_are_an_error(tmp_path: Path) -> None:
+    _, runner = open_onnx(write_model(tmp_path / "model.onnx"), 1)
+    with pytest.raises(UserError, match=r"model\.onnx.* 1 of 2 images"):
         runner(np.zeros((2, 3, 32, 64), np.uint8))
 
 
-def test_a_file_with_a_fixed_batch_refuses_others(tmp_path: Path) -> None:
-    _, runner = open_onnx(write(tmp_path / "model.onnx", batch=1), 1)
+def test_a_fixed_batch_size_accepts_no_other(tmp_path: Path) -> None:
+    _, runner = open_onnx(write_model(tmp_path / "model.onnx", batch=1), 1)
     assert len(runner(np.zeros((1, 3, 32, 64), np.uint8))) == 1
-    with pytest.raises(UserError, match=r"takes batches of 1 only, and was given 2 images"):
+    with pytest.raises(UserError, match=r"model\.onnx.* batch size of 1, got 2 images"):
         runner(np.zeros((2, 3, 32, 64), np.uint8))
 
 
 @pytest.mark.parametrize("provider", ["cpu", "auto"])
-def test_what_computes_here(tmp_path: Path, provider: str) -> None:
-    _, runner = open_onnx(write(tmp_path / "model.onnx"), 1, provider)
+def test_available_providers(tmp_path: Path, provider: str) -> None:
+    _, runner = open_onnx(write_model(tmp_path / "model.onnx"), 1, provider)
     assert len(runner(np.zeros((1, 3, 32, 64), np.uint8))) == 1
 
 
 @pytest.mark.parametrize(
     ("provider", "message"), [("tpu", "expected auto, cuda, openvino, cpu"), ("cuda", "install onnxruntime-gpu")]
 )
-def test_what_does_not(tmp_path: Path, provider: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unavailable_providers(tmp_path: Path, provider: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
     with pytest.raises(UserError, match=message):
-        open_onnx(write(tmp_path / "model.onnx"), 1, provider)
+        open_onnx(write_model(tmp_path / "model.onnx"), 1, provider)
 
 
-def test_a_missing_file(tmp_path: Path) -> None:
+def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no\.onnx: no such file; `dvc repro export`"):
         open_onnx(tmp_path / "no.onnx", 1)
 
 
 @pytest.mark.parametrize("content", [b"", b"no ONNX", b"\x08\x0a"])
-def test_a_file_that_is_no_onnx(tmp_path: Path, content: bytes) -> None:
+def test_not_an_onnx_file(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "bad.onnx").write_bytes(content)
     with pytest.raises(UserError, match=r"bad\.onnx: "):
         open_onnx(tmp_path / "bad.onnx", 1)
@@ -105,15 +107,13 @@ def test_a_file_that_is_no_onnx(tmp_path: Path, content: bytes) -> None:
     "metadata",
     [
         {},
-        {**FACTS, "size": [32]},
-        {**FACTS, "fill": 3},
-        {**FACTS, "threshold": {"a": 0.5}},
-        {**FACTS, "temperature": None},
-        {key: FACTS[key] for key in FACTS if key != "classes"},
+        {**METADATA, "size": [32]},
+        {**METADATA, "fill": 3},
+        {**METADATA, "threshold": {"a": 0.5}},
+        {**METADATA, "temperature": None},
+        {key: METADATA[key] for key in METADATA if key != "classes"},
     ],
 )
-def test_a_file_of_another_project(tmp_path: Path, metadata: dict[str, object]) -> None:
-    with pytest.raises(
-        UserError, match=r"other\.onnx: no ONNX file of this project.* lack or garble .*dvc repro export"
-    ):
-        open_onnx(write(tmp_path / "other.onnx", metadata=metadata), 1)
+def test_missing_or_invalid_metadata(tmp_path: Path, metadata: dict[str, object]) -> None:
+    with pytest.raises(UserError, match=r"other\.onnx: not an ONNX file of this project.* metadata .*dvc repro export"):
+        open_onnx(write_model(tmp_path / "other.onnx", metadata=metadata), 1)

@@ -1,4 +1,4 @@
-"""Tiles cover the image, and what is seen in them adds up to what is there, once."""
+"""Tiles cover the image, and merging their detections yields each object exactly once."""
 
 from __future__ import annotations
 
@@ -10,44 +10,42 @@ from numpy.typing import NDArray
 
 from detector.core.boxes import pairwise_iou_xyxy
 from detector.engine.detections import Detections
-from detector.runners.tiling import EDGE, SMALLEST_TILE, Tiling, is_cut, stitch, tiles_of
+from detector.runners.tiling import EDGE_FRACTION, MIN_TILE_SIDE, Tiling, compute_windows, is_cut, stitch
 
 IOU = 0.6
-TILINGS = st.builds(Tiling, st.integers(SMALLEST_TILE, 200), st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.9]))
+TILINGS = st.builds(Tiling, st.integers(MIN_TILE_SIDE, 200), st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.9]))
 
 
-def found(boxes: NDArray[np.float64], scores: NDArray[np.float64], labels: NDArray[np.int64]) -> Detections:
-    """With the place of each as its state, by which tests tell them apart."""
+def make_detections(boxes: NDArray[np.float64], scores: NDArray[np.float64], labels: NDArray[np.int64]) -> Detections:
+    """Build detections with their index as the state, which identifies them in the tests."""
     return Detections(boxes, scores.astype(np.float32), labels, np.arange(1, len(boxes) + 1), scores.astype(np.float32))
 
 
-def seen_in(everything: Detections, window: NDArray[np.int64], part: float, worth: float) -> Detections:
-    """A detector's view of a window: what lies wholly inside, and `part` or more of what does not, cut and rescored."""
+def simulate_view(objects: Detections, window: NDArray[np.int64], part: float, score_factor: float) -> Detections:
+    """Simulate detections in a window: objects entirely inside, and those visible by `part` or more, cut, rescored."""
     low, high = np.tile(window[:2], 2), np.tile(window[2:], 2)
-    clipped = everything.boxes_xyxy.clip(low, high)
-    sizes = (clipped[:, 2:] - clipped[:, :2]).prod(1) / (
-        everything.boxes_xyxy[:, 2:] - everything.boxes_xyxy[:, :2]
-    ).prod(1)
+    clipped = objects.boxes_xyxy.clip(low, high)
+    sizes = (clipped[:, 2:] - clipped[:, :2]).prod(1) / (objects.boxes_xyxy[:, 2:] - objects.boxes_xyxy[:, :2]).prod(1)
     whole = sizes > 1 - 1e-9
-    scores = np.where(whole, everything.scores, worth * everything.scores).astype(np.float32)
-    return everything._replace(boxes_xyxy=clipped, scores=scores).chosen(whole | (sizes >= part))
+    scores = np.where(whole, objects.scores, score_factor * objects.scores).astype(np.float32)
+    return objects._replace(boxes_xyxy=clipped, scores=scores).select(whole | (sizes >= part))
 
 
-def objects(rng: np.random.Generator, count: int, width: int, height: int, longest: float) -> Detections:
-    """Random boxes with sides up to `longest` of which no two of a class overlap so much that NMS would drop one."""
+def draw_objects(rng: np.random.Generator, count: int, width: int, height: int, longest: float) -> Detections:
+    """Draw random boxes with sides up to `longest`; no two of a class overlap enough for NMS to drop one."""
     sizes = rng.uniform(min(3.0, longest / 2), longest, (count, 2)).clip(None, [width, height])
     corners = rng.uniform(0, 1, (count, 2)) * ([width, height] - sizes)
     boxes = np.concatenate([corners, corners + sizes], axis=1)
     labels = rng.integers(1, 3, count)
     clash = np.triu((pairwise_iou_xyxy(boxes, boxes) > IOU - 0.01) & (labels[:, None] == labels), 1)
     free = ~clash.any(axis=0)
-    return found(boxes[free], rng.permutation(np.linspace(0.2, 0.9, count))[free], labels[free])
+    return make_detections(boxes[free], rng.permutation(np.linspace(0.2, 0.9, count))[free], labels[free])
 
 
 @given(st.integers(1, 700), st.integers(1, 700), TILINGS)
 @settings(deadline=None)
-def test_every_pixel_lies_in_a_tile(width: int, height: int, tiling: Tiling) -> None:
-    *tiles, whole = tiles_of(width, height, tiling).tolist()
+def test_tiles_cover_every_pixel(width: int, height: int, tiling: Tiling) -> None:
+    *tiles, whole = compute_windows(width, height, tiling).tolist()
     assert whole == [0, 0, width, height]
     if max(width, height) <= tiling.side:
         assert tiles == []
@@ -68,73 +66,73 @@ def test_every_pixel_lies_in_a_tile(width: int, height: int, tiling: Tiling) -> 
     st.sampled_from([0.05, 0.5, 2.0]), st.sampled_from([0.3, 1.0, 1.9]), st.booleans(),
 )  # fmt: skip
 @settings(deadline=None, max_examples=200)
-def test_stitched_tiles_show_every_object_once(
-    seed: int, count: int, width: int, height: int, tiling: Tiling, part: float, worth: float, whole: bool
+def test_merged_tiles_contain_every_object_once(
+    seed: int, count: int, width: int, height: int, tiling: Tiling, part: float, score_factor: float, whole: bool
 ) -> None:
-    """For objects that fit into the overlap, whether or not the detector sees parts of them at the tiles' edges too,
-    or all of them in the whole image.
+    """This holds for objects that fit into the overlap, whether or not the detector also finds cut parts of them at
+    tile edges, or all of them in the whole image.
     """
-    longest = tiling.side * (tiling.overlap - 2 * EDGE) - 2
-    everything = objects(np.random.default_rng(seed), count, width, height, longest)
-    windows = tiles_of(width, height, tiling)
-    views = [seen_in(everything, window, part, worth) for window in windows]
-    if len(windows) > 1 and not whole:  # the tiles alone are enough
-        views[-1] = everything.chosen(np.zeros(len(everything.scores), bool))
+    longest = tiling.side * (tiling.overlap - 2 * EDGE_FRACTION) - 2
+    objects = draw_objects(np.random.default_rng(seed), count, width, height, longest)
+    windows = compute_windows(width, height, tiling)
+    views = [simulate_view(objects, window, part, score_factor) for window in windows]
+    if len(windows) > 1 and not whole:  # the tiles alone suffice
+        views[-1] = objects.select(np.zeros(len(objects.scores), bool))
     stitched = stitch(views, windows, tiling, IOU, 1000)
-    assert sorted(stitched.states) == sorted(everything.states)
+    assert sorted(stitched.states) == sorted(objects.states)
     assert (np.diff(stitched.scores) <= 0).all()
-    back = everything.chosen(stitched.states - 1)
-    assert stitched.boxes_xyxy == pytest.approx(back.boxes_xyxy)
-    assert stitched.scores == pytest.approx(back.scores)
+    expected = objects.select(stitched.states - 1)
+    assert stitched.boxes_xyxy == pytest.approx(expected.boxes_xyxy)
+    assert stitched.scores == pytest.approx(expected.scores)
 
 
 @given(st.integers(0, 10_000), st.integers(0, 30), st.integers(0, 40))
 @settings(deadline=None)
-def test_the_order_of_objects_and_a_limit_change_nothing_else(seed: int, count: int, most: int) -> None:
-    everything = objects(np.random.default_rng(seed), count, 500, 300, 40)
+def test_max_detections_only_truncates_the_result(seed: int, count: int, max_detections: int) -> None:
+    objects = draw_objects(np.random.default_rng(seed), count, 500, 300, 40)
     tiling = Tiling(150, 0.5)
-    windows = tiles_of(500, 300, tiling)
-    views = [seen_in(everything, window, 0.3, 0.8) for window in windows]
-    all_, some = (stitch(views, windows, tiling, IOU, limit) for limit in (1000, most))
-    assert some.states.tolist() == all_.states[:most].tolist()
+    windows = compute_windows(500, 300, tiling)
+    views = [simulate_view(objects, window, 0.3, 0.8) for window in windows]
+    full, truncated = (stitch(views, windows, tiling, IOU, limit) for limit in (1000, max_detections))
+    assert truncated.states.tolist() == full.states[:max_detections].tolist()
 
 
-def one(box: list[float], score: float, label: int = 1) -> Detections:
-    return found(np.array([box], float), np.array([score]), np.array([label]))
+def make_one(box: list[float], score: float, label: int = 1) -> Detections:
+    return make_detections(np.array([box], float), np.array([score]), np.array([label]))
 
 
-NONE = one([0, 0, 1, 1], 0.5).chosen(np.zeros(1, bool))
+NONE = make_one([0, 0, 1, 1], 0.5).select(np.zeros(1, bool))
 TILING = Tiling(100, 0.2)
-WINDOWS = tiles_of(180, 100, TILING)  # two tiles, from 0 and from 80, and the whole
+WINDOWS = compute_windows(180, 100, TILING)  # two tiles, starting at 0 and 80, and the whole image
 
 
-def scores(*views: Detections) -> list[float]:
+def merge_scores(*views: Detections) -> list[float]:
     stitched = stitch(list(views), WINDOWS, TILING, IOU, 100)
     return [round(score, 3) for score in stitched.scores.tolist()]
 
 
-def test_the_tiles_by_hand() -> None:
+def test_windows_of_small_examples() -> None:
     assert WINDOWS.tolist() == [[0, 0, 100, 100], [80, 0, 180, 100], [0, 0, 180, 100]]
-    assert tiles_of(100, 60, TILING).tolist() == [[0, 0, 100, 60]]
-    assert tiles_of(101, 60, Tiling(100, 0.0)).tolist() == [[0, 0, 100, 60], [1, 0, 101, 60], [0, 0, 101, 60]]
+    assert compute_windows(100, 60, TILING).tolist() == [[0, 0, 100, 60]]
+    assert compute_windows(101, 60, Tiling(100, 0.0)).tolist() == [[0, 0, 100, 60], [1, 0, 101, 60], [0, 0, 101, 60]]
 
 
-def test_a_cut_box_gives_way_to_the_whole_one_though_they_overlap_little() -> None:
-    whole = one([90, 10, 130, 50], 0.6)
-    assert scores(one([90, 10, 100, 50], 0.9), whole, NONE) == [0.6]
-    assert scores(one([90, 10, 100, 50], 0.9, label=2), whole, NONE) == [0.9, 0.6], "of another class"
-    assert scores(one([70, 10, 95, 50], 0.9), whole, NONE) == [0.9, 0.6], "not cut, another object"
+def test_an_uncut_box_suppresses_a_cut_one_despite_low_iou() -> None:
+    whole = make_one([90, 10, 130, 50], 0.6)
+    assert merge_scores(make_one([90, 10, 100, 50], 0.9), whole, NONE) == [0.6]
+    assert merge_scores(make_one([90, 10, 100, 50], 0.9, label=2), whole, NONE) == [0.9, 0.6], "different class"
+    assert merge_scores(make_one([70, 10, 95, 50], 0.9), whole, NONE) == [0.9, 0.6], "not cut, a different object"
 
 
-def test_a_cut_box_with_nothing_whole_beside_it_stays() -> None:
-    assert scores(one([60, 10, 100, 50], 0.9), NONE, NONE) == [0.9]
+def test_a_cut_box_without_an_uncut_one_is_kept() -> None:
+    assert merge_scores(make_one([60, 10, 100, 50], 0.9), NONE, NONE) == [0.9]
 
 
-def test_a_cut_box_outlasts_one_that_is_hardly_believed() -> None:
-    assert scores(one([80, 10, 100, 50], 0.9), one([82, 10, 102, 50], 0.02), NONE) == [0.9]
+def test_a_low_scoring_uncut_box_does_not_suppress_a_cut_one() -> None:
+    assert merge_scores(make_one([80, 10, 100, 50], 0.9), make_one([82, 10, 102, 50], 0.02), NONE) == [0.9]
 
 
-def test_an_edge_of_the_image_cuts_nothing() -> None:
+def test_image_edges_do_not_cut_boxes() -> None:
     image = WINDOWS[-1]
     boxes = np.array([[0, 0, 50, 100], [50, 20, 100, 40], [50, 20, 98, 40], [50, 20, 99.5, 40]], float)
     assert is_cut(boxes, WINDOWS[0], image).tolist() == [False, True, False, True]
@@ -142,13 +140,13 @@ def test_an_edge_of_the_image_cuts_nothing() -> None:
     assert is_cut(boxes[:0], WINDOWS[0], image).tolist() == []
 
 
-def test_the_whole_image_answers_for_what_is_larger_than_the_overlap() -> None:
-    large = one([10, 10, 170, 90], 0.5)
-    assert scores(one([10, 10, 100, 90], 0.9), one([80, 10, 170, 90], 0.9), large) == [0.5]
-    assert scores(NONE, NONE, one([10, 10, 15, 15], 0.5)) == [], "a tile would have seen it better"
+def test_large_objects_come_from_the_whole_image() -> None:
+    large = make_one([10, 10, 170, 90], 0.5)
+    assert merge_scores(make_one([10, 10, 100, 90], 0.9), make_one([80, 10, 170, 90], 0.9), large) == [0.5]
+    assert merge_scores(NONE, NONE, make_one([10, 10, 15, 15], 0.5)) == [], "a tile shows it larger"
 
 
-def test_an_image_that_fits_into_a_tile_is_only_checked_for_doubles() -> None:
-    windows = tiles_of(90, 60, TILING)
-    assert stitch([one([10, 10, 12, 12], 0.5)], windows, TILING, IOU, 100).scores.tolist() == [0.5]
+def test_an_image_that_fits_into_one_tile() -> None:
+    windows = compute_windows(90, 60, TILING)
+    assert stitch([make_one([10, 10, 12, 12], 0.5)], windows, TILING, IOU, 100).scores.tolist() == [0.5]
     assert stitch([NONE], windows, TILING, IOU, 100).scores.tolist() == []

@@ -12,11 +12,11 @@ import pytest
 from fastapi import FastAPI
 from uvicorn import Config, Server
 
-from benchmarks.served import Served
+from benchmarks.service_process import ServiceProcess
 from detector.runners.onnx_runner import open_onnx
 from detector.runners.tiled import Runner
-from detector.serving.app import bare_app, serving
-from detector.serving.server import ImpatientProtocol, listen
+from detector.serving.app import build_app, run_service
+from detector.serving.server import TimeoutProtocol, listen
 from detector.serving.settings import Settings
 from tests.support.brightness import write_model
 
@@ -29,12 +29,12 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def served(model: Path) -> Iterator[Served]:
+def served(model: Path) -> Iterator[ServiceProcess]:
     """As a user starts it; in the end it must not have said anything of an exception."""
     options = ("--max-images", "3", "--queue", "20", "--max-megabytes", "1", "--max-megapixels", "0.5")
-    with Served(model, *options) as served:
+    with ServiceProcess(model, *options) as served:
         yield served
-        assert not [line for line in served.log() if "traceback" in line]
+        assert not [line for line in served.read_log() if "traceback" in line]
         assert served.process.poll() is None
 
 
@@ -49,12 +49,12 @@ def hosted(model: Path) -> Hosting:
 
         @asynccontextmanager
         async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-            async with serving(app, chosen, facts, runner):
+            async with run_service(app, chosen, facts, runner):
                 yield
 
-        app = bare_app(chosen, lifespan)
+        app = build_app(chosen, lifespan)
         with listen("127.0.0.1", 0) as listener:
-            server = Server(Config(app, http=ImpatientProtocol, ws="none", loop="asyncio", log_config=None,
+            server = Server(Config(app, http=TimeoutProtocol, ws="none", loop="asyncio", log_config=None,
                                    timeout_keep_alive=int(chosen.idle_timeout)))  # fmt: skip
             thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
             thread.start()

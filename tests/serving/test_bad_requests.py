@@ -10,7 +10,14 @@ import zlib
 import pytest
 from PIL import Image
 
-from benchmarks.served import Answered, Client, Served, ask, form, request
+from benchmarks.service_process import (
+    Client,
+    HttpResponse,
+    ServiceProcess,
+    build_multipart,
+    build_request,
+    send_request,
+)
 from tests.support.brightness import picture
 
 JPEG = picture(200, kind="JPEG")
@@ -36,34 +43,34 @@ def large() -> bytes:
 
 
 CASES = {
-    "no content type": (request(JPEG, ""), 415, "content type ``"),
-    "json": (request(b"{}", "application/json"), 415, "content type `application/json`: expected multipart"),
-    "empty": (request(b""), 400, "the request is empty"),
-    "empty form": (request(*form()), 400, "holds no file"),
-    "no boundary": (request(b"x", "multipart/form-data"), 400, "the form cannot be read"),
-    "cut form": (request(form(JPEG)[0][:-20], form()[1]), 400, "cut off"),
-    "text": (request(b"hello, world"), 415, "image 1 is none of JPEG, PNG"),
-    "cut image": (request(JPEG[: len(JPEG) // 2]), 422, "image 1 cannot be read"),
-    "one of two": (request(*form(JPEG, JPEG[:400])), 422, "image 2 cannot be read"),
-    "bomb": (request(bomb(), "image/png"), 413, "image 1 has more than the 500,000 pixels"),
-    "large": (request(large(), "image/png"), 413, "image 1 has more than the 500,000 pixels"),
-    "too many": (request(*form(JPEG, JPEG, JPEG, JPEG)), 413, "4 images in one request, and 3 are allowed"),
-    "too long": (request(bytes(1_000_001)), 413, "longer than the 1,000,000 bytes"),
-    "threshold": (request(JPEG, path="/v1/predict?threshold=nan"), 422, "threshold"),
-    "path": (request(JPEG, path="/v1/detect"), 404, "Not Found"),
-    "traversal": (request(path="/page/../../app.py", method="GET"), 404, "Not Found"),
-    "method": (request(path="/v1/predict", method="GET"), 405, "Method Not Allowed"),
+    "no content type": (build_request(JPEG, ""), 415, "content type ``"),
+    "json": (build_request(b"{}", "application/json"), 415, "application/json"),
+    "empty": (build_request(b""), 400, "empty"),
+    "empty form": (build_request(*build_multipart()), 400, "no file"),
+    "no boundary": (build_request(b"x", "multipart/form-data"), 400, "form"),
+    "cut form": (build_request(build_multipart(JPEG)[0][:-20], build_multipart()[1]), 400, "closing boundary"),
+    "text": (build_request(b"hello, world"), 415, "JPEG, PNG"),
+    "cut image": (build_request(JPEG[: len(JPEG) // 2]), 422, "image 1 "),
+    "one of two": (build_request(*build_multipart(JPEG, JPEG[:400])), 422, "image 2 "),
+    "bomb": (build_request(bomb(), "image/png"), 413, "500,000 pixels"),
+    "large": (build_request(large(), "image/png"), 413, "500,000 pixels"),
+    "too many": (build_request(*build_multipart(JPEG, JPEG, JPEG, JPEG)), 413, "4 images"),
+    "too long": (build_request(bytes(1_000_001)), 413, "1,000,000 bytes"),
+    "threshold": (build_request(JPEG, path="/v1/predict?threshold=nan"), 422, "threshold"),
+    "path": (build_request(JPEG, path="/v1/detect"), 404, "Not Found"),
+    "traversal": (build_request(path="/page/../../app.py", method="GET"), 404, "Not Found"),
+    "method": (build_request(path="/v1/predict", method="GET"), 405, "Method Not Allowed"),
 }
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_it_is_refused_in_words(served: Served, name: str) -> None:
+def test_a_bad_request_is_refused_with_a_reason(served: ServiceProcess, name: str) -> None:
     sent, status, said = CASES[name]
 
-    async def work() -> list[Answered]:
+    async def work() -> list[HttpResponse]:
         async with Client(served.port) as client:
             refused = await client.send(sent)
-        return [refused, await ask(served.port, request(JPEG))]
+        return [refused, await send_request(served.port, build_request(JPEG))]
 
     refused, after = asyncio.run(work())
     assert refused.status == status
@@ -73,20 +80,20 @@ def test_it_is_refused_in_words(served: Served, name: str) -> None:
     assert after.status == 200
 
 
-def test_a_length_that_is_too_long_is_refused_before_the_body(served: Served) -> None:
+def test_a_length_that_is_too_long_is_refused_before_the_body(served: ServiceProcess) -> None:
     head = b"POST /v1/predict HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\nContent-Length: 1000000000000\r\n\r\n"
-    assert asyncio.run(ask(served.port, head)).status == 413
+    assert asyncio.run(send_request(served.port, head)).status == 413
 
 
-def test_a_body_without_a_length_is_counted_while_it_comes(served: Served) -> None:
+def test_a_body_without_a_length_is_counted_while_it_comes(served: ServiceProcess) -> None:
     """And the rest of it is thrown away, so that the client, still sending, can read why."""
     head = b"POST /v1/predict HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\nTransfer-Encoding: chunked\r\n\r\n"
     chunk = b"%x\r\n%s\r\n" % (100_000, bytes(100_000))
 
-    async def work() -> list[Answered]:
+    async def work() -> list[HttpResponse]:
         async with Client(served.port) as client:
             refused = await client.send(head + chunk * 30 + b"0\r\n\r\n")
-            return [refused, await client.send(request(JPEG))]
+            return [refused, await client.send(build_request(JPEG))]
 
     refused, after = asyncio.run(work())
     assert (refused.status, after.status) == (413, 200)
@@ -94,7 +101,7 @@ def test_a_body_without_a_length_is_counted_while_it_comes(served: Served) -> No
 
 @pytest.mark.parametrize("sent", [b"\x16\x03\x01\x02\x00\x01\x00\x01", b"hello\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n",
                                   b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 200_000])  # fmt: skip
-def test_what_is_no_http(served: Served, sent: bytes) -> None:
+def test_what_is_no_http(served: ServiceProcess, sent: bytes) -> None:
     async def work() -> bytes:
         async with Client(served.port) as client:
             client.writer.write(sent)
@@ -106,11 +113,11 @@ def test_what_is_no_http(served: Served, sent: bytes) -> None:
     answer = asyncio.run(work())
     assert answer.startswith(b"HTTP/1.1 400") or (answer == b"" and len(sent) > 100_000)
     assert b"Traceback" not in answer
-    assert asyncio.run(ask(served.port, request(JPEG))).status == 200
+    assert asyncio.run(send_request(served.port, build_request(JPEG))).status == 200
 
 
-def test_a_client_that_breaks_its_upload_off(served: Served) -> None:
-    sent = request(JPEG)
+def test_a_client_that_breaks_its_upload_off(served: ServiceProcess) -> None:
+    sent = build_request(JPEG)
 
     async def work() -> None:
         for end in (len(sent) - 1, len(sent) // 2, 10):
@@ -119,11 +126,11 @@ def test_a_client_that_breaks_its_upload_off(served: Served) -> None:
                 await client.writer.drain()
 
     asyncio.run(work())
-    assert len(served.lines(2, status=499)) == 2  # the last had not even asked
-    assert asyncio.run(ask(served.port, request(JPEG))).status == 200
+    assert len(served.wait_for_log_lines(2, status=499)) == 2  # the last had not even asked
+    assert asyncio.run(send_request(served.port, build_request(JPEG))).status == 200
 
 
-def test_mutated_images_over_http(served: Served) -> None:
+def test_mutated_images_over_http(served: ServiceProcess) -> None:
     """Every tenth byte changed in turn: an answer or a refusal, never a failure."""
 
     async def work() -> set[int]:
@@ -133,7 +140,7 @@ def test_mutated_images_over_http(served: Served) -> None:
                 content = picture(180, (40, 30), kind)
                 for place in range(0, len(content), 10):
                     changed = content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :]
-                    statuses.add((await client.send(request(changed))).status)
+                    statuses.add((await client.send(build_request(changed))).status)
         return statuses
 
     statuses = asyncio.run(work())

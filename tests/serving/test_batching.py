@@ -29,8 +29,8 @@ class Model:
         self.sizes.append(len(images))
         if self.error:
             raise self.error
-        return [Detections(np.zeros((1, 4)), image[0, 0, :1].astype(np.float32), *(np.ones(1, np.int64),) * 3)
-                for image in images]  # fmt: skip
+        scores, ones = images[:, 0, 0, :1].astype(np.float32), np.ones(1, np.int64)
+        return [Detections(np.zeros((1, 4)), score, ones, ones, ones.astype(np.float32)) for score in scores]
 
 
 def image(value: int) -> NDArray[np.uint8]:
@@ -53,7 +53,7 @@ def run(model: Model, most: int, wait: float, work: Callable[[Batcher], Coroutin
 
 def test_each_gets_its_own_answer_in_batches_of_at_most_so_many() -> None:
     async def work(batcher: Batcher) -> None:
-        found = await asyncio.gather(*(batcher.find(image(value)) for value in range(50)))
+        found = await asyncio.gather(*(batcher.predict(image(value)) for value in range(50)))
         assert [one.scores.tolist() for one in found] == [[value] for value in range(50)]
 
     model = Model()
@@ -66,18 +66,18 @@ def test_each_gets_its_own_answer_in_batches_of_at_most_so_many() -> None:
 
 def test_who_is_alone_does_not_wait() -> None:
     async def work(batcher: Batcher) -> None:
-        await asyncio.wait_for(batcher.find(image(1)), 20)
+        await asyncio.wait_for(batcher.predict(image(1)), 20)
 
     run(Model(), 8, 1e9, work)
 
 
 def test_who_is_expected_is_waited_for() -> None:
     async def work(batcher: Batcher) -> None:
-        batcher.expected = 1
-        first = asyncio.ensure_future(batcher.find(image(1)))
+        batcher.incoming = 1
+        first = asyncio.ensure_future(batcher.predict(image(1)))
         await asyncio.sleep(0.02)
         assert not first.done()
-        await asyncio.gather(first, batcher.find(image(2)))
+        await asyncio.gather(first, batcher.predict(image(2)))
 
     model = Model()
     run(model, 2, 1e9, work)
@@ -86,8 +86,8 @@ def test_who_is_expected_is_waited_for() -> None:
 
 def test_but_not_longer_than_was_said() -> None:
     async def work(batcher: Batcher) -> None:
-        batcher.expected = 1
-        await batcher.find(image(1))
+        batcher.incoming = 1
+        await batcher.predict(image(1))
 
     model = Model()
     run(model, 2, 0.01, work)
@@ -99,9 +99,9 @@ def test_what_was_cancelled_is_not_computed() -> None:
 
     async def work(batcher: Batcher) -> None:
         model.gate.clear()
-        first = asyncio.ensure_future(batcher.find(image(1)))
+        first = asyncio.ensure_future(batcher.predict(image(1)))
         await asyncio.sleep(0.02)  # the model is busy with it
-        others = [asyncio.ensure_future(batcher.find(image(value))) for value in (2, 3)]
+        others = [asyncio.ensure_future(batcher.predict(image(value))) for value in (2, 3)]
         await asyncio.sleep(0)
         others[0].cancel()
         model.gate.set()
@@ -117,9 +117,9 @@ def test_an_error_of_the_model_is_the_answer_of_one_batch() -> None:
     async def work(batcher: Batcher) -> None:
         model.error = RuntimeError("out of memory")
         with pytest.raises(RuntimeError, match="out of memory"):
-            await batcher.find(image(1))
+            await batcher.predict(image(1))
         model.error = None
-        assert (await batcher.find(image(2))).scores.tolist() == [2]
+        assert (await batcher.predict(image(2))).scores.tolist() == [2]
 
     assert len(run(model, 8, 0, work)) == 1  # the failed one is not counted
 
@@ -129,7 +129,7 @@ def test_the_end_leaves_nobody_waiting() -> None:
 
     async def work(batcher: Batcher) -> None:
         model.gate.clear()
-        waiting = [asyncio.ensure_future(batcher.find(image(value))) for value in range(3)]
+        waiting = [asyncio.ensure_future(batcher.predict(image(value))) for value in range(3)]
         await asyncio.sleep(0.02)
         model.gate.set()
         await batcher.close()

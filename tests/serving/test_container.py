@@ -12,7 +12,7 @@ from pathlib import Path
 
 import yaml
 
-from benchmarks.served import Served, ask, request
+from benchmarks.service_process import ServiceProcess, build_request, send_request
 from tests.support.brightness import picture
 
 ROOT = Path(__file__).parents[2]
@@ -51,9 +51,9 @@ def test_it_serves_from_what_the_container_holds(tmp_path: Path, model: Path) ->
     (heavy,) = (subprocess.run([python, "-c", "import importlib.util as u; print(u.find_spec('torch'))"],
                                check=True, capture_output=True, text=True).stdout,)  # fmt: skip
     assert heavy.strip() == "None"
-    with Served(model, python=str(python), root=tmp_path, PYTHONDONTWRITEBYTECODE="1") as served:
-        assert asyncio.run(ask(served.port, request(picture(200)))).status == 200
-        assert asyncio.run(ask(served.port, request(path="/", method="GET"))).status == 200
+    with ServiceProcess(model, python=str(python), root=tmp_path, PYTHONDONTWRITEBYTECODE="1") as served:
+        assert asyncio.run(send_request(served.port, build_request(picture(200)))).status == 200
+        assert asyncio.run(send_request(served.port, build_request(path="/", method="GET"))).status == 200
 
 
 def test_the_dockerfile_keeps_its_promises() -> None:

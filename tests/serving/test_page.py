@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
-from benchmarks.served import Served
+from benchmarks.service_process import ServiceProcess
 from tests.support.brightness import picture
 
 READY = "html[data-ready=yes]"
@@ -32,7 +32,7 @@ def images(tmp_path: Path) -> dict[str, Path]:
 
 
 @pytest.fixture(params=[WIDE])
-def page(browser: Browser, served: Served, request: pytest.FixtureRequest) -> Iterator[Page]:
+def page(browser: Browser, served: ServiceProcess, request: pytest.FixtureRequest) -> Iterator[Page]:
     """What the console says, and a request to anywhere else, fails the test."""
     context = browser.new_context(viewport={"width": request.param, "height": 800})
     page = context.new_page()
@@ -40,7 +40,8 @@ def page(browser: Browser, served: Served, request: pytest.FixtureRequest) -> It
     page.on("pageerror", lambda error: said.append(str(error)))
     page.on("console", lambda message: said.append(message.text) if is_mistake(message) else None)
     page.on(
-        "request", lambda sent: said.append(sent.url) if not sent.url.startswith((served.url, "blob:", "data:")) else 0
+        "request",
+        lambda sent: said.append(sent.url) if not sent.url.startswith((served.url, "blob:", "data:")) else None,
     )
     page.goto(served.url)
     page.wait_for_selector(READY)
@@ -95,7 +96,7 @@ def test_the_slider_by_keyboard(page: Page, images: dict[str, Path]) -> None:
 
 def test_several_images_one_of_them_broken(page: Page, images: dict[str, Path]) -> None:
     choose(page, *images.values())
-    assert "broken.jpg: image 1 is none of JPEG" in page.locator("#status").inner_text()
+    assert "broken.jpg: image 1 is not one of JPEG" in page.locator("#status").inner_text()
     buttons = page.locator("#chosen button")
     assert buttons.all_inner_texts() == ["light.png", "dark.png"]
     buttons.nth(1).press("Enter")
@@ -142,7 +143,7 @@ def test_dark_is_dark(page: Page) -> None:
 
 
 def test_a_token_is_asked_for(browser: Browser, model: Path, images: dict[str, Path]) -> None:
-    with Served(model, DETECTOR_TOKEN="right") as served:
+    with ServiceProcess(model, DETECTOR_TOKEN="right") as served:
         page = browser.new_page()
         page.goto(served.url)
         page.wait_for_selector(READY)
@@ -156,7 +157,7 @@ def test_a_token_is_asked_for(browser: Browser, model: Path, images: dict[str, P
         page.close()
 
 
-def test_the_routes_are_explained(page: Page, served: Served) -> None:
+def test_the_routes_are_explained(page: Page, served: ServiceProcess) -> None:
     page.goto(f"{served.url}/docs")
     page.wait_for_selector(READY)
     assert page.locator(".route h2 code").all_inner_texts() == [

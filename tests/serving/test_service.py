@@ -14,26 +14,33 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.served import STARTED, Answered, Served, ask, form, request
-from detector.inference.thresholds import counted
+from benchmarks.service_process import (
+    STARTED,
+    HttpResponse,
+    ServiceProcess,
+    build_multipart,
+    build_request,
+    send_request,
+)
+from detector.inference.thresholds import apply_thresholds
 from detector.runners.onnx_runner import open_onnx
-from detector.runners.tiled import find_whole
+from detector.runners.tiled import detect_images
 from tests.support.brightness import FACTS, picture, write_model
 
 
-def send(port: int, *arguments: str | bytes, **more: str) -> Answered:
-    return asyncio.run(ask(port, request(*arguments, **more)))  # type: ignore[arg-type]
+def send(port: int, *arguments: str | bytes, **more: str) -> HttpResponse:
+    return asyncio.run(send_request(port, build_request(*arguments, **more)))  # type: ignore[arg-type]
 
 
-def get(port: int, path: str, **headers: str) -> Answered:
+def get(port: int, path: str, **headers: str) -> HttpResponse:
     return send(port, path=path, method="GET", **headers)
 
 
-def test_it_answers_like_the_model_on_the_same_file(served: Served, model: Path, tmp_path: Path) -> None:
+def test_it_answers_like_the_model_on_the_same_file(served: ServiceProcess, model: Path, tmp_path: Path) -> None:
     file = tmp_path / "image.png"
     file.write_bytes(picture(204))
     facts, runner = open_onnx(model, 1)
-    (expected,) = (counted(found, facts, 0.0) for found in find_whole([file], runner, facts, 1))
+    (expected,) = (apply_thresholds(found, facts, 0.0) for found in detect_images([file], runner, facts, 1))
     answer = send(served.port, file.read_bytes(), "image/png", "/v1/predict?threshold=0").json()["images"][0]
     assert (answer["name"], answer["width"], answer["height"]) == ("", 128, 96)
     found = answer["detections"]
@@ -44,8 +51,8 @@ def test_it_answers_like_the_model_on_the_same_file(served: Served, model: Path,
     assert found[0]["box_xyxy"] == [8, 16, 72, 80]  # twice the input's, as the image is twice as large
 
 
-def test_many_images_come_back_in_their_order(served: Served) -> None:
-    body, kind = form(picture(250), picture(100), picture(180, (64, 300)))
+def test_many_images_come_back_in_their_order(served: ServiceProcess) -> None:
+    body, kind = build_multipart(picture(250), picture(100), picture(180, (64, 300)))
     answer = send(served.port, body, kind).json()["images"]
     assert [one["name"] for one in answer] == ["1.jpg", "2.jpg", "3.jpg"]
     assert [(one["width"], one["height"]) for one in answer] == [(128, 96), (128, 96), (64, 300)]
@@ -53,7 +60,7 @@ def test_many_images_come_back_in_their_order(served: Served) -> None:
     assert [[one["category"] for one in image["detections"]] for image in answer] == [["bright", "dim"], [], []]
 
 
-def test_a_threshold_is_of_the_score_that_is_answered(served: Served) -> None:
+def test_a_threshold_is_of_the_score_that_is_answered(served: ServiceProcess) -> None:
     """Raw 0.8 and 0.4 are calibrated to 0.667 and 0.449 at the temperature 2."""
     for threshold, count in (("0.6", 1), ("0.44", 2), ("0.7", 0)):
         found = send(served.port, picture(204), path=f"/v1/predict?threshold={threshold}").json()["images"][0]
@@ -61,7 +68,7 @@ def test_a_threshold_is_of_the_score_that_is_answered(served: Served) -> None:
     assert send(served.port, picture(204), path="/v1/predict?threshold=2").status == 422
 
 
-def test_a_photograph_taken_sideways(served: Served) -> None:
+def test_a_photograph_taken_sideways(served: ServiceProcess) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     file = io.BytesIO()
@@ -70,12 +77,12 @@ def test_a_photograph_taken_sideways(served: Served) -> None:
     assert (answer["width"], answer["height"]) == (40, 80)
 
 
-def test_boxes_stay_inside_the_image(served: Served) -> None:
+def test_boxes_stay_inside_the_image(served: ServiceProcess) -> None:
     (found,) = send(served.port, picture(255, (64, 10)), path="/v1/predict?threshold=0").json()["images"]
     assert found["detections"][0]["box_xyxy"] == [4, 8, 36, 10]
 
 
-def test_the_model_says_what_it_is(served: Served, model: Path) -> None:
+def test_the_model_says_what_it_is(served: ServiceProcess, model: Path) -> None:
     answer = get(served.port, "/v1/model").json()
     assert {key: answer[key] for key in ("model", "classes", "states", "data", "code", "dataset", "precision")} == {
         key: FACTS[key] for key in ("model", "classes", "states", "data", "code", "dataset", "precision")
@@ -86,7 +93,7 @@ def test_the_model_says_what_it_is(served: Served, model: Path) -> None:
     assert answer["limits"]["max_images"] == 3
 
 
-def test_probes_and_numbers(served: Served) -> None:
+def test_probes_and_numbers(served: ServiceProcess) -> None:
     assert get(served.port, "/healthz").status == get(served.port, "/readyz").status == 200
     before = numbers(served.port)
     assert send(served.port, picture(200)).status == 200
@@ -97,7 +104,7 @@ def test_probes_and_numbers(served: Served) -> None:
         ('detector_requests_total{path="other",status="404"}', 1),
         ("detector_images_total", 1),
         ("detector_batch_images_count", 1),
-        ("detector_images_in_work", 0),
+        ("detector_images_in_progress", 0),
     ):
         assert after[name] - before.get(name, 0) == more
 
@@ -110,10 +117,10 @@ def numbers(port: int, **headers: str) -> dict[str, float]:
     return {name: float(value) for name, _, value in lines}
 
 
-def test_a_line_in_the_log_without_names_or_contents(served: Served) -> None:
-    body, kind = form(picture(111), picture(112))
+def test_a_line_in_the_log_without_names_or_contents(served: ServiceProcess) -> None:
+    body, kind = build_multipart(picture(111), picture(112))
     answer = send(served.port, body.replace(b"1.jpg", b"secret.jpg"), kind, "/v1/predict?threshold=0.123")
-    (line,) = served.lines(1, request=answer.headers["x-request-id"])
+    (line,) = served.wait_for_log_lines(1, request=answer.headers["x-request-id"])
     assert line["status"] == 200
     assert line["images"] == 2
     assert line["path"] == "/v1/predict"
@@ -121,7 +128,7 @@ def test_a_line_in_the_log_without_names_or_contents(served: Served) -> None:
     assert "secret" not in str(line)
 
 
-def test_pages_need_nothing_from_elsewhere(served: Served) -> None:
+def test_pages_need_nothing_from_elsewhere(served: ServiceProcess) -> None:
     for path in ("/", "/docs"):
         answer = get(served.port, path)
         assert answer.headers["content-type"].startswith("text/html")
@@ -135,7 +142,7 @@ def test_pages_need_nothing_from_elsewhere(served: Served) -> None:
 
 def test_a_token_locks_what_computes_or_tells(model: Path, tmp_path: Path) -> None:
     (tmp_path / "token").write_text("s€cret\n", encoding="utf-8")
-    with Served(model, "--token-file", str(tmp_path / "token")) as served:
+    with ServiceProcess(model, "--token-file", str(tmp_path / "token")) as served:
         assert get(served.port, "/healthz").status == get(served.port, "/").status == 200
         for path, method in (("/v1/predict", "POST"), ("/v1/model", "GET"), ("/metrics", "GET")):
             for wrong in ({}, {"Authorization": "Bearer s"}, {"Authorization": "Basic s€cret"}):
@@ -144,21 +151,21 @@ def test_a_token_locks_what_computes_or_tells(model: Path, tmp_path: Path) -> No
                 assert answer.headers["www-authenticate"] == "Bearer"
             right = send(served.port, picture(9), path=path, method=method, Authorization="Bearer s€cret")
             assert right.status == 200
-        assert "cret" not in str(served.log())
+        assert "cret" not in str(served.read_log())
 
 
 def test_several_workers_are_one_service(model: Path) -> None:
     """They count together; one that is killed is replaced, and nobody notices."""
     token = {"Authorization": "Bearer t"}
-    with Served(model, "--workers", "2", DETECTOR_TOKEN="t") as served:
-        first, second = (line["process"] for line in served.lines(2, message=STARTED))
+    with ServiceProcess(model, "--workers", "2", DETECTOR_TOKEN="t") as served:
+        first, second = (line["process"] for line in served.wait_for_log_lines(2, message=STARTED))
         assert {send(served.port, picture(200), **token).status for _ in range(20)} == {200}
-        assert len(served.lines(20, path="/v1/predict")) == 20  # they are counted after the answer
+        assert len(served.wait_for_log_lines(20, path="/v1/predict")) == 20  # they are counted after the answer
         os.kill(first, signal.SIGKILL)
-        third = served.lines(3, message=STARTED)[2]["process"]
+        third = served.wait_for_log_lines(3, message=STARTED)[2]["process"]
         assert len({first, second, third}) == 3
         assert {send(served.port, picture(200), **token).status for _ in range(10)} == {200}
-        assert len(served.lines(30, path="/v1/predict")) == 30
+        assert len(served.wait_for_log_lines(30, path="/v1/predict")) == 30
         counted = numbers(served.port, **token)
         assert counted['detector_requests_total{path="/v1/predict",status="200"}'] == 30
         assert counted["detector_images_total"] == 30
@@ -168,8 +175,8 @@ def test_several_workers_are_one_service(model: Path) -> None:
 def test_a_new_model_takes_over_while_requests_come(tmp_path: Path) -> None:
     """After SIGHUP each of several workers opens the file that is there by now; the others answer meanwhile."""
     path = write_model(tmp_path / "model.onnx")
-    with Served(path, "--workers", "2") as served:
-        served.lines(2, message=STARTED)
+    with ServiceProcess(path, "--workers", "2") as served:
+        served.wait_for_log_lines(2, message=STARTED)
         write_model(tmp_path / "new.onnx", code="new").replace(path)
         served.process.send_signal(signal.SIGHUP)
         statuses, codes, resets = [], ["code"], 0

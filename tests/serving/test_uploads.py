@@ -9,9 +9,9 @@ from fastapi import HTTPException
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.served import form
-from detector.serving.decoding import FORMATS, decode
-from detector.serving.uploads import Upload, check_type, images_of
+from benchmarks.service_process import build_multipart
+from detector.serving.decoding import FORMATS, decode_upload
+from detector.serving.uploads import Upload, check_content_type, extract_uploads
 from tests.support.brightness import SIZE, picture
 
 CONTENTS = st.lists(st.binary(min_size=1, max_size=200), min_size=1, max_size=5)
@@ -22,20 +22,20 @@ STARTS = {kind: picture(150, (40, 30), kind) for kind in FORMATS}
 
 def refused(body: bytes, kind: str, most: int = 5) -> tuple[int, str]:
     with pytest.raises(HTTPException) as caught:
-        images_of(body, kind, most)
+        extract_uploads(body, kind, most)
     return caught.value.status_code, caught.value.detail
 
 
 @given(CONTENTS)
 def test_a_form_comes_apart_as_it_was_put_together(contents: list[bytes]) -> None:
-    found = images_of(*form(*contents), most=5)
+    found = extract_uploads(*build_multipart(*contents), limit=5)
     assert [upload.content for upload in found] == contents
     assert [upload.name for upload in found] == [f"{number}.jpg" for number in range(1, len(contents) + 1)]
 
 
 @given(CONTENTS, st.data())
 def test_a_form_that_was_cut_off_is_refused(contents: list[bytes], data: st.DataObject) -> None:
-    body, kind = form(*contents)
+    body, kind = build_multipart(*contents)
     status, _ = refused(body[: data.draw(st.integers(0, len(body) - 5))], kind)
     assert status == 400
 
@@ -46,19 +46,19 @@ def test_anything_as_a_form_is_refused(body: bytes, boundary: str) -> None:
 
 
 def test_other_fields_are_passed_over() -> None:
-    body, kind = form(b"image")
+    body, kind = build_multipart(b"image")
     field = b'--b0undary\r\nContent-Disposition: form-data; name="note"\r\n\r\nhello\r\n'
-    assert images_of(field + body, kind, 1) == [Upload("1.jpg", b"image")]
+    assert extract_uploads(field + body, kind, 1) == [Upload("1.jpg", b"image")]
 
 
 @pytest.mark.parametrize(
     ("body", "kind", "status", "said"),
     [
-        (b"", "image/jpeg", 400, "the request is empty"),
-        (b"", "multipart/form-data; boundary=b0undary", 400, "the request is empty"),
-        (*form(), 400, "holds no file"),
-        (*form(b"a", b""), 400, "image 2 is empty"),
-        (*form(*[b"a"] * 6), 413, "6 images in one request, and 5 are allowed"),
+        (b"", "image/jpeg", 400, "empty"),
+        (b"", "multipart/form-data; boundary=b0undary", 400, "empty"),
+        (*build_multipart(), 400, "no file"),
+        (*build_multipart(b"a", b""), 400, "image 2 is empty"),
+        (*build_multipart(*[b"a"] * 6), 413, "6 images"),
     ],
 )
 def test_what_is_wrong_is_said(body: bytes, kind: str, status: int, said: str) -> None:
@@ -71,13 +71,13 @@ def test_what_is_wrong_is_said(body: bytes, kind: str, status: int, said: str) -
     "kind", ["image/jpeg", "IMAGE/PNG", "application/octet-stream", "multipart/form-data; boundary=a"]
 )
 def test_types_that_may_be_images(kind: str) -> None:
-    check_type(kind)
+    check_content_type(kind)
 
 
 @pytest.mark.parametrize("kind", ["", "application/json", "text/plain", "application/x-www-form-urlencoded"])
 def test_types_that_are_no_images(kind: str) -> None:
     with pytest.raises(HTTPException, match="expected multipart/form-data") as caught:
-        check_type(kind)
+        check_content_type(kind)
     assert caught.value.status_code == 415
 
 
@@ -94,19 +94,19 @@ def test_mutated_images_are_decoded_or_refused(kind: str, changes: list[tuple[in
     for place, value in changes:
         mutated[place % len(mutated)] = value
     with suppress(HTTPException):  # anything else fails the test
-        seen = decode(Upload("", bytes(mutated[: end or None])), 1, LIMIT, SIZE, (0, 0, 0))
+        seen = decode_upload(Upload("", bytes(mutated[: end or None])), 1, LIMIT, SIZE, (0, 0, 0))
         assert seen.letterboxed.pixels.shape == (*SIZE, 3)
         assert seen.width * seen.height <= LIMIT
 
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_every_format_is_known(kind: str) -> None:
-    seen = decode(Upload("a", picture(200, (30, 20), kind)), 1, LIMIT, SIZE, (0, 0, 0))
+    seen = decode_upload(Upload("a", picture(200, (30, 20), kind)), 1, LIMIT, SIZE, (0, 0, 0))
     assert (seen.width, seen.height, seen.name) == (30, 20, "a")
 
 
 def test_formats_that_are_not_for_strangers() -> None:
     for kind in ("EPS", "PPM", "PCX"):
-        with pytest.raises(HTTPException, match="image 7 is none of JPEG") as caught:
-            decode(Upload("", picture(9, kind=kind)), 7, LIMIT, SIZE, (0, 0, 0))
+        with pytest.raises(HTTPException, match="image 7 is not one of JPEG") as caught:
+            decode_upload(Upload("", picture(9, kind=kind)), 7, LIMIT, SIZE, (0, 0, 0))
         assert caught.value.status_code == 415

@@ -1,4 +1,4 @@
-"""The data contract: stable ids, exact boxes, states, and files that pycocotools takes as they are."""
+"""COCO files: stable ids, exact boxes, states, and files that pycocotools reads unchanged."""
 
 from __future__ import annotations
 
@@ -14,9 +14,14 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from pydantic import ValidationError
 
-from detector.core.errors import UserError
 from detector.manifest.manifest import CleanBox, CleanImage, Labels
-from detector.splitting.coco_writer import CocoConvertParams, coco_dataset, groups_of, write_coco
+from detector.splitting.coco_writer import (
+    CocoConvertParams,
+    build_coco_dataset,
+    describe_states,
+    find_groups,
+    write_coco,
+)
 
 LABELS = Labels(["ring", "bolt"], ["intact", "absent"])
 
@@ -25,20 +30,17 @@ def image(name: str, *boxes: CleanBox, size: tuple[int, int] = (64, 48)) -> Clea
     return CleanImage(name, name, f"hash of {name}", *size, name, None, None, boxes)
 
 
-def convert(
-    *images: CleanImage, labels: Labels = LABELS, present: Sequence[str] | None = ("intact",)
-) -> dict[str, Any]:
-    states = None if present is None else list(present)
-    return coco_dataset(images, labels, CocoConvertParams(present_states=states))
+def convert(*images: CleanImage, labels: Labels = LABELS, absent: Sequence[str] = ("absent",)) -> dict[str, Any]:
+    return build_coco_dataset(images, labels, CocoConvertParams(absent_states=list(absent)))
 
 
-def test_written_image_by_image_it_is_the_same(tmp_path: Path) -> None:
+def test_streamed_file_is_the_same(tmp_path: Path) -> None:
     box = CleanBox("bolt", (1.5, 2.25, 11.5, 7.25), "absent", 0.9)
-    alike = replace(image("ä.jpg", box), group="a.jpg")
-    for images in ([], [image("a.jpg")], [image("a.jpg", box, box), image("b.jpg"), alike]):
-        params = CocoConvertParams(present_states=["intact"])
-        written = write_coco(tmp_path / "coco.json", iter(images), groups_of(images), LABELS, params)
-        text = json.dumps(coco_dataset(images, LABELS, params), ensure_ascii=False, separators=(",", ":"))
+    duplicate = replace(image("ä.jpg", box), group="a.jpg")
+    for images in ([], [image("a.jpg")], [image("a.jpg", box, box), image("b.jpg"), duplicate]):
+        params = CocoConvertParams(absent_states=["absent"])
+        written = write_coco(tmp_path / "coco.json", iter(images), find_groups(images), LABELS, params)
+        text = json.dumps(build_coco_dataset(images, LABELS, params), ensure_ascii=False, separators=(",", ":"))
         assert (tmp_path / "coco.json").read_text(encoding="utf-8") == text + "\n"
         assert written == (len(images), sum(len(each.boxes) for each in images))
 
@@ -67,7 +69,7 @@ def test_a_whole_file() -> None:
     assert found["annotations"] == [first, second, third]
 
 
-def test_the_order_of_the_images_changes_nothing() -> None:
+def test_image_order_does_not_matter() -> None:
     images = [image(f"{name}.jpg", CleanBox("ring", (0.0, 0.0, 4.0, 4.0))) for name in ("2", "10", "é", "Z", "a")]
     assert convert(*images) == convert(*images[::-1])
     assert [entry["file_name"] for entry in convert(*images)["images"]] == [
@@ -79,34 +81,52 @@ def test_the_order_of_the_images_changes_nothing() -> None:
     ]
 
 
-def test_a_dataset_without_states() -> None:
+def test_dataset_without_states() -> None:
     found = convert(image("a", CleanBox("ring", (0.0, 0.0, 4.0, 4.0))), labels=Labels(["ring"], []))
     assert found["states"] == []
     assert found["annotations"][0]["state"] == 0
 
 
-@pytest.mark.parametrize("present", [[], ["intact"], ["absent", "intact"]])
-def test_present_states(present: list[str]) -> None:
-    states = convert(present=present)["states"]
-    assert {state["name"] for state in states if state["present"]} == set(present)
+@pytest.mark.parametrize("absent", [[], ["absent"], ["absent", "intact"]])
+def test_absent_states(absent: list[str]) -> None:
+    states = convert(absent=absent)["states"]
+    assert {state["name"] for state in states if not state["present"]} == set(absent)
 
 
-def test_every_state_is_present_by_default() -> None:
-    assert all(state["present"] for state in convert(present=None)["states"])
+def test_absent_state_that_does_not_occur_changes_nothing() -> None:
+    assert convert(absent=["lost", "absent", "gone"]) == convert()
+    assert all(state["present"] for state in convert(absent=["lost"])["states"])
 
 
-def test_an_unknown_present_state_is_an_error() -> None:
-    with pytest.raises(UserError, match=r"names \['gone', 'lost'\]; the dataset has \['intact', 'absent'\]"):
-        convert(present=["lost", "absent", "gone"])
+def test_default_parameters_work_without_states() -> None:
+    assert convert(labels=Labels(["ring"], []))["states"] == []
 
 
-def test_without_states_the_default_parameters_pass() -> None:
-    assert convert(labels=Labels(["ring"], []), present=["intact"])["states"] == []
+@pytest.mark.parametrize(
+    ("states", "absent", "lines"),
+    [
+        (["intact", "absent", "damaged"], ["absent"], ["states: intact, damaged detectable; absent not"]),
+        (["intact", "absent"], ["lost", "absent"], ["states: intact detectable; absent not"]),
+        (["absent"], ["absent"], ["states: absent not detectable"]),
+        (["intact", "damaged"], [], ["states: intact, damaged detectable"]),
+        ([], ["absent"], ["states: none"]),
+    ],
+)
+def test_states_are_described(states: list[str], absent: list[str], lines: list[str]) -> None:
+    assert describe_states(states, CocoConvertParams(absent_states=absent)) == lines
 
 
-def test_present_states_must_be_a_list() -> None:
-    with pytest.raises(ValidationError, match="present_states"):
-        CocoConvertParams(present_states="intact")
+def test_description_notes_absent_states_that_do_not_occur() -> None:
+    first, note = describe_states(["intact", "worn"], CocoConvertParams(absent_states=["absent", "lost"]))
+    assert first == "states: intact, worn detectable"
+    assert "note" in note
+    assert "absent_states" in note
+    assert "absent, lost" in note
+
+
+def test_absent_states_must_be_a_list() -> None:
+    with pytest.raises(ValidationError, match="absent_states"):
+        CocoConvertParams(absent_states="absent")  # type: ignore[arg-type]
 
 
 pixels = st.floats(0, 4000).map(lambda value: round(value, 3))
@@ -128,7 +148,7 @@ def test_boxes_round_trip(boxes_xyxy: list[tuple[float, float, float, float]]) -
         assert annotation["area"] == pytest.approx(width * height, abs=1e-3)
 
 
-def test_pycocotools_loads_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_pycocotools_reads_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "train.json"
     images = [image(f"{n}.jpg", *[CleanBox("bolt", (1.0, 1.0, 9.0, 9.0), "intact")] * n) for n in range(3)]
     path.write_text(json.dumps(convert(*images)))
@@ -144,14 +164,17 @@ def test_pycocotools_loads_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert len(found.anns) == 1
 
 
-def test_images_that_belong_together_have_a_group() -> None:
+def test_related_images_share_a_group() -> None:
     def member(name: str, group: str, sequence: str | None) -> CleanImage:
         return CleanImage(name, name, name, 64, 48, group, sequence, None, ())
 
     images = [
-        member("a", "a", "film"), member("b", "b", "film"), member("c", "b", None),  # c is nearly b
-        member("d", "d", "lone"), member("e", "e", None), member("f", "e", None),
-    ]  # fmt: skip
-    assert {entry["file_name"]: entry.get("group") for entry in convert(*images)["images"]} == {
-        "a": "film", "b": "film", "c": "film", "d": None, "e": "e", "f": "e"
-    }  # fmt: skip
+        member("a", "a", "film"),
+        member("b", "b", "film"),
+        member("c", "b", None),  # a near-duplicate of b
+        member("d", "d", "lone"),
+        member("e", "e", None),
+        member("f", "e", None),
+    ]
+    groups = {entry["file_name"]: entry.get("group") for entry in convert(*images)["images"]}
+    assert groups == {"a": "film", "b": "film", "c": "film", "d": None, "e": "e", "f": "e"}

@@ -1,4 +1,4 @@
-"""The stage as a user runs it: three files that pycocotools reads, and one message for a mistake."""
+"""The coco-convert stage from the command line: three files that pycocotools reads, and one message per user error."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def image(number: int) -> CleanImage:
 
 
 def prepare(folder: Path, **params: Any) -> None:
-    """What the stages before would have written: images 0 to 3; train has two, val and test one each."""
-    (folder / "params.yaml").write_text(yaml.safe_dump({"coco_convert": {"present_states": ["intact"], **params}}))
+    """Write what the earlier stages would: images 0 to 3; train has two, val and test one each."""
+    (folder / "params.yaml").write_text(yaml.safe_dump({"coco_convert": {"absent_states": ["absent"], **params}}))
     (folder / "data/clean").mkdir(parents=True)
     (folder / "data/split").mkdir()
     write_manifest(folder / "data/clean/manifest.jsonl", [image(number) for number in range(4)])
@@ -40,7 +40,7 @@ def run(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=60)
 
 
-def refusal(folder: Path) -> str:
+def run_to_error(folder: Path) -> str:
     done = run(folder)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
@@ -48,11 +48,13 @@ def refusal(folder: Path) -> str:
     return done.stderr
 
 
-def test_what_it_writes_and_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_outputs_and_summary(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     prepare(tmp_path)
     done = run(tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "train: 2 images, 3 boxes\nval: 1 images, 1 boxes\ntest: 1 images, 2 boxes\n"
+    states, *counts = done.stdout.splitlines()
+    assert states == "states: intact detectable; absent not"
+    assert counts == ["train: 2 images, 3 boxes", "val: 1 images, 1 boxes", "test: 1 images, 2 boxes"]
     assert sorted(path.name for path in (tmp_path / "data/coco").iterdir()) == ["test.json", "train.json", "val.json"]
     for name, numbers in zip(SPLITS, ([0, 3], [1], [2]), strict=True):
         coco = COCO(tmp_path / f"data/coco/{name}.json")
@@ -72,36 +74,40 @@ def test_two_runs_write_the_same_bytes(tmp_path: Path) -> None:
     assert all(data.endswith(b"}\n") and data.count(b"\n") == 1 for data in first.values())
 
 
-def test_it_starts_without_torch_and_figures(tmp_path: Path) -> None:
+def test_imports_no_torch_matplotlib_or_pandas(tmp_path: Path) -> None:
     prepare(tmp_path)
     imported = run(tmp_path, "-X", "importtime").stderr
     assert "detector.splitting.coco_writer" in imported
     assert not any(name in imported for name in ("torch", "matplotlib", "pandas"))
 
 
-def test_an_unknown_key(tmp_path: Path) -> None:
-    prepare(tmp_path, present_sates=[])
-    assert "unknown key `coco_convert.present_sates`; did you mean `present_states`?" in refusal(tmp_path)
+def test_unknown_key(tmp_path: Path) -> None:
+    prepare(tmp_path, absent_sates=[])
+    assert "unknown key `coco_convert.absent_sates`; did you mean `absent_states`?" in run_to_error(tmp_path)
 
 
-def test_a_state_that_the_dataset_does_not_have(tmp_path: Path) -> None:
-    prepare(tmp_path, present_states=["gone"])
-    assert "`coco_convert.present_states` names ['gone']; the dataset has ['intact', 'absent']" in refusal(tmp_path)
-    assert list((tmp_path / "data/coco").iterdir()) == []
+def test_absent_state_that_does_not_occur_is_noted(tmp_path: Path) -> None:
+    prepare(tmp_path, absent_states=["gone"])
+    done = run(tmp_path)
+    assert done.returncode == 0
+    states, note, *_ = done.stdout.splitlines()
+    assert states == "states: intact, absent detectable"
+    assert "absent_states" in note
+    assert "gone" in note
 
 
-def test_lists_of_another_manifest(tmp_path: Path) -> None:
+def test_split_lists_of_another_manifest(tmp_path: Path) -> None:
     prepare(tmp_path)
     (tmp_path / "data/split/val.txt").write_text("data/raw/gone.jpg\n")
-    message = refusal(tmp_path)
+    message = run_to_error(tmp_path)
     assert "data/split/val.txt: data/raw/gone.jpg is not in the manifest" in message
     assert "dvc repro split" in message
 
 
 @pytest.mark.parametrize("missing", ["data/clean/labels.json", "data/clean/manifest.jsonl", "data/split/test.txt"])
-def test_a_missing_input(tmp_path: Path, missing: str) -> None:
+def test_missing_input(tmp_path: Path, missing: str) -> None:
     prepare(tmp_path)
     (tmp_path / missing).unlink()
-    message = refusal(tmp_path)
+    message = run_to_error(tmp_path)
     assert f"{missing} is missing" in message
     assert "dvc repro" in message

@@ -1,4 +1,4 @@
-"""The export stage in a folder with an untrained detector, and the real process without torch."""
+"""The export stage in a folder with an untrained detector, and the real torch-free process."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ import export
 from detector.core.errors import UserError
 from detector.core.params import load_section
 from detector.engine.checkpoint import Card, save_checkpoint
-from detector.exporting import isolated
-from detector.exporting.onnx_file import make_onnx
+from detector.exporting import isolated_process
+from detector.exporting.onnx_file import convert_to_onnx
 from detector.models.postprocess import Postprocess, PostprocessParams
-from detector.models.state_head import States
+from detector.models.state_head import StateConfig
 from detector.runners.onnx_runner import open_onnx
-from detector.runners.torch_runner import open_checkpoint, runner_of
-from tests.support.trained_like import trained_like
+from detector.runners.torch_runner import build_runner, open_checkpoint
+from tests.support.synthetic_model import build_synthetic_model
 
 ROOT = Path(__file__).parents[2]
 SIZE = (64, 96)
@@ -43,14 +43,26 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def make_project() -> None:
-    """All that export reads: nine images, whose objects are what the detector finds best."""
+    """Write everything that export reads: nine images whose ground truth is the detector's best detections."""
     set_params()
     pixels = np.random.default_rng(0).integers(0, 256, (9, *SIZE, 3), dtype=np.uint8)
-    model = trained_like("simple", States((True,), (1.0,), 0.5), pixels.transpose(0, 3, 1, 2).copy())
-    card = Card("simple", CLASSES, ["whole"], SIZE, (120,) * 3, (60,) * 3, {}, 0, "data", {}, code="code")
+    model = build_synthetic_model("simple", StateConfig((True,), (1.0,), 0.5), pixels.transpose(0, 3, 1, 2).copy())
+    card = Card(
+        model="simple",
+        classes=CLASSES,
+        states=["whole"],
+        size=SIZE,
+        mean=(120,) * 3,
+        std=(60,) * 3,
+        recipe={},
+        seed=0,
+        data="data",
+        validation={},
+        code="code",
+    )
     save_checkpoint(export.CHECKPOINT, model.state_dict(), card)
     postprocess = Postprocess(**load_section(Path("params.yaml"), "postprocess", PostprocessParams).model_dump())
-    facts, module = open_checkpoint(export.CHECKPOINT, postprocess, torch.device("cpu"))
+    metadata, module = open_checkpoint(export.CHECKPOINT, postprocess, torch.device("cpu"))
     for path in (export.TEST, export.PREDICTIONS, export.DETAILS, export.MANIFEST):
         path.parent.mkdir(parents=True, exist_ok=True)
     images = [{"id": k, "file_name": f"data/{k}.png", "width": 96, "height": 64} for k in range(1, 10)]
@@ -59,8 +71,8 @@ def make_project() -> None:
     coco: dict[str, Any] = {"images": images, "annotations": [],
                             "states": [{"id": 1, "name": "whole", "present": True}],
                             "categories": [{"id": k, "name": name} for k, name in enumerate(CLASSES, 1)]}  # fmt: skip
-    found = runner_of(module, torch.device("cpu"))(pixels.transpose(0, 3, 1, 2).copy())
-    results = export.results_of(coco, found, facts)
+    detections = build_runner(module, torch.device("cpu"))(pixels.transpose(0, 3, 1, 2).copy())
+    results = export.build_predictions(coco, detections, metadata)
     for row in [row for image in images for row in [r for r in results if r["image_id"] == image["id"]][:4]]:
         area = row["bbox"][2] * row["bbox"][3]
         coco["annotations"].append({"id": len(coco["annotations"]) + 1, "image_id": row["image_id"], "iscrowd": 0,
@@ -74,20 +86,20 @@ def make_project() -> None:
     export.DETAILS.write_text(json.dumps({"classes": rows, "calibration": {"temperature": None}}))
 
 
-def once(root: Path) -> Callable[..., onnx.ModelProto]:
-    """`make_onnx`, with its first answer kept in a file."""
-    kept = root / "made.onnx"
+def convert_once(root: Path) -> Callable[..., onnx.ModelProto]:
+    """Wrap `convert_to_onnx` to run once; later calls load the saved file."""
+    saved = root / "saved.onnx"
 
-    def make(*given: Any) -> onnx.ModelProto:
-        if not kept.exists():
-            onnx.save(make_onnx(*given), kept)
-        return onnx.load(kept)
+    def convert(*arguments: Any) -> onnx.ModelProto:
+        if not saved.exists():
+            onnx.save(convert_to_onnx(*arguments), saved)
+        return onnx.load(saved)
 
-    return make
+    return convert
 
 
 def set_params(**values: str) -> None:
-    """The project's params.yaml, on one thread, with other values of the section `export`."""
+    """Write the project's params.yaml, on one thread, with changed values in the section `export`."""
     text = (ROOT / "params.yaml").read_text().replace("  threads: 2 ", "  threads: 1 ")
     for name, value in values.items():
         text, count = re.subn(rf"(\nexport:\n(?:.*\n)*?  {name}: )\S+", rf"\g<1>{value}", text)
@@ -97,54 +109,54 @@ def set_params(**values: str) -> None:
 
 @pytest.fixture
 def project(made: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The working directory; torch's exporter, which takes seconds, runs once for all tests."""
+    """Change to the project's folder; torch's exporter, which takes seconds, runs once for all tests."""
     monkeypatch.chdir(made)
-    monkeypatch.setattr(export, "make_onnx", once(made))
+    monkeypatch.setattr(export, "convert_to_onnx", convert_once(made))
     yield made
     set_params()
-    for path in (export.MODEL, export.METRICS, export.WORST):
+    for path in (export.MODEL, export.METRICS, export.WORST_IMAGE):
         path.unlink(missing_ok=True)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
-def test_a_file_that_stands_for_itself(project: Path, precision: str) -> None:
+def test_the_exported_file_is_self_contained(project: Path, precision: str) -> None:
     set_params(precision=precision, max_ap_drop="0.5")
     export.main()
-    facts, runner = open_onnx(export.MODEL, 1)
-    assert facts.precision == precision
-    assert facts.threshold == {"a": 0.25, "b": 0.25}
-    assert (facts.temperature, facts.code, facts.data) == (1.0, "code", "data")
-    assert facts.dataset == "7021e610a5f62eefd01830fea68e5fa180e8cf017c08ea0890c326b2854ebc96"
+    metadata, runner = open_onnx(export.MODEL, 1)
+    assert metadata.precision == precision
+    assert metadata.threshold == {"a": 0.25, "b": 0.25}
+    assert (metadata.temperature, metadata.code, metadata.data) == (1.0, "code", "data")
+    assert metadata.dataset == "7021e610a5f62eefd01830fea68e5fa180e8cf017c08ea0890c326b2854ebc96"
     assert len(runner(np.zeros((5, 3, *SIZE), np.uint8))) == 5
     metrics = json.loads(export.METRICS.read_text())
     assert metrics["bytes"] == export.MODEL.stat().st_size == metrics["precisions"][precision]["bytes"]
     assert list(metrics["precisions"]) == list(dict.fromkeys(["fp32", precision]))
-    assert metrics["images"] == 9
+    assert metrics["parity_images"] == 9
     assert metrics["precisions"]["fp32"]["AP"] > 0.5
     assert abs(metrics["precisions"]["fp32"]["AP_drop"]) <= 0.001
-    assert not export.WORST.exists()
+    assert not export.WORST_IMAGE.exists()
     assert set(json.loads(export.TIMES.read_text())) == set(metrics["precisions"])
 
 
-def test_a_file_that_answers_differently_is_not_left(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The file is of another model than the answers that it is compared with."""
-    honest = export.runner_of
+def test_a_file_with_different_detections_is_not_written(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The detections that the file is compared with have shifted boxes."""
+    original = export.build_runner
 
-    def moved(*given: Any) -> Any:
-        run = honest(*given)
+    def build_shifted(*arguments: Any) -> Any:
+        run = original(*arguments)
         return lambda images: [one._replace(boxes_xyxy=one.boxes_xyxy + 0.7) for one in run(images)]
 
-    monkeypatch.setattr(export, "runner_of", moved)
-    export.MODEL.write_text("of an earlier run")
-    with pytest.raises(UserError, match=r"\(fp32\) answers in batches of 8 differently from the model on data/\d\.png"):
+    monkeypatch.setattr(export, "build_runner", build_shifted)
+    export.MODEL.write_text("from an earlier run")
+    with pytest.raises(UserError, match=r"fp32, batch size 8.* from the model on data/\d\.png"):
         export.main()
     assert not export.MODEL.exists()
     assert not export.METRICS.exists()
-    with Image.open(export.WORST) as picture:
-        assert picture.size == (2 * 96, 64)
+    with Image.open(export.WORST_IMAGE) as image:
+        assert image.size == (2 * 96, 64)
 
 
-def test_a_file_that_finds_less_is_not_left(project: Path) -> None:
+def test_a_file_with_lower_ap_is_not_written(project: Path) -> None:
     set_params(precision="int8", max_ap_drop="0")
     with pytest.raises(UserError, match=r"\(int8\) reaches AP 0\.\d+ on test, .* export\.max_ap_drop"):
         export.main()
@@ -152,30 +164,32 @@ def test_a_file_that_finds_less_is_not_left(project: Path) -> None:
     assert not export.METRICS.exists()
 
 
-def test_predictions_of_another_model(project: Path) -> None:
+def test_predictions_from_another_model(project: Path) -> None:
     results = export.PREDICTIONS.read_text()
     export.PREDICTIONS.write_text("[]")
-    with pytest.raises(UserError, match="is data/predictions of this checkpoint"):
+    with pytest.raises(UserError, match="data/predictions"):
         export.main()
     export.PREDICTIONS.write_text(results)
 
 
-def test_thresholds_of_other_classes(project: Path) -> None:
+def test_thresholds_for_other_classes(project: Path) -> None:
     details = export.DETAILS.read_text()
     export.DETAILS.write_text(details.replace('"a"', '"c"'))
-    with pytest.raises(UserError, match=r"details\.json is of classes \['c', 'b'\], the checkpoint of \['a', 'b'\]"):
+    with pytest.raises(UserError, match=r"details\.json .*\['c', 'b'\], the checkpoint \['a', 'b'\]"):
         export.main()
     export.DETAILS.write_text(details)
 
 
-def test_the_other_process_cannot_import_torch() -> None:
-    before = isolated.CODE.partition("from pathlib")[0]
-    done = subprocess.run([sys.executable, "-c", before + "import torch"], check=False, capture_output=True, text=True)
+def test_the_isolated_process_cannot_import_torch() -> None:
+    preamble = isolated_process.CODE.partition("from pathlib")[0]
+    done = subprocess.run(
+        [sys.executable, "-c", preamble + "import torch"], check=False, capture_output=True, text=True
+    )
     assert done.returncode == 1
     assert "ModuleNotFoundError" in done.stderr
 
 
-def test_what_the_other_process_says_is_shown(project: Path) -> None:
+def test_errors_of_the_isolated_process_are_shown(project: Path) -> None:
     Path("bad.onnx").write_text("no ONNX")
     with pytest.raises(UserError, match=r"(?s)bad\.onnx cannot be run without torch.*ONNX Runtime cannot load it"):
-        isolated.answers_without_torch(Path("bad.onnx"), [], [], 1)
+        isolated_process.run_without_torch(Path("bad.onnx"), [], [], 1)

@@ -1,4 +1,4 @@
-"""Real trainings that are killed, stopped, orphaned or damaged, and what the next one makes of it."""
+"""Real trainings that are killed, interrupted, orphaned or damaged, and resumed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pytest
 
 from tests.support.tiny_training import ROOT, Nursery, digests, make_folder, set_params
 
-STARTED = "steps an epoch"
+STARTED = "steps per epoch"
 DVC = """
 import os, subprocess, sys
 subprocess.run(sys.argv[1:], env={**os.environ, "DVC_ROOT": os.getcwd(), "DVC_STAGE": "train"})
@@ -32,9 +32,9 @@ def nursery() -> Iterator[Nursery]:
 
 
 @pytest.fixture(scope="module")
-def unbroken(nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, str], float]:
-    """What a training leaves that nobody disturbs, and the seconds it takes."""
-    folder = make_folder(tmp_path_factory.mktemp("unbroken"))
+def uninterrupted(nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, str], float]:
+    """The output files of an uninterrupted training, and its duration in seconds."""
+    folder = make_folder(tmp_path_factory.mktemp("uninterrupted"))
     ended = nursery.train(folder, STARTED, lambda pid: None)
     assert ended.code == 0, ended.output
     assert "resuming" not in ended.output
@@ -44,32 +44,34 @@ def unbroken(nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> tupl
     return found, ended.seconds
 
 
-def stop(number: int, after: float = 0.0) -> Callable[[int], None]:
-    """Sends a signal, later."""
+def send_signal(number: int, after: float = 0.0) -> Callable[[int], None]:
+    """Return a function that sends a signal after some seconds."""
 
     def send(pid: int) -> None:
         time.sleep(after)
-        with suppress(ProcessLookupError):  # it was faster than we are
+        with suppress(ProcessLookupError):  # the training has ended already
             os.kill(pid, number)
 
     return send
 
 
-def stopped_in_epoch_3(nursery: Nursery, folder: Path) -> list[Path]:
-    """The checkpoints, oldest first, of a training that was told to stop after its second epoch."""
-    ended = nursery.train(make_folder(folder), "epoch   2/3", stop(signal.SIGTERM))
+def stop_in_epoch_3(nursery: Nursery, folder: Path) -> list[Path]:
+    """Stop a training after its second epoch; its checkpoints, oldest first."""
+    ended = nursery.train(make_folder(folder), "epoch   2/3", send_signal(signal.SIGTERM))
     assert ended.code == 143, ended.output
     found = sorted(folder.glob(".cache/train/*/*.pt"))
     assert len(found) == 2
     return found
 
 
-def test_killed_ten_times_at_any_moment(nursery, unbroken, tmp_path):
+def test_killed_ten_times_at_any_moment(
+    nursery: Nursery, uninterrupted: tuple[dict[str, str], float], tmp_path: Path
+) -> None:
     numbers, folder = random.Random(0), make_folder(tmp_path / "killed")
-    expected, seconds = unbroken
+    expected, seconds = uninterrupted
     kills = resumed = 0
     while kills < 10:
-        ended = nursery.train(folder, STARTED, stop(signal.SIGKILL, numbers.uniform(0, 0.6 * seconds)))
+        ended = nursery.train(folder, STARTED, send_signal(signal.SIGKILL, numbers.uniform(0, 0.6 * seconds)))
         kills += ended.code == -signal.SIGKILL
         resumed += "resuming at epoch" in ended.output
         if ended.code != -signal.SIGKILL:
@@ -87,76 +89,85 @@ def test_killed_ten_times_at_any_moment(nursery, unbroken, tmp_path):
     [
         {},
         pytest.param(
-            {"accumulate": "3", "patience": "12", "schedule": "plateau", "workers": "1"}, marks=pytest.mark.long
+            {"accumulate_steps": "3", "patience": "12", "schedule": "plateau", "workers": "1"}, marks=pytest.mark.long
         ),
     ],
 )
-def test_asked_to_stop_saves_within_the_epoch(nursery, tmp_path, changes):
-    changes = {**changes, "epochs": "16"}  # long enough that it is not over when the signal comes
-    whole, folder = make_folder(tmp_path / "whole", **changes), make_folder(tmp_path / "stopped", **changes)
-    assert nursery.train(whole).code == 0
+def test_a_stop_request_saves_within_the_epoch(nursery: Nursery, tmp_path: Path, changes: dict[str, str]) -> None:
+    changes = {**changes, "epochs": "16"}  # long enough to be running when the signal arrives
+    reference, folder = make_folder(tmp_path / "reference", **changes), make_folder(tmp_path / "stopped", **changes)
+    assert nursery.train(reference).code == 0
     for number, code, epoch in ((signal.SIGTERM, 143, 1), (signal.SIGINT, 130, 6)):
-        ended = nursery.train(folder, f"epoch {epoch:3}/16", stop(number))
+        ended = nursery.train(folder, f"epoch {epoch:3}/16", send_signal(number))
         assert ended.code == code, ended.output
-        assert re.search(rf"{number.name}: training is saved in epoch \d+ of 16", ended.output)
+        assert re.search(rf"{number.name}: training saved in epoch \d+ of 16", ended.output)
         assert "Traceback" not in ended.output
     ended = nursery.train(folder)
     assert ended.code == 0, ended.output
     assert re.search(r"resuming at epoch \d+, iteration ", ended.output)
-    assert digests(folder) == digests(whole)
+    assert digests(folder) == digests(reference)
 
 
-def test_before_the_first_step_nothing_needs_saving(nursery, tmp_path):
-    ended = nursery.train(make_folder(tmp_path / "early"), "M parameters", stop(signal.SIGTERM))
+def test_a_stop_before_the_first_step_needs_no_checkpoint(nursery: Nursery, tmp_path: Path) -> None:
+    ended = nursery.train(make_folder(tmp_path / "early"), "M parameters", send_signal(signal.SIGTERM))
     assert ended.code == 143, ended.output
     assert "Traceback" not in ended.output
 
 
-def test_a_broken_checkpoint_is_passed_over(nursery, unbroken, tmp_path):
-    folder = tmp_path / "broken"
-    older, newer = stopped_in_epoch_3(nursery, folder)
+def test_a_damaged_checkpoint_is_skipped(
+    nursery: Nursery, uninterrupted: tuple[dict[str, str], float], tmp_path: Path
+) -> None:
+    folder = tmp_path / "damaged"
+    older, newer = stop_in_epoch_3(nursery, folder)
     content = bytearray(newer.read_bytes())
     content[len(content) // 2] ^= 1
     newer.write_bytes(content)
     ended = nursery.train(folder)
-    assert f"warning: {newer.relative_to(folder)} cannot be read (its content is not what was written)" in ended.output
+    assert f"warning: {newer.relative_to(folder)} cannot be read" in ended.output
     assert f"resuming at epoch {1 + int(older.name.split('-')[0])}, iteration 1" in ended.output
-    assert digests(folder) == unbroken[0]
+    assert digests(folder) == uninterrupted[0]
 
 
-def test_without_a_checkpoint_that_can_be_read_it_starts_anew(nursery, unbroken, tmp_path):
-    folder = tmp_path / "broken"
-    for path in stopped_in_epoch_3(nursery, folder):
+def test_without_a_readable_checkpoint_it_starts_from_scratch(
+    nursery: Nursery, uninterrupted: tuple[dict[str, str], float], tmp_path: Path
+) -> None:
+    folder = tmp_path / "damaged"
+    for path in stop_in_epoch_3(nursery, folder):
         path.write_bytes(path.read_bytes()[:100])
     ended = nursery.train(folder)
     assert ended.output.count("cannot be read") == 2
     assert "resuming" not in ended.output
-    assert digests(folder) == unbroken[0]
+    assert digests(folder) == uninterrupted[0]
 
 
-def test_another_training_does_not_go_on_from_there(nursery, unbroken, tmp_path):
+def test_another_training_does_not_resume_from_it(
+    nursery: Nursery, uninterrupted: tuple[dict[str, str], float], tmp_path: Path
+) -> None:
     folder = tmp_path / "other"
-    stopped_in_epoch_3(nursery, folder)
+    stop_in_epoch_3(nursery, folder)
     set_params(folder, lr="0.02")
     ended = nursery.train(folder)
     assert ended.code == 0, ended.output
     assert "resuming" not in ended.output
     set_params(folder, lr="0.01")
     assert "resuming at epoch 3" in nursery.train(folder).output
-    assert digests(folder) == unbroken[0]
+    assert digests(folder) == uninterrupted[0]
 
 
 @pytest.mark.parametrize("shell", ["sh", "bash"])
-def test_no_orphan_is_left_when_dvc_is_killed(tmp_path, shell):
-    """As DVC does it: through a shell, which stays (dash) or hands its process over (bash)."""
+def test_no_orphan_is_left_when_dvc_is_killed(tmp_path: Path, shell: str) -> None:
+    """As DVC runs a stage: through a shell that stays (dash) or is replaced by the command (bash)."""
     if shutil.which(shell) is None:
         pytest.skip(f"no {shell}")
     folder = make_folder(tmp_path / "orphan", epochs="300")
     command = f"{sys.executable} -u {ROOT / 'stages/train.py'}"
     parent = subprocess.Popen(
         [sys.executable, "-c", DVC, shell, "-c", command],
-        cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+        cwd=folder,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     assert parent.stdout is not None
     before = ""
     while "epoch   1/300" not in before:
@@ -164,9 +175,9 @@ def test_no_orphan_is_left_when_dvc_is_killed(tmp_path, shell):
         assert line, before
         before += line
     parent.kill()
-    after = parent.stdout.read()  # ends when the last process that could write has ended
+    after = parent.stdout.read()  # returns when the last process that could write has ended
     parent.wait()
     parent.stdout.close()
-    assert "SIGTERM: training is saved in epoch" in after
+    assert "SIGTERM: training saved in epoch" in after
     assert "Traceback" not in after
     assert list((folder / ".cache/train").glob("*/*.pt"))

@@ -1,4 +1,4 @@
-"""Real trainings by two processes: finished, stopped and gone on, and with one process that fails or dies."""
+"""Real trainings with two processes: completed, interrupted and resumed, and with a failing or killed process."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def nursery() -> Iterator[Nursery]:
         yield started
 
 
-def workers_of(parent: int) -> list[int]:
-    """The processes that a training started."""
+def list_workers(parent: int) -> list[int]:
+    """The worker processes of a training."""
     return [int(number) for number in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
 
 
@@ -35,38 +35,38 @@ def wait_until_gone(process: int, seconds: float = 60) -> None:
         time.sleep(0.01)
 
 
-def test_finished_and_stopped_and_gone_on(nursery, tmp_path):
-    whole, broken = (make_folder(tmp_path / name, processes="2") for name in ("whole", "broken"))
-    ended = nursery.train(whole)
+def test_completed_and_interrupted_and_resumed(nursery: Nursery, tmp_path: Path) -> None:
+    complete, resumed = (make_folder(tmp_path / name, processes="2") for name in ("complete", "resumed"))
+    ended = nursery.train(complete)
     assert ended.code == 0, ended.output
-    assert "2 steps an epoch" in ended.output  # of 8 images, two by each process
-    for line in ("GFLOPs an image", "epoch   1/3", "epoch   3/3", "best epoch"):
+    assert "2 steps per epoch" in ended.output  # 8 images, two per process and step
+    for line in ("GFLOPs per image", "epoch   1/3", "epoch   3/3", "best epoch"):
         assert ended.output.count(line) == 1, ended.output
-    found = digests(whole)
+    found = digests(complete)
     assert {"models/detector.safetensors", "metrics/train/iterations.json"} <= set(found)
-    assert len(json.loads((whole / "metrics/train/iterations.json").read_text())) == 6
-    card = json.loads((whole / "models/detector.json").read_text())
+    assert len(json.loads((complete / "metrics/train/iterations.json").read_text())) == 6
+    card = json.loads((complete / "models/detector.json").read_text())
     assert (card["processes"], card["precision"]) == (2, "fp32")
 
-    ended = nursery.train(broken, "epoch   1/3", lambda process: os.kill(process, signal.SIGTERM))
+    ended = nursery.train(resumed, "epoch   1/3", lambda process: os.kill(process, signal.SIGTERM))
     assert ended.code == 143, ended.output
-    assert ended.output.count("SIGTERM: training is saved in epoch") == 1
+    assert ended.output.count("SIGTERM: training saved in epoch") == 1
     assert "Traceback" not in ended.output
-    ended = nursery.train(broken)
+    ended = nursery.train(resumed)
     assert ended.code == 0, ended.output
     assert ended.output.count("resuming at epoch") == 1
-    assert digests(broken) == found
+    assert digests(resumed) == found
 
 
-def test_a_signal_to_one_worker_stops_all_of_them_saved(nursery, tmp_path):
+def test_a_signal_to_one_worker_stops_all_after_saving(nursery: Nursery, tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "one", **LONG)
-    ended = nursery.train(folder, "epoch   1/300", lambda process: os.kill(workers_of(process)[1], signal.SIGTERM))
+    ended = nursery.train(folder, "epoch   1/300", lambda process: os.kill(list_workers(process)[1], signal.SIGTERM))
     assert ended.code == 143, ended.output
-    assert ended.output.count("training is saved in epoch") == 1
+    assert ended.output.count("training saved in epoch") == 1
     assert list(folder.glob(".cache/train/*/*.pt"))
 
 
-def test_a_mistake_is_told_once(nursery, tmp_path):
+def test_a_user_error_is_reported_once(nursery: Nursery, tmp_path: Path) -> None:
     ended = nursery.train(make_folder(tmp_path / "large", processes="2", batch_size="5"))
     assert ended.code == 1
     assert ended.output.count("`train.batch_size` is 5 in each of 2 processes, but train has 8 images") == 1
@@ -74,25 +74,25 @@ def test_a_mistake_is_told_once(nursery, tmp_path):
     assert ended.output.count("error") == 1
 
 
-def test_the_death_of_one_worker_ends_the_others(nursery, tmp_path):
+def test_a_killed_worker_ends_the_others(nursery: Nursery, tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "dead", **LONG)
-    ended = nursery.train(folder, "epoch   1/300", lambda process: os.kill(workers_of(process)[1], signal.SIGKILL))
+    ended = nursery.train(folder, "epoch   1/300", lambda process: os.kill(list_workers(process)[1], signal.SIGKILL))
     assert ended.code == 1, ended.output
-    assert ended.output.count("another process of this training ended without a word") == 1
+    assert ended.output.count("a worker process exited unexpectedly") == 1
     assert "Traceback" not in ended.output
 
 
-def test_no_worker_is_left_when_the_one_that_started_them_is_killed(nursery, tmp_path):
+def test_no_worker_survives_when_the_launcher_is_killed(nursery: Nursery, tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "orphans", **LONG)
-    left: list[int] = []
+    workers: list[int] = []
 
     def kill(process: int) -> None:
-        left.extend(workers_of(process))
+        workers.extend(list_workers(process))
         os.kill(process, signal.SIGKILL)
 
     assert nursery.train(folder, "epoch   1/300", kill).code == -signal.SIGKILL
-    assert len(left) == 2
-    for process in left:
+    assert len(workers) == 2
+    for process in workers:
         wait_until_gone(process)
-    assert "training is saved in epoch" in (folder / "output.txt").read_text()
+    assert "training saved in epoch" in (folder / "output.txt").read_text()
     assert list(folder.glob(".cache/train/*/*.pt"))

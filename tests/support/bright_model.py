@@ -1,4 +1,4 @@
-"""A detector that needs no training, as an ONNX file with a dynamic batch: it finds what is white and what is red."""
+"""A detector that needs no training, as an ONNX file with a dynamic batch size: it detects white and red regions."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import onnx
 from PIL import Image
 
 SIZE = (64, 64)
-FACTS: dict[str, Any] = {
+METADATA: dict[str, Any] = {
     "model": "bright", "classes": ["white", "rot ü"], "states": ["intact", "damaged"], "size": SIZE, "fill": [0, 0, 0],
     "data": "hash", "threshold": {"white": 0.5, "rot ü": 0.2}, "temperature": 0.5, "code": "", "dataset": "",
     "precision": "fp32", "nms_iou": 0.6, "max_detections": 100,
 }  # fmt: skip
-RAW = (0.6, 0.3)  # scores of the two classes, before calibration ...
-CALIBRATED = (0.69231, 0.15517)  # ... and after
-# Of each image the box around all white pixels, and around all red ones.
+RAW_SCORES = (0.6, 0.3)  # scores of the two classes before calibration ...
+CALIBRATED_SCORES = (0.69231, 0.15517)  # ... and after
+# For each image: the bounding boxes of all white pixels and of all red pixels.
 GRAPH = """
 <ir_version: 10, opset_import: ["": 20]>
 bright (uint8[batch, 3, 64, 64] image) => (float[batch, 2, 4] location, float[batch, 2] score,
@@ -57,22 +57,30 @@ STATE_NODES = "state = Mul (found, states)\n  state_score = Mul (any, sure)"
 
 
 def write_bright(path: Path, **changes: Any) -> Path:
-    """The file; changes: of FACTS. Without states it has no state outputs."""
-    facts = FACTS | changes
-    outputs, nodes = (STATE_OUTPUTS, STATE_NODES) if facts["states"] else ("", "")
-    model = onnx.parser.parse_model(GRAPH.replace("STATE_NODES", nodes).replace("STATES", outputs))
-    for key, value in facts.items():
+    """Write the file; changes: to METADATA. Without states it has no state outputs."""
+    metadata = METADATA | changes
+    outputs, nodes = (STATE_OUTPUTS, STATE_NODES) if metadata["states"] else ("", "")
+    return save_graph(GRAPH.replace("STATE_NODES", nodes).replace("STATES", outputs), metadata, path)
+
+
+def save_graph(graph: str, metadata: dict[str, Any], path: Path) -> Path:
+    """Write a graph in ONNX's text format, with metadata, as an ONNX file."""
+    model = onnx.parser.parse_model(graph)
+    for key, value in metadata.items():
         model.metadata_props.add(key=key, value=json.dumps(value))
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
     return path
 
 
-def picture(size: tuple[int, int] = (128, 96), white: tuple[int, int, int, int] | None = (16, 32, 64, 80),
-            red: tuple[int, int, int, int] | None = None) -> Image.Image:  # fmt: skip
-    """Black, of `size` (width, height), with a white and a red rectangle (xyxy)."""
+def make_image(
+    size: tuple[int, int] = (128, 96),
+    white: tuple[int, int, int, int] | None = (16, 32, 64, 80),
+    red: tuple[int, int, int, int] | None = None,
+) -> Image.Image:
+    """Create a black image of `size` (width, height) with a white and a red rectangle (xyxy)."""
     image = Image.new("RGB", size)
-    for box, colour in ((white, (255, 255, 255)), (red, (255, 0, 0))):
+    for box, color in ((white, (255, 255, 255)), (red, (255, 0, 0))):
         if box is not None:
-            image.paste(colour, box)
+            image.paste(color, box)
     return image

@@ -1,67 +1,53 @@
-"""A real ONNX file that needs no training: it finds two objects, the brighter the image the surer it is."""
+"""A fake detector as an ONNX file: it detects two objects, whose scores are proportional to the image's brightness."""
 
 from __future__ import annotations
 
 import io
-import json
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
+from tests.support.bright_model import save_graph
+
 SIZE = (48, 64)  # height, width
-BOXES = np.array([[[4, 8, 36, 40], [0, 0, 16, 16], [0, 0, 0, 0]]], np.float32)
-SHARES = np.array([[1, 0.5, 0]], np.float32)  # of the brightness, which are the scores
-LABELS = np.array([[2, 1, 0]], np.int64)
-FACTS = {
+FACTS: dict[str, Any] = {
     "model": "brightness", "classes": ["dim", "bright"], "states": ["whole", "gone"], "size": SIZE, "fill": [0, 0, 0],
     "data": "of", "threshold": {"dim": 0.2, "bright": 0.6}, "temperature": 2.0, "code": "code", "dataset": "manifest",
     "precision": "fp32", "nms_iou": 0.5, "max_detections": 3,
 }  # fmt: skip
+GRAPH = """
+<ir_version: 10, opset_import: ["": 20]>
+brightness (uint8[BATCH, 3, 48, 64] image) => (float[BATCH, 3, 4] location, float[BATCH, 3] score,
+    int64[BATCH, 3] category, int64[BATCH, 3] state, float[BATCH, 3] state_score)
+<float white = {255.0}, int64[3] axes = {1, 2, 3}, int64[1] zero = {0}, int64[1] one = {1},
+ float[1, 3] fractions = {1.0, 0.5, 0.0}, int64[1, 3] labels = {2, 1, 0}, int64[1, 3] states = {0, 1, 2},
+ float[1, 3, 4] boxes = {4.0, 8.0, 36.0, 40.0, 0.0, 0.0, 16.0, 16.0, 0.0, 0.0, 0.0, 0.0}>
+{
+  pixels = Cast <to = 1> (image)
+  mean = ReduceMean <keepdims = 0> (pixels, axes)
+  brightness = Div (mean, white)
+  column = Unsqueeze (brightness, one)
+  score = Mul (column, fractions)
+  state_score = Mul (column, fractions)
+  shape = Shape (image)
+  count = Slice (shape, zero, one)
+  repeats_2d = Concat <axis = 0> (count, one)
+  repeats_3d = Concat <axis = 0> (count, one, one)
+  location = Tile (boxes, repeats_3d)
+  category = Tile (labels, repeats_2d)
+  state = Tile (states, repeats_2d)
+}
+"""
 
 
 def write_model(path: Path, batch: int | str = "batch", **changes: object) -> Path:
-    """Input and outputs as export writes them; changes: of FACTS."""
-    constants = {"boxes": BOXES, "shares": SHARES, "labels": LABELS, "states": LABELS[:, ::-1].copy(),
-                 "white": np.array(255, np.float32), "zero": np.array(0, np.int64)}  # fmt: skip
-    nodes = [
-        helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
-        helper.make_node("ReduceMean", ["pixels", "axes"], ["mean"], keepdims=0),
-        helper.make_node("Div", ["mean", "white"], ["brightness"]),
-        helper.make_node("Unsqueeze", ["brightness", "last"], ["column"]),
-        helper.make_node("Mul", ["column", "shares"], ["score"]),
-        helper.make_node("Mul", ["column", "shares"], ["state_score"]),
-        helper.make_node("Shape", ["image"], ["shape"]),
-        helper.make_node("Slice", ["shape", "first", "last"], ["count"]),
-        helper.make_node("Concat", ["count", "last", "last"], ["times3"], axis=0),
-        helper.make_node("Concat", ["count", "last"], ["times2"], axis=0),
-        helper.make_node("Tile", ["boxes", "times3"], ["location"]),
-        helper.make_node("Tile", ["labels", "times2"], ["category"]),
-        helper.make_node("Tile", ["states", "times2"], ["state"]),
-    ]
-    constants |= {"axes": np.array([1, 2, 3]), "last": np.array([1]), "first": np.array([0])}
-    kinds = {"location": (TensorProto.FLOAT, [batch, 3, 4]), "score": (TensorProto.FLOAT, [batch, 3]),
-             "category": (TensorProto.INT64, [batch, 3]), "state": (TensorProto.INT64, [batch, 3]),
-             "state_score": (TensorProto.FLOAT, [batch, 3])}  # fmt: skip
-    graph = helper.make_graph(
-        nodes,
-        "brightness",
-        [helper.make_tensor_value_info("image", TensorProto.UINT8, [batch, 3, *SIZE])],
-        [helper.make_tensor_value_info(name, *kind) for name, kind in kinds.items()],
-        [numpy_helper.from_array(value, name) for name, value in constants.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    for key, value in (FACTS | changes).items():
-        model.metadata_props.add(key=key, value=json.dumps(value))
-    onnx.checker.check_model(model, full_check=True)
-    onnx.save(model, path)
-    return path
+    """Write the file, with the inputs and outputs of an exported model. changes: to FACTS."""
+    return save_graph(GRAPH.replace("BATCH", str(batch)), FACTS | changes, path)
 
 
 def picture(grey: int, size: tuple[int, int] = (128, 96), kind: str = "PNG", **more: object) -> bytes:
-    """An image file of one brightness; its detections' raw scores are grey / 255 and half of that."""
+    """An image file of one gray level; the raw scores of its detections are grey / 255 and half of that."""
     file = io.BytesIO()
     Image.new("RGB", size, (grey, grey, grey)).save(file, kind, **more)
     return file.getvalue()

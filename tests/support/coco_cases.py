@@ -1,4 +1,4 @@
-"""Small generated datasets with states, and detections near their objects."""
+"""Small random datasets with states, and detections near their objects."""
 
 from __future__ import annotations
 
@@ -15,37 +15,45 @@ STATES = [
 ]
 
 
-def coco_case(
+def make_coco_case(
     seed: int, images: int = 12, classes: int = 3, objects: int = 5, detections: int = 8, states: bool = True
 ) -> tuple[dict[str, Any], list[Prediction]]:
-    """Up to `objects` objects and `detections` detections on an image of 400 x 400; scores have ties."""
+    """Up to `objects` objects and `detections` detections per 400 x 400 image, with tied scores."""
     random = np.random.default_rng(seed)
     annotations: list[dict[str, Any]] = []
     predictions: list[Prediction] = []
     for image in range(1, images + 1):
-        near = []
+        near: list[dict[str, Any]] = []
         for _ in range(int(random.integers(0, objects + 1))):
             width, height = random.integers(8, 150, 2).tolist()
             left, top = random.integers(0, 240, 2).tolist()
             near.append(
                 {
-                    "id": len(annotations) + len(near) + 1, "image_id": image, "area": width * height,
-                    "category_id": int(random.integers(1, classes + 1)), "bbox": [left, top, width, height],
-                    "iscrowd": int(random.random() < 0.1), "state": int(random.integers(0, 4)) if states else 0,
+                    "id": len(annotations) + len(near) + 1,
+                    "image_id": image,
+                    "area": width * height,
+                    "category_id": int(random.integers(1, classes + 1)),
+                    "bbox": [left, top, width, height],
+                    "iscrowd": int(random.random() < 0.1),
+                    "state": int(random.integers(0, 4)) if states else 0,
                 }
-            )  # fmt: skip
+            )
         annotations += near
         for _ in range(int(random.integers(0, detections + 1))):
-            base = near[int(random.integers(len(near)))] if near else {"bbox": [10, 10, 50, 50], "category_id": 1}
+            fallback: dict[str, Any] = {"bbox": [10, 10, 50, 50], "category_id": 1}
+            base = near[int(random.integers(len(near)))] if near else fallback
             box = np.array(base["bbox"]) + random.integers(-6, 7, 4)
             category = base["category_id"] if random.random() < 0.8 else int(random.integers(1, classes + 1))
             predictions.append(
                 {
-                    "image_id": image, "category_id": category, "bbox": np.maximum(1, box).astype(float).tolist(),
+                    "image_id": image,
+                    "category_id": category,
+                    "bbox": np.maximum(1, box).astype(float).tolist(),
                     "score": round(float(random.uniform(0.01, 1)), 2),
-                    "state": int(random.integers(1, 4)) if states else 0, "state_score": 0.5,
+                    "state": int(random.integers(1, 4)) if states else 0,
+                    "state_score": 0.5,
                 }
-            )  # fmt: skip
+            )
     coco = {
         "images": [{"id": i, "width": 400, "height": 400, "file_name": f"{i}.jpg"} for i in range(1, images + 1)],
         "annotations": annotations,

@@ -1,4 +1,4 @@
-"""A server on this machine that answers like the few parts of GitHub's and GitLab's API that the jobs use."""
+"""A local server that imitates the parts of GitHub's and GitLab's APIs that CI uses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 TOKEN = "let-me-in"
-# Method and path of each request, and what it means; the paths are those of the forges' own documentation.
+# Method and path of each request, from the forges' documentation, and the action that it stands for.
 GITHUB = {
     r"GET /repos/team/app/issues/7/comments": "list comments",
     r"POST /repos/team/app/issues/7/comments": "add comment",
@@ -34,7 +34,7 @@ GITLAB = {
 
 
 class FakeForge(ThreadingHTTPServer):
-    """What it has been told is in `comments`, `issues` and `statuses`; `refuse` is an HTTP status for all requests."""
+    """`comments`, `issues` and `statuses` hold what was sent; `error_status`: HTTP status of all responses, or 0."""
 
     def __init__(self, routes: dict[str, str]) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -43,13 +43,13 @@ class FakeForge(ThreadingHTTPServer):
         self.comments: list[dict[str, Any]] = []
         self.issues: list[dict[str, Any]] = []
         self.statuses: list[dict[str, Any]] = []
-        self.refuse = 0
-        self.seen: list[str] = []
+        self.error_status = 0
+        self.requests: list[str] = []
         self.api = f"http://127.0.0.1:{self.server_address[1]}"
 
-    def answer(self, meaning: str, key: str, told: dict[str, Any], query: dict[str, str]) -> tuple[int, Any]:
-        """HTTP status and JSON for a request."""
-        verb, noun = meaning.split()
+    def respond(self, action: str, key: str, body: dict[str, Any], query: dict[str, str]) -> tuple[int, Any]:
+        """HTTP status and JSON of the response."""
+        verb, noun = action.split()
         rows = {"comment": self.comments, "comments": self.comments, "issue": self.issues, "issues": self.issues,
                 "status": self.statuses}[noun]  # fmt: skip
         if verb == "list":
@@ -60,42 +60,41 @@ class FakeForge(ThreadingHTTPServer):
         if verb == "add":
             state = {"state": "open" if self.github else "opened"} if noun == "issue" else {}
             number = {"id": 100 + len(rows), "number" if self.github else "iid": len(rows) + 1}
-            rows.append(number | state | ({"sha": key} if noun == "status" else {}) | told)
+            rows.append(number | state | ({"sha": key} if noun == "status" else {}) | body)
             return 201, rows[-1]
         numbered = "id" if noun == "comment" else "number" if self.github else "iid"
         (row,) = [row for row in rows if row[numbered] == int(key)]
-        if told.pop("state_event", None) == "close":
-            told["state"] = "closed"
-        row |= told
+        if body.pop("state_event", None) == "close":
+            body["state"] = "closed"
+        row |= body
         return 200, row
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Checks the token, finds the meaning of a request, and sends the answer."""
+    """Checks the token, finds the action of the request, and sends the response."""
 
     server: FakeForge
 
     def handle_any(self) -> None:
-        """Every method."""
-        address = urlsplit(self.path)
-        self.server.seen.append(f"{self.command} {address.path}")
+        """Handle a request of any method."""
+        url = urlsplit(self.path)
+        self.server.requests.append(f"{self.command} {url.path}")
         body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
         tokens = (self.headers.get("Authorization"), self.headers.get("PRIVATE-TOKEN"))
-        if self.server.refuse or tokens != ((f"Bearer {TOKEN}", None) if self.server.github else (None, TOKEN)):
-            return self.send(self.server.refuse or 401, {"message": "Resource not accessible"})
-        for pattern, meaning in self.server.routes.items():
-            found = re.fullmatch(pattern, f"{self.command} {address.path}")
-            if found:
-                query = {name: values[0] for name, values in parse_qs(address.query).items()}
-                return self.send(
-                    *self.server.answer(meaning, *found.groups() or ("",), json.loads(body or b"{}"), query)
-                )
+        if self.server.error_status or tokens != ((f"Bearer {TOKEN}", None) if self.server.github else (None, TOKEN)):
+            return self.send(self.server.error_status or 401, {"message": "Resource not accessible"})
+        for pattern, action in self.server.routes.items():
+            match = re.fullmatch(pattern, f"{self.command} {url.path}")
+            if match:
+                query = {name: values[0] for name, values in parse_qs(url.query).items()}
+                (key,) = match.groups() or ("",)
+                return self.send(*self.server.respond(action, key, json.loads(body or b"{}"), query))
         return self.send(404, {"message": "Not Found"})
 
     do_GET = do_POST = do_PATCH = do_PUT = handle_any
 
     def send(self, status: int, content: Any) -> None:
-        """An answer in JSON."""
+        """Send a JSON response."""
         text = json.dumps(content).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(text)))
@@ -103,12 +102,12 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(text)
 
     def log_message(self, *_: object) -> None:
-        """Not on the console."""
+        """Keep the console clean."""
 
 
 @contextmanager
 def serving(routes: dict[str, str]) -> Iterator[FakeForge]:
-    """The server while it runs, at its address `api`."""
+    """Run the server; its URL is `api`."""
     with FakeForge(routes) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         thread.start()

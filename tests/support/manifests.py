@@ -1,4 +1,4 @@
-"""Images of a manifest, made up, for the tests of splitting."""
+"""Generated manifest images for the tests of splitting."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ def params(**changes: Any) -> SplitParams:
 
 
 def image(number: int, *labels: str, **changes: Any) -> CleanImage:
-    """An image with a box for each label; `bolt:intact` has a state."""
+    """An image with one box per label; `bolt:intact` has a state."""
     path = f"data/{number}.jpg"
     boxes = []
     for label in labels:
         name, _, state = label.partition(":")
         boxes.append(CleanBox(name, (0.0, 0.0, 8.0, 8.0), state or None))
     content = f"{random.Random(number).getrandbits(64):016x}"
-    found = CleanImage(path, path, content, 8, 8, path, None, None, tuple(boxes))
-    return replace(found, **changes)
+    made = CleanImage(path, path, content, 8, 8, path, None, None, tuple(boxes))
+    return replace(made, **changes)
 
 
 def dataset(count: int, classes: int, seed: int = 0, frames: int = 1) -> list[CleanImage]:
-    """Images with up to 6 boxes; class k is about 1.2 times as frequent as class k + 1; runs of frames are alike."""
-    source = random.Random(seed)
+    """Images with up to 6 boxes, in groups of up to `frames`; class k is 1.2 times as frequent as class k + 1."""
+    rng = random.Random(seed)
     weights = [1.2**-k for k in range(classes)]
     images: list[CleanImage] = []
     while len(images) < count:
-        names = source.choices([f"class{k:02}" for k in range(classes)], weights, k=source.randrange(7))
-        labels = [f"{name}:{source.choice(['intact', 'damaged', ''])}" for name in names]
+        names = rng.choices([f"class{k:02}" for k in range(classes)], weights, k=rng.randrange(7))
+        labels = [f"{name}:{rng.choice(['intact', 'damaged', ''])}" for name in names]
         group = f"data/{len(images)}.jpg"
-        for _ in range(source.randint(1, frames)):
+        for _ in range(rng.randint(1, frames)):
             images.append(image(len(images), *labels, group=group))
     return images[:count]

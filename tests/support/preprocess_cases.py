@@ -1,4 +1,4 @@
-"""Running the stage preprocess on a made up dataset."""
+"""Run the preprocess stage on a generated dataset."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ PARAMS: dict[str, Any] = {
     "format": "jsonl",
     "classes": None,
     "states": ["intact", "absent"],
-    "trust_threshold": 0.5,
+    "min_trust": 0.5,
     "min_box_size": 3,
     "duplicate_iou": 0.9,
-    "near_duplicate": 0.85,
+    "near_duplicate_similarity": 0.85,
     "on_error": "drop",
 }
 BOX = (0.1, 0.1, 0.5, 0.5)
 
 
-def run(folder: Path, *options: str, **changes: Any) -> subprocess.CompletedProcess[str]:
+def run_preprocess(folder: Path, *options: str, **changes: Any) -> subprocess.CompletedProcess[str]:
+    """Run the stage in `folder` with options of Python and changes of PARAMS."""
     (folder / "params.yaml").write_text(yaml.safe_dump({"preprocess": {**PARAMS, **changes}}), encoding="utf-8")
     decisions = folder / "data/decisions.csv"
     if not decisions.exists():
@@ -39,20 +40,25 @@ def run(folder: Path, *options: str, **changes: Any) -> subprocess.CompletedProc
     environment = {name: value for name, value in os.environ.items() if name != "DVC_ROOT"}
     return subprocess.run(
         [sys.executable, "-W", "error", *options, str(SCRIPT)],
-        cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=120,
-    )  # fmt: skip
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
 
 
-def box(*xyxy: float, label: str = "bolt", **fields: Any) -> dict[str, Any]:
+def build_box(*xyxy: float, label: str = "bolt", **fields: Any) -> dict[str, Any]:
     names = ("x_min_normalized", "y_min_normalized", "x_max_normalized", "y_max_normalized")
     return {"annotation_label": label, **dict(zip(names, xyxy, strict=True)), **fields}
 
 
-def line(path: str, *boxes: dict[str, Any], **fields: Any) -> str:
+def build_line(path: str, *boxes: dict[str, Any], **fields: Any) -> str:
     return json.dumps({"image_path": path, "bounding_box_annotations": boxes, **fields})
 
 
-def picture(seed: int, width: int = 96, height: int = 64) -> Image.Image:
+def build_image(seed: int, width: int = 96, height: int = 64) -> Image.Image:
     cells = np.random.default_rng(seed).integers(0, 256, (height // 8, width // 8, 3), np.uint8)
     return Image.fromarray(cells.repeat(8, 0).repeat(8, 1))
 

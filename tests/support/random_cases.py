@@ -1,4 +1,4 @@
-"""Random detections and objects in COCO's format, and what pycocotools says of them."""
+"""Random objects and detections in COCO's format, and their AP by pycocotools."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from pycocotools.cocoeval import COCOeval
 from detector.engine.detections import Prediction
 
 
-def random_case(
+def make_random_case(
     seed: int, images: int, classes: int, detections: int, ties: bool = True
 ) -> tuple[dict[str, Any], list[Prediction]]:
-    """Crowds, all sizes, images without objects or detections, and boxes that mostly lie near an object.
+    """Crowds, all sizes, images without objects or detections, and boxes mostly near an object.
 
-    The last of several classes has no object in every third case. detections: at most, of an image.
+    Every third case has no object of the last of several classes. detections: maximum per image.
     """
     random = np.random.default_rng(seed)
     with_objects = classes - (classes > 1 and seed % 3 == 0)
@@ -34,25 +34,33 @@ def random_case(
             category = int(random.integers(with_objects)) + 1
             annotations.append(
                 {
-                    "id": len(annotations) + 1, "image_id": image, "category_id": category,
-                    "area": width * height, "bbox": [left, top, width, height],
-                    "iscrowd": int(random.random() < 0.15), "state": 0,
+                    "id": len(annotations) + 1,
+                    "image_id": image,
+                    "category_id": category,
+                    "area": width * height,
+                    "bbox": [left, top, width, height],
+                    "iscrowd": int(random.random() < 0.15),
+                    "state": 0,
                 }
-            )  # fmt: skip
+            )
         near = annotations[start:]
         for _ in range(int(random.integers(0, detections + 1))):
-            base = near[int(random.integers(len(near)))] if near else {"category_id": 1, "bbox": [10, 10, 50, 50]}
-            right = random.random() < 0.7
+            fallback: dict[str, Any] = {"category_id": 1, "bbox": [10, 10, 50, 50]}
+            base = near[int(random.integers(len(near)))] if near else fallback
+            same_class = random.random() < 0.7
             box = np.maximum(1, np.array(base["bbox"]) + random.integers(-8, 9, 4))
             score = random.random()
             other = int(random.integers(classes)) + 1
             predictions.append(
                 {
-                    "image_id": image, "category_id": base["category_id"] if right else other,
-                    "bbox": box.astype(float).tolist(), "score": round(float(score), 1) if ties else float(score),
-                    "state": 0, "state_score": 0.0,
+                    "image_id": image,
+                    "category_id": base["category_id"] if same_class else other,
+                    "bbox": box.astype(float).tolist(),
+                    "score": round(float(score), 1) if ties else float(score),
+                    "state": 0,
+                    "state_score": 0.0,
                 }
-            )  # fmt: skip
+            )
     truth = {
         "images": [{"id": i, "width": 400, "height": 400, "file_name": f"{i}.jpg"} for i in range(1, images + 1)],
         "annotations": annotations,
@@ -62,15 +70,15 @@ def random_case(
     return truth, predictions
 
 
-def repeated(
-    truth: dict[str, Any], predictions: list[Prediction], times: NDArray[np.int32]
+def repeat_images(
+    truth: dict[str, Any], predictions: list[Prediction], weights: NDArray[np.int32]
 ) -> tuple[dict[str, Any], list[Prediction]]:
-    """The dataset in which image i really stands times[i] times, copies side by side; times int [N]."""
+    """The dataset with image i repeated weights[i] times, copies next to each other; weights int [N]."""
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     copies: list[Prediction] = []
-    for image, many in zip(truth["images"], times.tolist(), strict=True):
-        for _ in range(many):
+    for image, count in zip(truth["images"], weights.tolist(), strict=True):
+        for _ in range(count):
             images.append({**image, "id": len(images) + 1})
             for annotation in truth["annotations"]:
                 if annotation["image_id"] == image["id"]:
@@ -82,7 +90,7 @@ def repeated(
     return {**truth, "images": images, "annotations": annotations}, copies
 
 
-def reference_precision(truth: dict[str, Any], predictions: list[Prediction]) -> NDArray[np.float64]:
+def compute_pycocotools_ap(truth: dict[str, Any], predictions: list[Prediction]) -> NDArray[np.float64]:
     """pycocotools' AP [10, C] for objects of any size; NaN for a class without objects."""
     with contextlib.redirect_stdout(io.StringIO()):
         coco, found = COCO(), COCO()

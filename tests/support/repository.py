@@ -16,13 +16,13 @@ KEPT = (".gitignore", "decisions.csv")  # what else is in them
 DATASET = "data/raw/sample"
 SHORT = {
     "train.model": "simple",
-    "train.size": "64",
+    "train.image_size": "64",
     "train.epochs": "2",
     "train.batch_size": "4",
     "train.threads": "1",
-    "evaluate.gallery": "1",
+    "evaluate.gallery_size": "1",
     "evaluate.threads": "1",
-    "export.images": "50",
+    "export.parity_images": "50",
 }
 
 
@@ -76,7 +76,7 @@ class Repository:
         (self.root / path).write_text(text.replace(old, new, 1), encoding="utf-8")
 
     def set_params(self, values: dict[str, str]) -> None:
-        """Edit single values of params.yaml, as a person would: `{"train.size": "64"}`."""
+        """Edit single values of params.yaml, as a person would: `{"train.image_size": "64"}`."""
         text = self.read("params.yaml")
         for key, value in values.items():
             section, name = key.split(".")

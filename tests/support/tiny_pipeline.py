@@ -1,6 +1,6 @@
-"""The smallest pipeline that leaves behind what the CI jobs read: real DVC, and stages of a few milliseconds.
+"""A minimal DVC pipeline that writes the files CI reads, with stages of a few milliseconds.
 
-A detector of bright squares: whatever is brighter than a parameter. It has this project's tools/ and library.
+It detects bright squares by a brightness threshold. It uses this project's tools/ and library.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from PIL import Image
 from tests.support.repository import SOURCE, Repository
 
 DATASET = "data/raw/squares"
-DIM, BRIGHT = 120, 200  # of the squares, every third one being dim
+DIM, BRIGHT = 120, 200  # pixel values of the squares; every third one is dim
 
 PIPELINE = """
 stages:
@@ -57,8 +57,8 @@ import json
 from pathlib import Path
 
 labels = json.loads(Path("data/raw/squares/labels.json").read_text())
-dealt = set(Path("split.lock").read_text().split("\\n")) - {""} | {f"{name} test" for name in labels}
-Path("split.lock").write_text("".join(f"{line}\\n" for line in sorted(dealt)))
+assigned = set(Path("split.lock").read_text().split("\\n")) - {""} | {f"{name} test" for name in labels}
+Path("split.lock").write_text("".join(f"{line}\\n" for line in sorted(assigned)))
 images = [{"id": i, "file_name": f"data/raw/squares/{name}", "width": 48, "height": 48, "content": name}
           for i, name in enumerate(labels, 1)]
 boxes = [{"id": i, "image_id": i, "category_id": 1, "bbox": box, "area": box[2] * box[3], "iscrowd": 0, "state": 0}
@@ -77,35 +77,36 @@ import json, os
 from pathlib import Path
 import numpy as np
 from PIL import Image
-from detector.engine.coco_metrics import coco_numbers, evaluate_boxes
-from detector.evaluation.intervals import coco_samples, resampled, with_interval
-from detector.evaluation.matching import matches_of
-from detector.evaluation.bootstrap import draws
+from detector.engine.coco_metrics import evaluate_boxes, read_coco_metrics
+from detector.evaluation.intervals import add_interval, bootstrap_coco_metrics, run_bootstrap
+from detector.evaluation.matching import collect_matches
+from detector.evaluation.bootstrap import bootstrap_weights
 from detector.core.params import parse_yaml
 
 if {"GITHUB_TOKEN", "GITLAB_TOKEN", "DVC_CONFIG_LOCAL"} & set(os.environ):
     raise SystemExit("a stage sees a secret")
 truth = json.loads(Path("data/coco/test.json").read_text())
 brightness = parse_yaml(Path("params.yaml").read_text())["evaluate"]["brightness"]
-off = int(os.environ.get("OTHER_MACHINE", "0"))  # pixels by which another machine computes otherwise
+offset = int(os.environ.get("BOX_OFFSET", "0"))  # pixels by which the boxes of another machine differ
 rows = []
 for image in truth["images"]:
     pixels = np.asarray(Image.open(image["file_name"]))
     ys, xs = np.nonzero(pixels > brightness)
     if len(xs):
-        box = [int(xs.min()) + off, int(ys.min()), int(np.ptp(xs)) + 1, int(np.ptp(ys)) + 1]
+        box = [int(xs.min()) + offset, int(ys.min()), int(np.ptp(xs)) + 1, int(np.ptp(ys)) + 1]
         rows.append({"image_id": image["id"], "category_id": 1, "bbox": box, "score": float(pixels.max()) / 255})
 evaluation = evaluate_boxes(truth, rows)
 count = len(truth["images"])
-samples = coco_samples(resampled(evaluation, matches_of(evaluation), draws(np.arange(count), 100, 0)))
+weights = bootstrap_weights(np.arange(count), 100, 0)
+replicates = bootstrap_coco_metrics(run_bootstrap(evaluation, collect_matches(evaluation), weights))
 metrics = {"threshold": 0.1}
-for name, value in coco_numbers(evaluation).items():
-    metrics |= with_interval(name, value, samples[name], count) if name in samples else {name: value}
+for name, value in read_coco_metrics(evaluation).items():
+    metrics |= add_interval(name, value, replicates[name], count)
 for folder in ("data/predictions", "metrics/evaluate", "plots/evaluate"):
     Path(folder).mkdir(parents=True, exist_ok=True)
 Path("data/predictions/test.json").write_text(json.dumps(rows))
 Path("metrics/evaluate.json").write_text(json.dumps(metrics))
-Path("metrics/evaluate/suspects.csv").write_text("file,score\\n0.png,0.9\\n1.png,0.3\\n")
+Path("metrics/evaluate/label_issues.csv").write_text("file,score\\n0.png,0.9\\n1.png,0.3\\n")
 Image.fromarray(pixels).save("plots/evaluate/last.png")
 Path("plots/report.html").write_text("<h1>Squares</h1>")
 """
@@ -122,7 +123,7 @@ Path("metrics/export.json").write_text(json.dumps({"images": 1}))
 
 
 def make_tiny_pipeline(root: Path, environment: dict[str, str], remote: Path, images: int) -> Repository:
-    """The repository after its first run, committed, with everything in DVC's remote."""
+    """A repository after its first run, committed, with all outputs in DVC's remote."""
     for folder in ("tools", "stages/detector"):
         shutil.copytree(SOURCE / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(SOURCE / "gate.yaml", root)
@@ -145,7 +146,7 @@ def make_tiny_pipeline(root: Path, environment: dict[str, str], remote: Path, im
 
 
 def add_images(repository: Repository, first: int, count: int) -> None:
-    """Squares on noise, with true boxes, made known to DVC."""
+    """Add images of squares on noise, with their labels, to the dataset, and track it with DVC."""
     folder = repository.root / DATASET
     labels = json.loads((folder / "labels.json").read_text())
     for number in range(first, first + count):
@@ -154,6 +155,6 @@ def add_images(repository: Repository, first: int, count: int) -> None:
         left, top, width, height = (int(value) for value in (*random.integers(2, 20, 2), *random.integers(10, 24, 2)))
         pixels[top : top + height, left : left + width] = DIM if number % 3 == 0 else BRIGHT
         Image.fromarray(pixels).save(folder / f"{number}.png")
-        labels[f"{number}.png"] = [left + number % 4, top, width, height]  # so that some are found less well
+        labels[f"{number}.png"] = [left + number % 4, top, width, height]  # shifted, for different IoUs
     (folder / "labels.json").write_text(json.dumps(labels))
     repository.dvc("add", "--quiet", DATASET)

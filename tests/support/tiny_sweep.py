@@ -1,4 +1,4 @@
-"""A DVC repository whose training takes milliseconds: a curve that its parameters make."""
+"""A DVC repository whose training takes milliseconds: its parameters define the AP curve."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.repository import SOURCE, Repository, environment_for
 
 SWEEP = SOURCE / "tools/sweep.py"
 PARAMS = """\
-# What the tiny training does.
+# Parameters of the tiny training.
 train:
   lr: auto          # best at 0.01
   decay: 0.1        # best at 0
@@ -21,7 +21,7 @@ train:
   momentum: 0.9
   seed: 0
   epochs: 4
-  pause: 0.0        # seconds an epoch
+  pause: 0.0        # seconds per epoch
 
 evaluate:
   split: test
@@ -46,13 +46,13 @@ stages:
     metrics:
       - metrics/evaluate.json: {cache: false}
 """
-# AP rises to what lr and decay allow; the folder of checkpoints is there while it runs, as ours is.
+# lr and decay set the final AP; the folder of checkpoints exists while training runs, as in the real pipeline.
 TRAIN = """\
 import json, math, os, shutil, signal, sys, time
 from pathlib import Path
 import yaml
 from detector.core.params import parse_yaml
-from detector.training.reporting import report
+from detector.training.sweep_report import report_progress
 params = parse_yaml(Path("params.yaml").read_text())["train"]
 lr = 0.003 if params["lr"] == "auto" else params["lr"]
 if params["decay"] > 0.9:
@@ -61,45 +61,45 @@ best = 0.9 - 0.2 * abs(math.log10(lr / 0.01)) - 0.3 * params["decay"] + 0.001 * 
 folder = Path(os.environ["DVC_ROOT"], ".cache/train", f"{lr}-{params['decay']}-{params['seed']}")
 folder.mkdir(parents=True, exist_ok=True)
 saved = folder / "epoch"
-report({"checkpoints": str(folder)})
+report_progress({"checkpoints": str(folder)})
 begin = int(saved.read_text()) if saved.exists() else 0
 print("begins after epoch", begin, flush=True)
 for epoch in range(begin + 1, params["epochs"] + 1):
     time.sleep(params["pause"])
     value = best * (1 - 0.5 ** epoch)
     saved.write_text(str(epoch))
-    report({"epoch": epoch, "AP": value, "loss": 1 - value})
+    report_progress({"epoch": epoch, "AP": value, "loss": 1 - value})
 shutil.rmtree(folder)
 Path("metrics").mkdir(exist_ok=True)
 Path("metrics/train.json").write_text(json.dumps({"best/AP": best, "val": {"loss": 1 - best, "seconds": lr}}))
 Path("model.json").write_text(json.dumps({"best": best}))
 """
-# So many of the objects are found as the model is good.
+# Objects are detected with the probability `best`.
 EVALUATE = """\
 import json, random
 from pathlib import Path
 import yaml
 best = json.loads(Path("model.json").read_text())["best"]
 split = yaml.safe_load(Path("params.yaml").read_text())["evaluate"]["split"]
-numbers = random.Random(split)
+random_ = random.Random(split)
 images = [{"id": i, "file_name": f"{split}{i}.jpg", "width": 100, "height": 100} for i in range(1, 81)]
-annotations, found = [], []
+annotations, detections = [], []
 for image in images:
-    box = [numbers.randrange(50), numbers.randrange(50), 40, 30]
+    box = [random_.randrange(50), random_.randrange(50), 40, 30]
     annotations.append({"id": image["id"], "image_id": image["id"], "category_id": 1, "bbox": box, "area": 1200,
                         "iscrowd": 0, "state": 0})
-    if numbers.random() < best:
-        found.append({"image_id": image["id"], "category_id": 1, "bbox": box, "score": numbers.uniform(0.5, 1)})
+    if random_.random() < best:
+        detections.append({"image_id": image["id"], "category_id": 1, "bbox": box, "score": random_.uniform(0.5, 1)})
 for folder in ("data/coco", "data/predictions", "metrics"):
     Path(folder).mkdir(parents=True, exist_ok=True)
 coco = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "a"}], "states": []}
 Path("data/coco/test.json").write_text(json.dumps(coco))
-Path("data/predictions/test.json").write_text(json.dumps(found))
-share = len(found) / len(images)
+Path("data/predictions/test.json").write_text(json.dumps(detections))
+fraction = len(detections) / len(images)
 Path("metrics/evaluate.json").write_text(
-    json.dumps({"AP": share, "AP_low": share - 0.05, "AP_high": share + 0.05, "threshold": 0.5}))
+    json.dumps({"AP": fraction, "AP_low": fraction - 0.05, "AP_high": fraction + 0.05, "threshold": 0.5}))
 """
-AFTER = """\
+WITH_CODE = """\
 import runpy, sys
 from pathlib import Path
 sys.path.insert(0, str(Path({sweep!r}).parent))
@@ -119,7 +119,7 @@ BASIC: dict[str, Any] = {
 
 
 def make_repository(root: Path, settings: Path) -> Repository:
-    """The repository, reproduced and committed."""
+    """Make the repository, run the pipeline and commit."""
     environment = environment_for(settings)
     root.mkdir(parents=True)
     repository = Repository(root, environment)
@@ -135,22 +135,26 @@ def make_repository(root: Path, settings: Path) -> Repository:
 
 
 def write_sweep(repository: Repository, **changes: Any) -> None:
-    """sweep.yaml with other values (JSON is YAML); it need not be committed."""
+    """Write sweep.yaml, BASIC with changes, as JSON, which is YAML; it need not be committed."""
     (repository.root / "sweep.yaml").write_text(json.dumps({**BASIC, **changes}))
 
 
-def start(repository: Repository, *arguments: str, code: str = "") -> subprocess.Popen[str]:
-    """`tools/sweep.py ...` in the background; `code` runs before it."""
-    command = [str(SWEEP), *arguments] if not code else ["-c", AFTER.format(code=code, sweep=str(SWEEP)), *arguments]
+def start_sweep(repository: Repository, *arguments: str, code: str = "") -> subprocess.Popen[str]:
+    """Start `tools/sweep.py ...` in the background; `code` runs before it."""
+    command = ["-c", WITH_CODE.format(code=code, sweep=str(SWEEP))] if code else [str(SWEEP)]
     return subprocess.Popen(
-        [sys.executable, *command], cwd=repository.root, env={**os.environ, **repository.environment},
-        text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+        [sys.executable, *command, *arguments],
+        cwd=repository.root,
+        env={**os.environ, **repository.environment},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
 
 
-def sweep(repository: Repository, *arguments: str, expected: int = 0) -> str:
-    """What `tools/sweep.py ...` printed, both streams."""
-    process = start(repository, *arguments)
+def run_sweep(repository: Repository, *arguments: str, expected: int = 0) -> str:
+    """Run `tools/sweep.py ...` and return its output, both streams."""
+    process = start_sweep(repository, *arguments)
     output = process.communicate()[0]
     assert process.returncode == expected, output
     return output

@@ -21,7 +21,7 @@ from PIL import Image
 ROOT = Path(__file__).parents[2]
 SETTINGS = {
     "model": "simple",
-    "size": "64",
+    "image_size": "64",
     "epochs": "3",
     "batch_size": "2",
     "threads": "1",
@@ -29,12 +29,12 @@ SETTINGS = {
     "cache_gb": "1",
 }
 WRITTEN = ("models", "metrics")
-# A process that has imported torch once and is copied for every training: starting anew takes seconds.
+# A process that has imported torch once and is forked for every training: a new start takes seconds.
 NURSERY = """
 import os, sys
 import dvc.repo, train
 from detector.core.errors import run_command
-from detector.training.interruption import listen
+from detector.training.interruption import install_signal_handlers
 for line in sys.stdin:
     folder, output = line.split()
     pid = os.fork()
@@ -42,20 +42,20 @@ for line in sys.stdin:
         os.chdir(folder)
         file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(file, 1), os.dup2(file, 2)
-        listen()
+        install_signal_handlers()
         try:
             run_command(train.main)
             code = 0
         except SystemExit as error:
             code = error.code if isinstance(error.code, int) else print(error.code) or 1
-        os._exit(code)  # an orderly end takes longer than the training
+        os._exit(code)  # a regular exit takes longer than the training
     print(pid, flush=True)
     print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 """
 
 
 class Ended(NamedTuple):
-    """Exit code (minus the signal that killed it), everything printed, and seconds since it announced itself."""
+    """Exit code (negative: the signal that killed it), all output, and seconds since the awaited output."""
 
     code: int
     output: str
@@ -63,7 +63,7 @@ class Ended(NamedTuple):
 
 
 class Nursery:
-    """Runs trainings, one at a time; as a context."""
+    """Runs trainings, one at a time; a context manager."""
 
     def __enter__(self) -> Nursery:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("DVC_")}
@@ -77,7 +77,7 @@ class Nursery:
         self._process.communicate()
 
     def train(self, root: Path, when: str = "", then: Callable[[int], None] | None = None) -> Ended:
-        """Train in a folder; once the output holds `when`, call `then` with the process's number."""
+        """Train in a folder; once the output contains `when`, call `then` with the process ID."""
         output = root / "output.txt"
         output.write_text("")
         assert self._process.stdin is not None
@@ -85,23 +85,23 @@ class Nursery:
         self._process.stdin.write(f"{root} {output}\n")
         self._process.stdin.flush()
         pid = int(self._process.stdout.readline())
-        began = time.monotonic()
+        start = time.monotonic()
         if then is not None:
             try:
                 wait_for(output, when)
-                began = time.monotonic()
+                start = time.monotonic()
                 then(pid)
             except BaseException:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-                self._process.stdout.readline()  # or the next one would take this exit code for its process
+                self._process.stdout.readline()  # or the next training reads this exit code as its process ID
                 raise
         code = int(self._process.stdout.readline())
-        return Ended(code, output.read_text(), time.monotonic() - began)
+        return Ended(code, output.read_text(), time.monotonic() - start)
 
 
 def wait_for(path: Path, text: str, seconds: float = 60) -> None:
-    """Return once a file holds `text`."""
+    """Return once a file contains `text`."""
     end = time.monotonic() + seconds
     while text not in path.read_text():
         assert time.monotonic() < end, path.read_text()
@@ -109,7 +109,7 @@ def wait_for(path: Path, text: str, seconds: float = 60) -> None:
 
 
 def make_folder(root: Path, **changes: str) -> Path:
-    """data/coco, images and params.yaml, as the stages above train leave them; the same bytes each time."""
+    """Write data/coco, images and params.yaml as the stages before train do; the same bytes each time."""
     numbers = np.random.default_rng(0)
     (root / "data/coco").mkdir(parents=True)
     for split, count in (("train", 8), ("val", 3)):
@@ -121,8 +121,8 @@ def make_folder(root: Path, **changes: str) -> Path:
             name = f"data/{split}_{index}.png"
             Image.fromarray(pixels).save(root / name)
             images.append({"id": index, "file_name": name, "width": 64, "height": 64})
-            annotations.append({"id": index, "image_id": index, "category_id": 1, "bbox": [left, top, 30, 30],
-                                "area": 900, "iscrowd": 0, "state": 0})  # fmt: skip
+            annotation = {"id": index, "image_id": index, "category_id": 1, "bbox": [left, top, 30, 30], "area": 900}
+            annotations.append({**annotation, "iscrowd": 0, "state": 0})
         coco = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "a"}], "states": []}
         (root / f"data/coco/{split}.json").write_text(json.dumps(coco))
     set_params(root, **{**SETTINGS, **changes})
@@ -130,7 +130,7 @@ def make_folder(root: Path, **changes: str) -> Path:
 
 
 def set_params(root: Path, **values: str) -> None:
-    """Write the project's params.yaml, with other values of the section `train`."""
+    """Write the project's params.yaml with these values in the section `train`."""
     path = root / "params.yaml"
     text = (path if path.exists() else ROOT / "params.yaml").read_text()
     before, after = text.split("\ntrain:\n")
@@ -141,6 +141,6 @@ def set_params(root: Path, **values: str) -> None:
 
 
 def digests(root: Path) -> dict[str, str]:
-    """SHA-256 of each file that training leaves behind."""
+    """SHA-256 of each output file of a training."""
     files = sorted(path for folder in WRITTEN for path in (root / folder).rglob("*") if path.is_file())
     return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}

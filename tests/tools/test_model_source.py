@@ -1,4 +1,4 @@
-"""A model by path, revision and artifact, in a real repository of git, DVC and GTO."""
+"""Models by path, revision and artifact, in a real repository with git, DVC and GTO."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import yaml
 
 import model_source
 from detector.core.errors import UserError
-from model_source import Named, model_path, parse
+from model_source import ModelReference, parse_reference, resolve_model
 from tests.support.repository import SOURCE, Repository, environment_for
 
 DECLARED = yaml.safe_load((SOURCE / "dvc.yaml").read_text(encoding="utf-8"))["artifacts"]
@@ -21,7 +21,7 @@ ARTIFACTS = {"model": "models/model.onnx"}
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Repository:
-    """Two commits, with the model `one` and then `two`, the first registered as v1.0.0 and in use as prod."""
+    """Create two commits with the models `one` and `two`; the first is registered as v1.0.0 and assigned to prod."""
     folder = tmp_path_factory.mktemp("source")
     (folder / "repository/models").mkdir(parents=True)
     repository = Repository(folder / "repository", environment_for(folder / "settings"))
@@ -64,74 +64,76 @@ def here(made: Repository, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("model", "one"),
     ],
 )
-def test_what_is_not_on_the_disk_is_fetched(here: Path, text: str, content: str) -> None:
-    path = model_path(text)
+def test_models_that_are_not_on_disk_are_fetched(here: Path, text: str, content: str) -> None:
+    path = resolve_model(text)
     assert path.read_text() == content
     assert path.suffix == ".onnx"
     assert path.is_relative_to(".cache/models")
 
 
-def test_it_is_fetched_once(here: Path) -> None:
-    path = model_path("first")
+def test_a_model_is_fetched_once(here: Path) -> None:
+    path = resolve_model("first")
     path.write_text("kept")
-    assert model_path("models/model.onnx@first").read_text() == "kept"
+    assert resolve_model("models/model.onnx@first").read_text() == "kept"
     path.unlink()
 
 
 @pytest.mark.parametrize(
     "text", ["model@v2.0.0", "model#dev", "nothing", "other.onnx@HEAD", "models/model.onnx@", "model@nothing"]
 )
-def test_what_is_nowhere(here: Path, text: str) -> None:
-    with pytest.raises(UserError, match=rf"{text}: neither a file nor .* Expected the path of an ONNX file"):
-        model_path(text)
+def test_missing_models(here: Path, text: str) -> None:
+    with pytest.raises(UserError, match=rf"{text}: .* Expected the path of an ONNX file"):
+        resolve_model(text)
 
 
-def test_what_the_cache_has_lost(here: Path) -> None:
+def test_a_model_missing_from_the_cache(here: Path) -> None:
     (here / ".dvc/cache").rename(here / ".dvc/lost")
     try:
         with pytest.raises(UserError, match="`dvc pull`"):
-            model_path("HEAD~1")
+            resolve_model("HEAD~1")
         assert not list(Path(".cache/models").rglob("*.part"))
     finally:
         (here / ".dvc/cache").rmdir() if (here / ".dvc/cache").exists() else None
         (here / ".dvc/lost").rename(here / ".dvc/cache")
 
 
-def test_dvc_gets_the_artifact(made: Repository, tmp_path: Path) -> None:
+def test_dvc_artifacts_get(made: Repository, tmp_path: Path) -> None:
     made.dvc("artifacts", "get", str(made.root), "model", "--rev", "v1.0.0", "--out", str(tmp_path / "got.onnx"))
     assert (tmp_path / "got.onnx").read_text() == "one"
 
 
 @pytest.mark.parametrize("text", ["a.onnx", "models/b.onnx"])
-def test_a_path_stays_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+def test_existing_and_onnx_paths_are_returned_unchanged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
     monkeypatch.chdir(tmp_path)
-    assert model_path(text) == Path(text)
+    assert resolve_model(text) == Path(text)
     (tmp_path / "dvc.yaml").write_text("")
-    assert model_path(text) == Path(text)
+    assert resolve_model(text) == Path(text)
     Path("model@v1.0.0").touch()
-    assert model_path("model@v1.0.0") == Path("model@v1.0.0")
+    assert resolve_model("model@v1.0.0") == Path("model@v1.0.0")
 
 
 @pytest.mark.parametrize(
-    ("text", "named"),
+    ("text", "reference"),
     [
-        ("main", Named(revision="main")),
-        ("main@{1}", Named(revision="main@{1}")),
-        ("@", Named(revision="@")),
-        ("model", Named(artifact="model")),
-        ("model@v1.0.0", Named(artifact="model", version="v1.0.0")),
-        ("model@v1", Named(revision="v1")),
-        ("model#prod", Named(artifact="model", stage="prod")),
-        ("deep/other.onnx@main", Named("deep/other.onnx", "main")),
+        ("main", ModelReference(revision="main")),
+        ("main@{1}", ModelReference(revision="main@{1}")),
+        ("@", ModelReference(revision="@")),
+        ("model", ModelReference(artifact="model")),
+        ("model@v1.0.0", ModelReference(artifact="model", version="v1.0.0")),
+        ("model@v1", ModelReference(revision="v1")),
+        ("model#prod", ModelReference(artifact="model", stage="prod")),
+        ("deep/other.onnx@main", ModelReference("deep/other.onnx", "main")),
     ],
 )
-def test_what_a_text_means(text: str, named: Named) -> None:
-    assert parse(text, ARTIFACTS) == named
+def test_parse_reference(text: str, reference: ModelReference) -> None:
+    assert parse_reference(text, ARTIFACTS) == reference
 
 
-def test_a_path_needs_no_dvc() -> None:
+def test_a_path_does_not_import_dvc() -> None:
     code = (
-        "import sys; sys.path.insert(0, 'tools'); from model_source import model_path; model_path('x.onnx'); "
+        "import sys; sys.path.insert(0, 'tools'); from model_source import resolve_model; resolve_model('x.onnx'); "
         "sys.exit(bool({'dvc', 'yaml', 'torch'} & set(sys.modules)))"
     )
     subprocess.run([sys.executable, "-c", code], cwd=SOURCE, check=True)
@@ -139,6 +141,6 @@ def test_a_path_needs_no_dvc() -> None:
 
 def test_without_dvc(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "dvc.repo", None)
-    with pytest.raises(UserError, match="HEAD: no such file; to take it for a revision or an artifact, install DVC"):
-        model_path("HEAD")
-    assert model_source.model_path("x.onnx") == Path("x.onnx")
+    with pytest.raises(UserError, match="HEAD: no such file; install DVC"):
+        resolve_model("HEAD")
+    assert model_source.resolve_model("x.onnx") == Path("x.onnx")

@@ -1,9 +1,10 @@
-"""`tools/predict.py` from files to files, with a detector whose answers are known."""
+"""`tools/predict.py` from input files to output files, with a detector whose detections are known."""
 
 from __future__ import annotations
 
 import csv
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,9 +16,9 @@ from PIL import Image
 
 import predict
 from detector.inference.inputs import Input
-from detector.inference.video import Film, read_frames
-from tests.support.bright_model import CALIBRATED, picture, write_bright
-from tests.support.predict_cases import SCRIPT, coco, make_folder, run
+from detector.inference.video import VideoWriter, read_frames
+from tests.support.bright_model import CALIBRATED_SCORES, make_image, write_bright
+from tests.support.predict_cases import SCRIPT, make_predict_folder, read_predictions, run_predict
 
 WHITE_BOX, RED_BOX = [16, 32, 48, 48], [80, 8, 32, 16]  # xywh of the first image
 HEAVY = ("torch", "pydantic", "hotcoco", "tqdm", "pandas", "matplotlib", "onnx", "cv2", "scipy", "yaml", "dvc")
@@ -25,16 +26,16 @@ HEAVY = ("torch", "pydantic", "hotcoco", "tqdm", "pandas", "matplotlib", "onnx",
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    return make_folder(tmp_path, 12)
+    return make_predict_folder(tmp_path, 12)
 
 
-def test_all_formats_say_the_same(folder: Path) -> None:
-    done = run(folder, "photos", "--format", "coco,jsonl,csv,pictures", "--batch-size", "5")
-    written = coco(folder)
+def test_all_formats_contain_the_same_detections(folder: Path) -> None:
+    done = run_predict(folder, "photos", "--format", "coco,jsonl,csv,pictures", "--batch-size", "5")
+    written = read_predictions(folder)
     assert [image["file_name"] for image in written["images"]] == [f"../photos/{n:02}.png" for n in range(12)]
     first, second, third = written["annotations"][:3]
-    assert (first["bbox"], first["category_id"], first["score"]) == (WHITE_BOX, 1, CALIBRATED[0])
-    assert (second["bbox"], second["category_id"], second["score"]) == (RED_BOX, 2, CALIBRATED[1])
+    assert (first["bbox"], first["category_id"], first["score"]) == (WHITE_BOX, 1, CALIBRATED_SCORES[0])
+    assert (second["bbox"], second["category_id"], second["score"]) == (RED_BOX, 2, CALIBRATED_SCORES[1])
     assert (first["state"], second["state"], first["state_score"]) == (1, 2, 0.9)
     assert third["image_id"] == 2
     assert [one["bbox"][2] for one in written["annotations"] if one["category_id"] == 1] == list(range(48, 72, 2))
@@ -46,84 +47,92 @@ def test_all_formats_say_the_same(folder: Path) -> None:
     assert [row["class"] for row in rows[:3]] == ["white", "rot ü", "white"]
     assert rows[0]["image"] == "photos/00.png"
     assert len(list((folder / "predictions/pictures").iterdir())) == 12
-    assert done.stdout.startswith("12 images, 16 objects, ")
+    assert done.stdout.startswith("12 images, 16 detections, ")
     assert "white: 12\n  rot ü: 4\nstates: intact 12, damaged 4\n" in done.stdout
 
 
-def test_only_what_was_asked_for_is_written(folder: Path) -> None:
-    run(folder, "photos")
+def test_only_the_requested_formats_are_written(folder: Path) -> None:
+    run_predict(folder, "photos")
     assert [path.name for path in (folder / "predictions").iterdir()] == ["predictions.json"]
-    run(folder, "photos", "--format", "csv", "--out", "deep/er")
+    run_predict(folder, "photos", "--format", "csv", "--out", "deep/er")
     assert [path.name for path in (folder / "deep/er").iterdir()] == ["predictions.csv"]
 
 
 @pytest.mark.parametrize(("threshold", "classes"), [("0.1", {1, 2}), ("0.5", {1}), ("0.7", set())])
-def test_a_threshold_is_of_the_score_that_is_written(folder: Path, threshold: str, classes: set[int]) -> None:
-    run(folder, "photos/00.png", "--threshold", threshold)
-    assert {one["category_id"] for one in coco(folder)["annotations"]} == classes
+def test_a_given_threshold_applies_to_the_calibrated_score(folder: Path, threshold: str, classes: set[int]) -> None:
+    run_predict(folder, "photos/00.png", "--threshold", threshold)
+    assert {one["category_id"] for one in read_predictions(folder)["annotations"]} == classes
 
 
-def test_the_models_thresholds_are_of_its_raw_score(folder: Path) -> None:
+def test_the_stored_thresholds_apply_to_the_uncalibrated_score(folder: Path) -> None:
     write_bright(folder / "model.onnx", threshold={"white": 0.61, "rot ü": 0.29})
-    run(folder, "photos/00.png")
-    assert [one["category_id"] for one in coco(folder)["annotations"]] == [2], "written as 0.155"
+    run_predict(folder, "photos/00.png")
+    assert [one["category_id"] for one in read_predictions(folder)["annotations"]] == [2], (
+        "its calibrated score is 0.155"
+    )
 
 
 def test_a_model_without_states(folder: Path) -> None:
     write_bright(folder / "model.onnx", states=[])
-    done = run(folder, "photos/00.png", "--format", "coco,csv,jsonl")
+    done = run_predict(folder, "photos/00.png", "--format", "coco,csv,jsonl")
     assert "states" not in done.stdout
-    assert all("state" not in one for one in coco(folder)["annotations"])
+    assert all("state" not in one for one in read_predictions(folder)["annotations"])
     assert "state" not in (folder / "predictions/dataset.jsonl").read_text()
 
 
-def test_tiles_find_what_is_too_small_in_the_whole(folder: Path) -> None:
-    picture((900, 700), (431, 203, 434, 206)).save(folder / "large.png")
-    run(folder, "large.png")
-    assert coco(folder)["annotations"] == []
-    run(folder, "large.png", "--tile", "64", "--overlap", "0.25")
-    (found,) = coco(folder)["annotations"]
+def test_tiles_detect_objects_that_are_too_small_in_the_whole_image(folder: Path) -> None:
+    make_image((900, 700), (431, 203, 434, 206)).save(folder / "large.png")
+    run_predict(folder, "large.png")
+    assert read_predictions(folder)["annotations"] == []
+    run_predict(folder, "large.png", "--tile", "64", "--overlap", "0.25")
+    (found,) = read_predictions(folder)["annotations"]
     assert found["bbox"] == [431, 203, 3, 3]
 
 
-def test_a_large_image_may_hold_more_than_one_input(folder: Path) -> None:
+def test_max_detections_applies_to_each_tile(folder: Path) -> None:
     write_bright(folder / "model.onnx", max_detections=1)
     large = Image.new("RGB", (256, 64))
     for left in (8, 72, 136, 200):
         large.paste((255, 255, 255), (left, 20, left + 30, 50))
     large.save(folder / "large.png")
-    run(folder, "large.png", "--tile", "64", "--overlap", "0")
-    boxes = sorted(one["bbox"] for one in coco(folder)["annotations"] if one["bbox"][2] == 30)
+    run_predict(folder, "large.png", "--tile", "64", "--overlap", "0")
+    boxes = sorted(one["bbox"] for one in read_predictions(folder)["annotations"] if one["bbox"][2] == 30)
     assert boxes == [[left, 20, 30, 30] for left in (8, 72, 136, 200)]
 
 
-def test_threads_and_batches_change_nothing(folder: Path) -> None:
+def test_results_do_not_depend_on_threads_and_batch_size(folder: Path) -> None:
     written = []
     for options in (["--threads", "1", "--batch-size", "1"], ["--threads", "4", "--batch-size", "100"]):
-        run(folder, "photos", "--provider", "cpu", *options)
+        run_predict(folder, "photos", "--provider", "cpu", *options)
         written.append((folder / "predictions/predictions.json").read_bytes())
     assert written[0] == written[1]
 
 
-def test_images_and_patterns_and_doubles(folder: Path) -> None:
-    done = run(folder, "photos/0[0-3].png", "photos/11.png", "photos/00.png")
-    assert [Path(image["file_name"]).stem for image in coco(folder)["images"]] == ["00", "01", "02", "03", "11"]
-    assert "inputs that were given twice: 1" in done.stdout
+def test_images_patterns_and_duplicates(folder: Path) -> None:
+    done = run_predict(folder, "photos/0[0-3].png", "photos/11.png", "photos/00.png")
+    assert [Path(image["file_name"]).stem for image in read_predictions(folder)["images"]] == [
+        "00",
+        "01",
+        "02",
+        "03",
+        "11",
+    ]
+    assert re.search(r"^inputs given more than once.*: 1$", done.stdout, re.M)
 
 
-def test_a_second_run_does_not_look_at_the_pictures_of_the_first(folder: Path) -> None:
+def test_a_second_run_ignores_the_pictures_of_the_first(folder: Path) -> None:
     for _ in range(2):
-        assert run(folder, ".", "--format", "pictures").stdout.startswith("12 images")
+        assert run_predict(folder, ".", "--format", "pictures").stdout.startswith("12 images")
 
 
 def test_a_video(folder: Path) -> None:
-    film = Film(folder / "clip.mp4", 10.0, (128, 96))
+    video = VideoWriter(folder / "clip.mp4", 10.0, (128, 96))
     for number in range(20):
-        film.add(picture((128, 96), (16 + number, 32, 64 + number, 80)))
-    film.close()
-    done = run(folder, "clip.mp4", "--format", "coco,jsonl,csv,pictures")
-    assert done.stdout.startswith("20 images, 20 objects")
-    written = coco(folder)
+        video.add(make_image((128, 96), (16 + number, 32, 64 + number, 80)))
+    video.close()
+    done = run_predict(folder, "clip.mp4", "--format", "coco,jsonl,csv,pictures")
+    assert done.stdout.startswith("20 images, 20 detections")
+    written = read_predictions(folder)
     assert [(image["frame"], image["seconds"]) for image in written["images"][:2]] == [(1, 0.0), (2, 0.1)]
     lefts = [one["bbox"][0] for one in written["annotations"]]
     assert lefts == pytest.approx([16 + number for number in range(20)], abs=2.5)
@@ -134,7 +143,7 @@ def test_a_video(folder: Path) -> None:
 
 
 def test_only_three_packages_are_imported(folder: Path) -> None:
-    """For images; a video needs a fourth."""
+    """This holds for images; videos need a fourth package."""
     code = f"import sys; sys.path.insert(0, {str(SCRIPT.parent)!r}); import predict; predict.main(sys.argv[1:]); " + (
         f"print('imported', sorted(set(sys.modules) & set({HEAVY!r})))"
     )
@@ -145,10 +154,10 @@ def test_only_three_packages_are_imported(folder: Path) -> None:
     assert done.stdout.endswith("imported []\n")
 
 
-def test_pictures_lie_below_the_common_folder_of_all_inputs(folder: Path) -> None:
+def test_pictures_are_placed_relative_to_the_common_folder(folder: Path) -> None:
     (folder / "photos/deep").mkdir()
     Image.new("RGB", (9, 9)).save(folder / "photos/deep/00.png")
-    run(folder, "photos/deep", "photos/00.png", "--format", "pictures")
+    run_predict(folder, "photos/deep", "photos/00.png", "--format", "pictures")
     pictures = folder / "predictions/pictures"
     assert sorted(path.relative_to(pictures).as_posix() for path in pictures.rglob("*.jpg")) == [
         "00.png.jpg", "deep/00.png.jpg",
@@ -157,7 +166,7 @@ def test_pictures_lie_below_the_common_folder_of_all_inputs(folder: Path) -> Non
     assert shown.shape == (480, 640, 3)
 
 
-def test_the_help_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_lists_all_options(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         predict.parse(["--help"])
     text = capsys.readouterr().out
@@ -174,7 +183,7 @@ def test_progress(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monkey
     for _ in range(3):
         clock[0] += 40
         progress.step()
-    progress.say("a problem")
+    progress.print_line("a problem")
     text = capsys.readouterr().err
     assert f"{shown}, 0.03 images/s, 6:00 left" in text
     assert text.endswith("a problem\n")

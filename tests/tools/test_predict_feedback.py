@@ -1,4 +1,4 @@
-"""What `tools/predict.py` writes as JSON Lines goes through the real stage preprocess."""
+"""The JSON Lines written by `tools/predict.py` are read by the real preprocess stage."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from PIL import Image
 
 from detector.core.images import ORIENTATION_TAG
 from detector.manifest.manifest import read_manifest
-from tests.support.bright_model import picture
-from tests.support.predict_cases import make_folder, run
+from tests.support.bright_model import make_image
+from tests.support.predict_cases import make_predict_folder, run_predict
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Images and a turned photograph; predictions go where raw datasets lie."""
-    make_folder(tmp_path, 4)
+    """Create images, one with EXIF rotation, and the folder for raw datasets."""
+    make_predict_folder(tmp_path, 4)
     exif = Image.Exif()
     exif[ORIENTATION_TAG] = 6
-    picture((128, 96), (16, 32, 64, 80)).save(tmp_path / "photos/turned.jpg", quality=95, exif=exif)
+    make_image((128, 96), (16, 32, 64, 80)).save(tmp_path / "photos/turned.jpg", quality=95, exif=exif)
     (tmp_path / "data").mkdir()
     shutil.copy(ROOT / "data/decisions.csv", tmp_path / "data")
     return tmp_path
 
 
-def test_predictions_can_be_corrected_and_fed_back(folder: Path) -> None:
-    run(folder, "photos", "--out", "data/raw/new", "--format", "jsonl")
+def test_corrected_predictions_are_read_as_a_dataset(folder: Path) -> None:
+    run_predict(folder, "photos", "--out", "data/raw/new", "--format", "jsonl")
     listed = folder / "data/raw/new/dataset.jsonl"
     lines = [json.loads(line) for line in listed.read_text().splitlines()]
     lines[1]["bounding_box_annotations"][0]["state"] = "damaged"  # a correction
     listed.write_text("".join(json.dumps(line) + "\n" for line in lines))
     params = yaml.safe_load((ROOT / "params.yaml").read_text())["preprocess"]
-    params |= {"dataset": "data/raw/new", "states": None, "near_duplicate": 2}
+    params |= {"dataset": "data/raw/new", "states": None, "near_duplicate_similarity": None}
     (folder / "params.yaml").write_text(yaml.safe_dump({"preprocess": params}))
     done = subprocess.run(
         [sys.executable, str(ROOT / "stages/preprocess.py")], cwd=folder, capture_output=True, text=True
@@ -49,8 +49,10 @@ def test_predictions_can_be_corrected_and_fed_back(folder: Path) -> None:
     assert [Path(image.source).name for image in images] == ["00.png", "01.png", "02.png", "03.png", "turned.jpg"]
     assert [len(image.boxes) for image in images] == [2, 1, 1, 2, 1]
     white, red = images[0].boxes
-    assert (white.label, white.state, white.xyxy) == ("white", "intact", pytest.approx((16, 32, 64, 80), abs=0.01))
-    assert (red.label, red.state, red.xyxy) == ("rot ü", "damaged", pytest.approx((80, 8, 112, 24), abs=0.01))
+    assert (white.label, white.state) == ("white", "intact")
+    assert white.xyxy == pytest.approx((16, 32, 64, 80), abs=0.01)
+    assert (red.label, red.state) == ("rot ü", "damaged")
+    assert red.xyxy == pytest.approx((80, 8, 112, 24), abs=0.01)
     assert images[1].boxes[0].state == "damaged"
     turned = images[4]
     assert (turned.width, turned.height) == (96, 128)

@@ -1,4 +1,4 @@
-"""The whole of CI without a forge's machines: people push, the workflows' scripts run in fresh clones, results land."""
+"""CI end to end on this machine: people push, the workflows' scripts run in fresh clones, results are committed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 import gate
 import reproduce
-from ci_landing import BOT, RESULTS
+from ci_commit import BOT, RESULTS
 from tests.support import fake_forge
 from tests.support.fake_forge import FakeForge
 from tests.support.repository import Repository, environment_for
@@ -23,15 +23,15 @@ from tests.support.tiny_pipeline import DATASET, add_images, make_tiny_pipeline
 IMAGES = 40
 
 
-class Done(NamedTuple):
-    """Exit code and everything printed."""
+class ScriptResult(NamedTuple):
+    """Exit code, and the output of stdout and stderr."""
 
     code: int
     output: str
 
 
 class World:
-    """A bare remote with DVC's remote beside it, a colleague's clone, and a place for the clones of CI."""
+    """A bare git remote, a DVC remote, a colleague's clone, and a folder for CI's clones."""
 
     def __init__(self, folder: Path, colleague: Repository) -> None:
         self.folder = folder
@@ -42,17 +42,17 @@ class World:
         self.clones = 0
 
     def push(self, branch: str = "main") -> str:
-        """The colleague's files as they are, as a commit on the remote."""
+        """Commit and push the colleague's files; returns the commit."""
         self.colleague.commit()
         self.colleague.git("push", "--quiet", "origin", f"HEAD:{branch}")
         return self.tip(branch)
 
     def tip(self, branch: str = "main") -> str:
-        """The newest commit of a branch of the remote."""
+        """The newest commit of a remote branch."""
         return self.remote.git("rev-parse", branch).strip()
 
     def clone(self, commit: str, **environment: str) -> Repository:
-        """What CI checks out: all branches, no data, and no branch of its own."""
+        """A clone as CI checks it out: all branches, no data, detached HEAD."""
         self.clones += 1
         clone = self.remote.clone(self.folder / f"ci{self.clones}")
         clone.git("checkout", "--quiet", "--detach", commit)
@@ -60,7 +60,7 @@ class World:
         return clone
 
     def github(self, server: FakeForge | None, event: dict[str, Any]) -> dict[str, str]:
-        """The variables that GitHub sets."""
+        """The environment variables that GitHub sets."""
         (self.folder / "event.json").write_text(json.dumps(event))
         return {
             "GITHUB_ACTIONS": "true", "GITHUB_REPOSITORY": "team/app", "GITHUB_REF_NAME": "main", "GITHUB_RUN_ID": "5",
@@ -70,22 +70,28 @@ class World:
         }  # fmt: skip
 
 
-def call(clone: Repository, tool: str) -> Done:
+def run_script(clone: Repository, tool: str) -> ScriptResult:
     """Run a script as the workflow does."""
-    done = subprocess.run(
-        [sys.executable, f"tools/{tool}"], cwd=clone.root, env=clone.environment, check=False, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-    return Done(done.returncode, done.stdout)
+    process = subprocess.run(
+        [sys.executable, f"tools/{tool}"],
+        cwd=clone.root,
+        env=clone.environment,
+        check=False,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    return ScriptResult(process.returncode, process.stdout)
 
 
-def stages_run(done: Done) -> list[str]:
-    return [line.split("'")[1] for line in done.output.splitlines() if line.startswith("Running stage ")]
+def list_stages(result: ScriptResult) -> list[str]:
+    """The stages that ran."""
+    return [line.split("'")[1] for line in result.output.splitlines() if line.startswith("Running stage ")]
 
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Repository]:
-    """The colleague's repository after the first run."""
+    """A repository after the first run, to copy."""
     folder = tmp_path_factory.mktemp("retrain")
     environment = environment_for(folder / "settings")
     environment = {name: text for name, text in environment.items() if not name.startswith(("GITHUB", "GITLAB", "CI"))}
@@ -100,59 +106,60 @@ def world(template: Repository, tmp_path: Path) -> World:
     return World(tmp_path, template.copy(tmp_path / "colleague"))
 
 
-def test_added_images_are_retrained_and_land_beside_a_harmless_commit(world):
-    """Somebody else pushes a line of the README meanwhile."""
+def test_a_result_is_committed_on_top_of_a_commit_without_inputs(world: World) -> None:
+    """Images are added; someone else pushes a change of the README in the meantime."""
     before = world.tip()
     add_images(world.colleague, IMAGES, 6)
     world.colleague.dvc("push", "--quiet", DATASET)
     data = world.push()
     ci = world.clone(data, **world.github(None, {"before": before}))
     world.colleague.replace("README.md", "Squares", "Many squares")
-    harmless = world.push()
-    done = call(ci, "retrain.py")
-    assert (done.code, stages_run(done)) == (0, ["preprocess", "evaluate", "export"]), done.output
+    unrelated = world.push()
+    result = run_script(ci, "retrain.py")
+    assert (result.code, list_stages(result)) == (0, ["preprocess", "evaluate", "export"]), result.output
 
-    # One commit of the bot on top of both, which says whose result it is and starts nothing.
-    assert world.remote.git("rev-parse", "main~1").strip() == harmless
+    # The bot's commit on top of both names its parent and starts no CI run.
+    assert world.remote.git("rev-parse", "main~1").strip() == unrelated
     log = world.remote.git("log", "-1", "--format=%ae%n%B", "main")
     assert log.startswith(f"{BOT['EMAIL']}\nRetrain [skip ci]\n")
-    assert f"Retrained-On: {harmless}" in log
-    landed = world.remote.git("diff", "--name-only", "main~1", "main").split()
-    assert {"dvc.lock", "split.lock", "metrics/split.json"} <= set(landed)
-    assert all(path.startswith(RESULTS) for path in landed)
-    told = (world.folder / "summary.md").read_text()
-    assert told.startswith(f"## Retrained: passed, committed as {world.tip()[:10]}")
-    assert f"Data: 46 images (0 train, 0 val, 46 test), 46 boxes; before: {IMAGES} images" in told
-    assert "**Images left out**: 6 only in `workspace`." in told
+    assert f"Retrained-On: {unrelated}" in log
+    committed = world.remote.git("diff", "--name-only", "main~1", "main").split()
+    assert {"dvc.lock", "split.lock", "metrics/split.json"} <= set(committed)
+    assert all(path.startswith(RESULTS) for path in committed)
+    summary = (world.folder / "summary.md").read_text()
+    assert "gate passed" in summary.splitlines()[0]
+    assert world.tip()[:10] in summary.splitlines()[0]
+    assert f"46 images (0 train, 0 val, 46 test), 46 boxes; before: {IMAGES} images" in summary
+    assert "6 only in `workspace`" in summary
 
-    # What landed can be had, and is what the data gives: a colleague has nothing to run.
+    # The outputs are in DVC's remote and up to date: a colleague has nothing to run.
     colleague = world.clone("main")
     assert "Running stage" not in colleague.dvc("repro", "--pull")
     assert colleague.git("status", "--porcelain") == ""
     assert len(json.loads(colleague.read("data/predictions/test.json"))) == IMAGES + 6
 
-    # Started again on its own commit, it rests.
+    # On its own commit there is nothing to do.
     tip = world.tip()
-    again = call(world.clone(tip, **world.github(None, {"before": data})), "retrain.py")
-    assert again == Done(0, f"{tip[:10]} is what retraining committed: nothing to do.\n")
+    again = run_script(world.clone(tip, **world.github(None, {"before": data})), "retrain.py")
+    assert (again.code, again.output[:13]) == (0, "Nothing to do")
     assert world.tip() == tip
 
 
-def test_newer_data_is_not_written_over(world):
+def test_newer_data_is_not_overwritten(world: World) -> None:
     world.colleague.replace("params.yaml", "brightness: 100", "brightness: 90")
     ci = world.clone(world.push())
-    ci.git("switch", "--quiet", "--force-create", "main")  # as on a person's machine, without any forge
+    ci.git("switch", "--quiet", "--force-create", "main")  # as on a person's machine, without a forge
     add_images(world.colleague, IMAGES, 1)
     newer = world.push()
-    done = call(ci, "retrain.py")
-    assert done.code == 0, done.output
-    assert done.output == (
-        f"Left to the run of the newer commit: main has moved on to {newer[:10]}, which changes {DATASET}.dvc.\n"
-    )
+    result = run_script(ci, "retrain.py")
+    assert result.code == 0, result.output
+    assert result.output.startswith("Skipped")
+    assert f"{newer[:10]}, which changes {DATASET}.dvc" in result.output
+    assert len(result.output.splitlines()) == 1
     assert world.tip() == newer
 
 
-def test_the_gate_stops_a_pull_request_until_it_is_mended(world):
+def test_the_gate_blocks_a_pull_request_until_it_is_fixed(world: World) -> None:
     event = {"pull_request": {"number": 7, "head": {"ref": "try", "repo": {"full_name": "team/app"}},
                               "base": {"ref": "main"}}}  # fmt: skip
     with fake_forge.serving(fake_forge.GITHUB) as server:
@@ -160,91 +167,93 @@ def test_the_gate_stops_a_pull_request_until_it_is_mended(world):
         world.colleague.replace("params.yaml", "brightness: 100", "brightness: 150")
         worse = world.push("try")
         ci = world.clone(worse, **environment)
-        done = call(ci, "retrain.py")
-        assert done.code == 1, done.output
-        assert stages_run(done) == ["evaluate", "export"]
-        assert "dvc pull data/raw/squares" in done.output, "evaluate reads the images, though preprocess did not run"
+        result = run_script(ci, "retrain.py")
+        assert result.code == 1, result.output
+        assert list_stages(result) == ["evaluate", "export"]
+        assert "dvc pull data/raw/squares" in result.output, "evaluate reads the images, but preprocess did not run"
         assert (world.tip("try"), server.statuses[-1]["state"]) == (worse, "failure")
         (comment,) = server.comments
-        assert "## Retrained: it may not land" in comment["body"]
-        assert "| AP since `origin/main` | −0." in comment["body"]
-        assert "[This run](https://forge.example/team/app/actions/runs/5)" in comment["body"]
+        assert "gate failed" in comment["body"].splitlines()[1]
+        assert "| AP change from `origin/main` | −0." in comment["body"]
+        assert "(https://forge.example/team/app/actions/runs/5)" in comment["body"]
 
-        # Mended: the same comment, now with pictures of the commit that landed. Nobody is told to skip its tests.
-        # The remote comes from a secret this time.
+        # Fixed: the same comment, now with plots of the commit. Its message does not skip CI. This time the DVC remote
+        # comes from a secret.
         config = world.colleague.read(".dvc/config")
         (world.colleague.root / ".dvc/config").write_text("")
         world.colleague.replace("params.yaml", "brightness: 150", "brightness: 90")
-        mended = world.push("try")
-        ci = world.clone(mended, **environment, DVC_CONFIG_LOCAL=config)
-        done = call(ci, "retrain.py")
+        fixed = world.push("try")
+        ci = world.clone(fixed, **environment, DVC_CONFIG_LOCAL=config)
+        result = run_script(ci, "retrain.py")
         assert not (ci.root / ".dvc/config.local").exists()
-        landed = world.tip("try")
-        assert (done.code, world.remote.git("rev-parse", "try~1").strip()) == (0, mended), done.output
+        committed = world.tip("try")
+        assert (result.code, world.remote.git("rev-parse", "try~1").strip()) == (0, fixed), result.output
         assert [row["id"] for row in server.comments] == [comment["id"]]
         text = server.comments[0]["body"]
-        assert f"## Retrained: passed, committed as {landed[:10]}" in text
-        assert f"https://forge.example/team/app/raw/{landed}/plots/evaluate/last.png" in text
-        assert (server.statuses[-1]["sha"], server.statuses[-1]["state"]) == (landed, "success")
+        assert "gate passed" in text.splitlines()[1]
+        assert committed[:10] in text.splitlines()[1]
+        assert f"https://forge.example/team/app/raw/{committed}/plots/evaluate/last.png" in text
+        assert (server.statuses[-1]["sha"], server.statuses[-1]["state"]) == (committed, "success")
         assert "skip" not in world.remote.git("log", "-1", "--format=%B", "try")
-        assert world.tip("main") not in (landed, mended)
+        assert world.tip("main") not in (committed, fixed)
 
 
-def test_a_run_that_breaks_off_is_told(world):
+def test_a_failed_run_is_reported(world: World) -> None:
     (world.colleague.root / ".dvc/config").write_text("[core]\n    analytics = false\n")
     broken = world.push("try")
     event = {"pull_request": {"number": 7, "head": {"ref": "try", "repo": {"full_name": "team/app"}},
                               "base": {"ref": "main"}}}  # fmt: skip
     with fake_forge.serving(fake_forge.GITHUB) as server:
-        done = call(world.clone(broken, **world.github(server, event)), "retrain.py")
-        assert done.code == 1
-        assert "error: there is no DVC remote to take data from" in done.output
-        assert "## Retrained: it broke off" in server.comments[0]["body"]
-        assert "there is no DVC remote to take data from" in server.comments[0]["body"]
+        result = run_script(world.clone(broken, **world.github(server, event)), "retrain.py")
+        assert result.code == 1
+        assert "error: no DVC remote" in result.output
+        assert "failed" in server.comments[0]["body"].splitlines()[1]
+        assert "no DVC remote" in server.comments[0]["body"]
         assert (server.statuses[-1]["sha"], server.statuses[-1]["state"]) == (broken, "failure")
     assert world.tip("try") == broken
 
 
-def test_a_result_of_changes_that_are_in_no_commit_is_refused(world):
+def test_uncommitted_changes_are_an_error(world: World) -> None:
     ci = world.clone("main")
     ci.replace("params.yaml", "brightness: 100", "brightness: 90")
-    done = call(ci, "retrain.py")
-    assert (done.code, "there are changes that are not committed" in done.output) == (1, True)
+    result = run_script(ci, "retrain.py")
+    assert (result.code, "uncommitted changes" in result.output) == (1, True)
 
 
-def test_a_fork_is_left_alone(world):
+def test_a_fork_is_skipped(world: World) -> None:
     event = {"pull_request": {"number": 7, "head": {"ref": "try", "repo": {"full_name": "stranger/app"}},
                               "base": {"ref": "main"}}}  # fmt: skip
-    done = call(world.clone("main", **world.github(None, event)), "retrain.py")
-    assert done.code == 0
-    assert done.output.startswith("A pull request from a fork gets no secrets")
+    result = run_script(world.clone("main", **world.github(None, event)), "retrain.py")
+    assert result.code == 0
+    assert result.output.startswith("Skipped")
+    assert "fork" in result.output
 
 
-def test_reproducing_is_silent_until_it_fails_and_tells_once(world):
-    """An issue of last time is closed; then another machine computes boxes so far off that the intervals are left."""
+def test_reproduce_closes_its_issue_and_opens_one_on_failure(world: World) -> None:
+    """The last run's issue is closed; then another machine's boxes move the metrics out of their intervals."""
     with fake_forge.serving(fake_forge.GITHUB) as server:
         server.issues.append({"id": 1, "number": 1, "body": f"{reproduce.MARKER}\nIt differs.", "state": "open"})
         ci = world.clone("main", **world.github(server, {}))
-        done = call(ci, "reproduce.py")
-        assert done.code == 0, done.output
-        assert done.output.endswith("Every file is the same to the byte.\nThe open issue is closed.\n")
-        assert stages_run(done) == ["preprocess", "evaluate", "export"]
+        result = run_script(ci, "reproduce.py")
+        assert result.code == 0, result.output
+        assert "byte-identical" in result.output
+        assert list_stages(result) == ["preprocess", "evaluate", "export"]
         assert [issue["state"] for issue in server.issues] == ["closed"]
 
-        ci.environment["OTHER_MACHINE"] = "9"
-        done = call(ci, "reproduce.py")
-        assert done.code == 1
+        ci.environment["BOX_OFFSET"] = "9"
+        result = run_script(ci, "reproduce.py")
+        assert result.code == 1
         (_, issue) = server.issues
-        assert issue["title"] == "The committed results do not reproduce"
+        assert issue["title"] == reproduce.TITLE
         old = json.loads(ci.git("show", "HEAD:metrics/evaluate.json"))
         interval = f"| AP | {old['AP']:.3f} ({old['AP_low']:.3f} to {old['AP_high']:.3f}) | 0."
         assert interval in issue["body"], issue["body"]
         assert "- `dvc.lock`" in issue["body"]
-        assert "there are changes in" in call(ci, "reproduce.py").output, "it compares with a clean checkout"
+        assert "uncommitted changes" in run_script(ci, "reproduce.py").output, "it needs a clean checkout"
 
 
-def test_what_cannot_be_compared_does_not_pass(world, monkeypatch):
-    """The whole test set is replaced: nobody can say whether the detector is worse."""
+def test_without_common_test_images_the_gate_fails(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole test set is replaced, so the results cannot be compared."""
     monkeypatch.chdir(world.colleague.root)
     truth = json.loads(world.colleague.read("data/coco/test.json"))
     for image in truth["images"]:
@@ -252,6 +261,7 @@ def test_what_cannot_be_compared_does_not_pass(world, monkeypatch):
     path = world.colleague.root / "data/coco/test.json"
     path.unlink()
     path.write_text(json.dumps(truth))
-    verdict = gate.judge("HEAD")
-    assert [check.name for check in verdict.checks if not check.passed] == ["change since `HEAD`"]
-    assert "no test image in common" in verdict.checks[1].found
+    gate_result = gate.evaluate_gate("HEAD")
+    assert [check.name for check in gate_result.checks if not check.passed] == ["change from `HEAD`"]
+    assert "cannot be compared" in gate_result.checks[1].result
+    assert "test image" in gate_result.checks[1].result

@@ -1,4 +1,4 @@
-"""Two workers in two clones share a study on a real PostgreSQL server, and one of them is killed."""
+"""Two workers in two clones share a study on a PostgreSQL server, and one of them is killed."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ import optuna
 import pytest
 
 from sweeping.study import storage_url
-from tests.support.tiny_sweep import make_repository, start, write_sweep
+from tests.support.tiny_sweep import make_repository, start_sweep, write_sweep
 
-IMPATIENT = "import sweeping.study as study\nstudy.HEARTBEAT, study.GRACE = 1, 2"
-SECONDS = 120  # in which a worker should have begun a trial
+SHORT_HEARTBEAT = "import sweeping.study as study\nstudy.HEARTBEAT, study.GRACE_PERIOD = 1, 2"
+TIMEOUT = 120  # seconds for a worker to start a trial
 
 
-def programs() -> Path | None:
-    """The folder with PostgreSQL's programs: the newest of Debian's, or that of the PATH."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
-    named = shutil.which("initdb")
-    return found[-1].parent if found else Path(named).parent if named else None
+def find_postgresql() -> Path | None:
+    """The folder of PostgreSQL's programs: the newest of Debian's, or the one on the PATH."""
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+    on_path = shutil.which("initdb")
+    return programs[-1].parent if programs else Path(on_path).parent if on_path else None
 
 
 @pytest.fixture(scope="module")
 def postgresql() -> Iterator[str]:
-    """The address of a server of our own that listens at a socket in a temporary folder."""
-    bin_ = programs()
+    """The URL of a temporary server that listens on a socket in a temporary folder."""
+    bin_ = find_postgresql()
     if bin_ is None:
         pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
     # Not below pytest's own folder, which only root may enter where these tests run as root.
@@ -55,14 +55,14 @@ def postgresql() -> Iterator[str]:
         shutil.rmtree(folder)
 
 
-def test_two_workers_share_a_study_and_one_is_killed(postgresql, tmp_path):
+def test_two_workers_share_a_study_and_one_is_killed(postgresql: str, tmp_path: Path) -> None:
     first = make_repository(tmp_path / "first", tmp_path / "settings")
-    write_sweep(first, name="shared", trials=4, parameters={"train.lr": {"low": 1e-4, "high": 1.0, "log": True},
-                                                            "train.pause": {"values": [0.5]}})  # fmt: skip
+    parameters = {"train.lr": {"low": 1e-4, "high": 1.0, "log": True}, "train.pause": {"values": [0.5]}}
+    write_sweep(first, name="shared", trials=4, parameters=parameters)
     first.commit()
     second = first.copy(tmp_path / "second")
     storage = optuna.storages.RDBStorage(storage_url(None, postgresql))  # type: ignore[arg-type]
-    workers = [start(one, "run", "--storage", postgresql, code=IMPATIENT) for one in (first, second)]
+    workers = [start_sweep(one, "run", "--storage", postgresql, code=SHORT_HEARTBEAT) for one in (first, second)]
     study = wait_for_both(storage)
     workers[0].kill()
     killed = workers[0].communicate()[0]
@@ -78,20 +78,20 @@ def test_two_workers_share_a_study_and_one_is_killed(postgresql, tmp_path):
     (again,) = [trial for trial in trials if trial.system_attrs.get("failed_trial") == dead.number]
     assert again.params == dead.params
     assert "shared: 4 of 4 trials" in output
-    assert len({str(trial.params) for trial in trials}) == 4, "no trial should be tried twice by both"
-    end = time.monotonic() + SECONDS  # what the dead worker had started ends by itself
+    assert len({str(trial.params) for trial in trials}) == 4, "both workers tried the same values"
+    end = time.monotonic() + TIMEOUT  # the experiment of the killed worker ends by itself
     while list((first.root / ".dvc/tmp/exps/standalone").glob("tmp*")):
         assert time.monotonic() < end
         time.sleep(0.1)
 
 
 def wait_for_both(storage: optuna.storages.RDBStorage) -> optuna.Study:
-    """The study, once each worker trains."""
-    end = time.monotonic() + SECONDS
+    """The study, once each worker is training."""
+    end = time.monotonic() + TIMEOUT
     while time.monotonic() < end:
         time.sleep(0.1)
         if "shared" in optuna.get_all_study_names(storage):
             study = optuna.load_study(study_name="shared", storage=storage)
             if len([trial for trial in study.trials if trial.intermediate_values]) == 2:
                 return study
-    raise AssertionError("the workers did not begin")
+    raise AssertionError("the workers did not start")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ci_landing import INPUTS, RESULTS, is_input
+from ci_commit import INPUTS, RESULTS, is_input
 
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
@@ -34,16 +34,16 @@ def check(program: str, *arguments: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_they_fit_the_forges_schemas():
+def test_they_fit_the_forges_schemas() -> None:
     check("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *map(str, WORKFLOWS))
     check("check-jsonschema", "--builtin-schema", "vendor.gitlab-ci", "--data-transform", "gitlab-ci", str(GITLAB))
 
 
-def test_zizmor_finds_no_weakness():
+def test_zizmor_finds_no_weakness() -> None:
     check("zizmor", "--offline", "--no-progress", "--quiet", str(ROOT / ".github/workflows"))
 
 
-def test_a_push_starts_them_exactly_when_an_input_changes():
+def test_a_push_starts_them_exactly_when_an_input_changes() -> None:
     """What no run would follow must not be left to one."""
     starts = read(ROOT / ".github/workflows/retrain.yml")[True]
     assert starts["push"]["paths"] == starts["pull_request"]["paths"] == list(INPUTS)
@@ -51,7 +51,7 @@ def test_a_push_starts_them_exactly_when_an_input_changes():
     assert rule["changes"] == list(INPUTS)
 
 
-def test_everything_that_the_pipeline_depends_on_is_an_input():
+def test_everything_that_the_pipeline_depends_on_is_an_input() -> None:
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"].values()
     made = [path for stage in stages for path in stage["outs"]]
     needed = [path for stage in stages for path in stage["deps"] if path not in made and not path.startswith("${")]
@@ -64,7 +64,7 @@ def test_everything_that_the_pipeline_depends_on_is_an_input():
 
 
 @pytest.mark.parametrize(("name", "job"), jobs())
-def test_a_job_is_short_and_holds_little_power(name, job):
+def test_a_job_is_short_and_holds_little_power(name: str, job: dict[str, Any]) -> None:
     steps = job["steps"]
     assert all(len(step["run"].splitlines()) == 1 for step in steps if "run" in step), "the scripts hold the steps"
     assert all(re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", step["uses"]) for step in steps if "uses" in step)
@@ -74,7 +74,7 @@ def test_a_job_is_short_and_holds_little_power(name, job):
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
-def test_a_fork_sees_no_secret(path):
+def test_a_fork_sees_no_secret(path: Path) -> None:
     starts, text = read(path)[True], path.read_text(encoding="utf-8")
     assert "pull_request_target" not in starts
     if SECRET.search(text) and "pull_request" in starts:

@@ -1,8 +1,9 @@
-"""Boxes, labels and states stay with what they name, whatever happens to the picture."""
+"""Boxes, labels and states stay with their objects under every augmentation."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -15,24 +16,24 @@ from torchvision.tv_tensors import BoundingBoxes
 
 from detector.engine.dataset import Sample
 from detector.training.augmentation import (
-    SHORTEST_SIDE,
-    Augment,
-    chance,
+    MIN_SIDE,
+    Augmenter,
     mixup,
     mosaic,
+    random_bool,
+    random_window,
     rotate,
-    uniform,
-    window_with_object,
-    zoom_window,
+    sample_crop_window,
+    sample_uniform,
 )
 
 FILL = (128, 128, 128)
 HEIGHT, WIDTH = 96, 128
-# By label, from 1; half of one and half of another, or of the fill, is none of them.
-COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (255, 0, 255), (0, 255, 255)]
-ZOOM = (0.7, 1.5)
+# By label, from 1; a blend of two of them, or of one with the fill, matches none.
+COLORS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (255, 0, 255), (0, 255, 255)]
+SCALE = (0.7, 1.5)
 KINDS = {
-    "zoom": {},
+    "scale": {},
     "mosaic": {"mosaic": 1.0},
     "crop": {"crop": 1.0},
     "rotation": {"rotation": 15.0},
@@ -40,35 +41,36 @@ KINDS = {
 }
 
 
-def augment(**changes: object) -> Augment:
-    return Augment(**{"flip": 0.5, "zoom": ZOOM, "distortion": 0.0, "fill": FILL, "epochs": 10, **changes})
+def augment(**changes: Any) -> Augmenter:
+    settings: dict[str, Any] = {"flip": 0.5, "scale": SCALE, "color_jitter": 0.0, "fill": FILL, "epochs": 10}
+    return Augmenter(**settings | changes)
 
 
 def square(label: int, height: int = HEIGHT, width: int = WIDTH) -> Sample:
-    """A picture of height x width at the top left of its padding, with one square of the label's colour."""
-    side = round(uniform(16, 30))
-    left, top = round(uniform(0, width - side)), round(uniform(0, height - side))
+    """An image of height x width at the top left of its padding, with one square of the label's color."""
+    side = round(sample_uniform(16, 30))
+    left, top = round(sample_uniform(0, width - side)), round(sample_uniform(0, height - side))
     image = torch.full((3, HEIGHT, WIDTH), 128, dtype=torch.uint8)
-    image[:, top : top + side, left : left + side] = torch.tensor(COLOURS[label - 1], dtype=torch.uint8)[:, None, None]
+    image[:, top : top + side, left : left + side] = torch.tensor(COLORS[label - 1], dtype=torch.uint8)[:, None, None]
     box = torch.tensor([[left, top, left + side, top + side]], dtype=torch.float32)
     return Sample(image, box, torch.tensor([label]), torch.tensor([label + 10]), 0, 1.0, (height, width))
 
 
 def squares() -> Callable[[], Sample]:
-    """Draws pictures with squares of the second colour, the third, ..."""
-    labels = iter(range(2, len(COLOURS) + 1))
+    """Draw images with squares of the second color, the third, ..."""
+    labels = iter(range(2, len(COLORS) + 1))
     return lambda: square(next(labels))
 
 
 def extent(image: Tensor, label: int) -> Tensor:
-    """Box [4] of the pixels that have the label's colour."""
-    colour = torch.tensor(COLOURS[label - 1])[:, None, None]
-    rows, columns = torch.nonzero((image.int() - colour).abs().amax(0) < 64, as_tuple=True)
+    """Box [4] of the pixels that have the label's color."""
+    color = torch.tensor(COLORS[label - 1])[:, None, None]
+    rows, columns = torch.nonzero((image.int() - color).abs().amax(0) < 64, as_tuple=True)
     return torch.stack([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]).float()
 
 
 def check(sample: Sample) -> None:
-    """Each box is in the picture, has a size, its label and its state."""
+    """Each box is inside the image, has a size, its label and its state."""
     boxes = sample.boxes_xyxy
     assert sample.image.shape == (3, HEIGHT, WIDTH)
     assert sample.image.dtype == torch.uint8
@@ -77,7 +79,7 @@ def check(sample: Sample) -> None:
     assert (sample.states == sample.labels + 10).all()
     assert (boxes >= 0).all()
     assert (boxes <= torch.tensor([WIDTH, HEIGHT] * 2)).all()
-    assert (boxes[:, 2:] - boxes[:, :2] >= SHORTEST_SIDE).all()
+    assert (boxes[:, 2:] - boxes[:, :2] >= MIN_SIDE).all()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -87,13 +89,13 @@ def test_a_box_covers_its_square(kind: str, seed: int, height: int, width: int) 
     torch.manual_seed(seed)
     changed = augment(**KINDS[kind])(square(1, height, width), 0, squares())
     check(changed)
-    # A turned square has sharp corners, of which the last pixels are hardly coloured.
+    # The last pixels at the corners of a rotated square are blended too much to match.
     tolerance = 3.5 if "rotation" in kind else 1.5
     for box, label in zip(changed.boxes_xyxy, changed.labels.tolist(), strict=True):
         found = extent(changed.image, label)
         if "mosaic and" not in kind:
             assert torch.allclose(box, found, atol=tolerance), (box, found)
-        else:  # the picture that a square was cut by is turned too: its box may be too large, not too small
+        else:  # a square cut by its quarter is rotated with it: its box may be too large, but not too small
             assert (found[:2] >= box[:2] - tolerance).all()
             assert (found[2:] <= box[2:] + tolerance).all()
 
@@ -102,13 +104,13 @@ def test_a_box_covers_its_square(kind: str, seed: int, height: int, width: int) 
 def test_many_squares_are_kept(kind: str) -> None:
     torch.manual_seed(0)
     kept = [len(augment(**KINDS[kind])(square(1), 0, squares()).labels) for _ in range(60)]
-    assert sum(kept) > (50 if "mosaic" in kind else 40)  # of a mosaic's pictures about a quarter is seen
+    assert sum(kept) > (50 if "mosaic" in kind else 40)  # about a quarter of each image is visible in a mosaic
     assert max(kept) >= (3 if "mosaic" in kind else 1)
 
 
 @st.composite
 def many_boxes(draw: st.DrawFn) -> Sample:
-    """Any boxes in a picture of noise, none included."""
+    """Any number of boxes, including none, in an image of noise."""
     count = draw(st.integers(0, 6))
     corners = torch.tensor(draw(st.lists(st.floats(0, 1, width=32), min_size=4 * count, max_size=4 * count)))
     corners = corners.reshape(count, 2, 2).sort(1).values.reshape(count, 4)
@@ -120,45 +122,50 @@ def many_boxes(draw: st.DrawFn) -> Sample:
 
 @settings(deadline=None, max_examples=80)
 @given(st.lists(many_boxes(), min_size=1, max_size=3), st.integers(0, 2**32), st.floats(0.3, 2), st.floats(0, 45))
-def test_boxes_stay_inside_and_have_a_size(samples: list[Sample], seed: int, zoom: float, rotation: float) -> None:
+def test_boxes_stay_inside_and_have_a_size(samples: list[Sample], seed: int, scale: float, rotation: float) -> None:
     torch.manual_seed(seed)
     everything = augment(
-        zoom=(zoom, 2.0), distortion=0.3, mosaic=0.5, mixup=0.5, crop=0.5, rotation=rotation, fill=(1, 2, 3)
+        scale=(scale, 2.0), color_jitter=0.3, mosaic=0.5, mixup=0.5, crop=0.5, rotation=rotation, fill=(1, 2, 3)
     )
     check(everything(samples[0], 0, lambda: samples[int(torch.randint(len(samples), ()))]))
 
 
-def test_what_is_off_draws_nothing() -> None:
-    """A training with nothing new switched on is the same to the byte as before there was anything new."""
+def test_disabled_augmentations_draw_no_random_numbers() -> None:
+    """A new augmentation leaves trainings without it byte-identical."""
     sample = square(1)
     for seed in range(20):
         torch.manual_seed(seed)
-        changed = augment(distortion=0.2)(sample, 0, squares())
+        changed = augment(color_jitter=0.2)(sample, 0, squares())
         after = torch.get_rng_state()
         torch.manual_seed(seed)
         image, (left, top, right, bottom) = sample.image, sample.boxes_xyxy[0].tolist()
         if float(torch.rand(())) < 0.5:
             image, left, right = F.horizontal_flip(image), WIDTH - right, WIDTH - left
         flipped = sample._replace(image=image, boxes_xyxy=torch.tensor([[left, top, right, bottom]]))
-        zoomed = zoom_window(flipped, 0.7 + (1.5 - 0.7) * float(torch.rand(())), FILL)
-        assert torch.equal(changed.image, v2.ColorJitter(0.2, 0.2, 0.2)(zoomed.image))
-        assert torch.equal(changed.boxes_xyxy, zoomed.boxes_xyxy)
+        scaled = random_window(flipped, 0.7 + (1.5 - 0.7) * float(torch.rand(())), FILL)
+        assert torch.equal(changed.image, v2.ColorJitter(0.2, 0.2, 0.2)(scaled.image))
+        assert torch.equal(changed.boxes_xyxy, scaled.boxes_xyxy)
         assert torch.equal(after, torch.get_rng_state())
-    assert not chance(0)
+    assert not random_bool(0)
     assert torch.equal(after, torch.get_rng_state())
 
 
 def test_the_last_fifth_has_no_mosaic() -> None:
     def calls(visit: int) -> int:
         drawn: list[Sample] = []
-        augment(mosaic=1.0)(square(1), visit, lambda: drawn.append(square(2)) or drawn[-1])
+
+        def draw() -> Sample:
+            drawn.append(square(2))
+            return drawn[-1]
+
+        augment(mosaic=1.0)(square(1), visit, draw)
         return len(drawn)
 
-    # Of 10 epochs; from 10 on, images that come more than once in an epoch.
+    # With 10 epochs; visits from 10 on are repetitions within an epoch.
     assert [visit for visit in range(30) if calls(visit)] == [*range(8), *range(10, 18), *range(20, 28)]
 
 
-def test_mosaic_shows_four_pictures_without_their_padding() -> None:
+def test_mosaic_shows_four_images_without_their_padding() -> None:
     four = []
     for label in range(1, 5):
         image = torch.full((3, 64, 64), 10 * label, dtype=torch.uint8)
@@ -190,48 +197,48 @@ def test_mixup_blends_and_keeps_the_objects_of_both() -> None:
     assert min(ratios) > 0.1
 
 
-def test_mixup_of_a_share() -> None:
+def test_mixup_of_a_fraction() -> None:
     torch.manual_seed(0)
-    blended = [len(augment(zoom=(1.0, 1.0), mixup=0.25)(square(1), 0, squares()).labels) for _ in range(200)]
+    blended = [len(augment(scale=(1.0, 1.0), mixup=0.25)(square(1), 0, squares()).labels) for _ in range(200)]
     assert 30 < blended.count(2) < 70
     assert set(blended) == {1, 2}
 
 
 def test_rotation_is_counter_clockwise_and_fills_without_a_seam() -> None:
     image = torch.full((3, HEIGHT, WIDTH), 200, dtype=torch.uint8)
-    middle = torch.tensor([[WIDTH - 30.0, HEIGHT / 2 - 5, WIDTH - 20.0, HEIGHT / 2 + 5]])  # right of the centre
+    middle = torch.tensor([[WIDTH - 30.0, HEIGHT / 2 - 5, WIDTH - 20.0, HEIGHT / 2 + 5]])  # right of the center
     sample = square(1)._replace(image=image, boxes_xyxy=middle)
-    turned = rotate(sample, 10.0, (100, 110, 120))
-    assert turned.boxes_xyxy[0, 1] < middle[0, 1]  # up
-    assert turned.image[:, 0, 0].tolist() == [100, 110, 120]
-    for channel, colour in zip(turned.image, (100, 110, 120), strict=True):
-        assert channel.min() == colour
+    rotated = rotate(sample, 10.0, (100, 110, 120))
+    assert rotated.boxes_xyxy[0, 1] < middle[0, 1]  # up
+    assert rotated.image[:, 0, 0].tolist() == [100, 110, 120]
+    for channel, color in zip(rotated.image, (100, 110, 120), strict=True):
+        assert channel.min() == color
         assert channel.max() == 200
 
 
 def test_a_crop_keeps_an_object() -> None:
     torch.manual_seed(0)
-    cropped = [augment(crop=1.0, zoom=(1.0, 1.0))(square(1), 0, squares()) for _ in range(100)]
+    cropped = [augment(crop=1.0, scale=(1.0, 1.0))(square(1), 0, squares()) for _ in range(100)]
     sides = torch.cat([sample.boxes_xyxy[:, 2:] - sample.boxes_xyxy[:, :2] for sample in cropped])
-    assert len(sides) > 85  # a square that is cut to less than its share is dropped
-    assert (sides[:, 0] > 31).sum() > 20  # and many are seen larger than any was
+    assert len(sides) > 85  # a square with too small a visible fraction is dropped
+    assert (sides[:, 0] > 31).sum() > 20  # and many are larger than in any original
 
 
 def test_an_image_without_objects() -> None:
     empty = square(1)._replace(boxes_xyxy=torch.zeros(0, 4), labels=torch.zeros(0).long(), states=torch.zeros(0).long())
-    pictures: Iterator[Sample] = iter([empty] * 9)
+    images: Iterator[Sample] = iter([empty] * 9)
     everything = augment(mosaic=0.5, mixup=1.0, crop=1.0, rotation=9.0)
     for seed in range(2):
         torch.manual_seed(seed)
-        check(everything(empty, 0, lambda: next(pictures)))
+        check(everything(empty, 0, lambda: next(images)))
 
 
 @settings(deadline=None, max_examples=60)
 @given(many_boxes(), st.integers(0, 2**32))
-def test_a_window_lies_in_the_picture_and_has_the_centre_of_an_object(sample: Sample, seed: int) -> None:
+def test_a_crop_window_is_inside_the_image_and_contains_the_center_of_an_object(sample: Sample, seed: int) -> None:
     torch.manual_seed(seed)
     boxes = sample.boxes_xyxy
-    window = window_with_object(boxes, HEIGHT, WIDTH)
+    window = sample_crop_window(boxes, HEIGHT, WIDTH)
     if window is None:
         return
     left, top, right, bottom = window
@@ -242,15 +249,15 @@ def test_a_window_lies_in_the_picture_and_has_the_centre_of_an_object(sample: Sa
     assert ((x > left) & (x < right) & (y > top) & (y < bottom)).any()
 
 
-def test_windows_are_as_torchvisions() -> None:
-    """How often the picture stays whole, and how large the windows are."""
+def test_crop_windows_match_torchvision() -> None:
+    """In how often the image stays whole, and in the size of the windows."""
     boxes = torch.tensor([[10.0, 20.0, 70.0, 80.0], [90.0, 5.0, 110.0, 40.0]])
-    theirs = v2.RandomIoUCrop()
+    reference = v2.RandomIoUCrop()
     inputs = [torch.zeros(3, HEIGHT, WIDTH), BoundingBoxes(boxes, format="XYXY", canvas_size=(HEIGHT, WIDTH))]
     torch.manual_seed(0)
     ours, others = [], []
     for _ in range(300):
-        window, other = window_with_object(boxes, HEIGHT, WIDTH), theirs.make_params(inputs)
+        window, other = sample_crop_window(boxes, HEIGHT, WIDTH), reference.make_params(inputs)
         ours.append(1.0 if window is None else (window[2] - window[0]) / WIDTH)
         others.append(other["width"] / WIDTH if other else 1.0)
     assert abs(ours.count(1.0) - others.count(1.0)) < 45

@@ -1,4 +1,4 @@
-"""The hash of the code that trains."""
+"""The hash of the training code."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from detector.training.code_hash import code_hash
+from detector.training.code_hash import compute_code_hash
 
 ROOT = Path(__file__).parents[2]
 
 
-def test_it_is_of_files_in_the_folders_that_dvc_names() -> None:
+def test_imported_files_are_in_the_folders_that_dvc_names() -> None:
     code = (
         "import train; from detector.training.code_hash import *; "
-        "print(*[path.relative_to(STAGES) for path in imported(STAGES)])"
+        "print(*[path.relative_to(STAGES) for path in list_imported_files(STAGES)])"
     )
     names = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT / "stages", check=True, capture_output=True, text=True
@@ -34,11 +34,11 @@ def test_code_counts_and_docstrings_of_packages_do_not(tmp_path: Path, monkeypat
     package.parent.mkdir()
     package.write_text('"""Nothing."""\n')
     module.write_text("one = 1\n")
-    before = code_hash(tmp_path)
+    before = compute_code_hash(tmp_path)
     __import__("coded.one")
-    loaded = code_hash(tmp_path)
+    loaded = compute_code_hash(tmp_path)
     assert loaded != before
     package.write_text('"""Nothing at all."""\n')
-    assert code_hash(tmp_path) == loaded
+    assert compute_code_hash(tmp_path) == loaded
     module.write_text("one = 2\n")
-    assert code_hash(tmp_path) != loaded
+    assert compute_code_hash(tmp_path) != loaded

@@ -1,4 +1,4 @@
-"""How the steps are computed, and torch's complaints in the words of params.yaml."""
+"""Compilation of models, and torch's errors translated into parameter names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import nn
 
 from detector.core.errors import UserError
 from detector.models.recipe import REFERENCE
-from detector.training.compute import Engine, explained, prepare
+from detector.training.compute import ComputeSettings, prepare_model, translate_torch_errors
 
 CPU = torch.device("cpu")
 
@@ -25,17 +25,17 @@ class Two(nn.Module):
         self.blocks = nn.Sequential(nn.Linear(2, 2), nn.ModuleList([nn.Linear(2, 2)]))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.blocks[1][0](self.blocks[0](self.first(x)))  # type: ignore[index,operator,no-any-return]
+        return self.blocks[1][0](self.blocks[0](self.first(x)))  # type: ignore[index,no-any-return]
 
 
 def is_compiled(module: nn.Module) -> bool:
     return module._compiled_call_impl is not None
 
 
-def test_what_forward_calls_is_compiled_and_names_stay() -> None:
+def test_layers_are_compiled_and_keep_their_names() -> None:
     model = Two()
     names = list(model.state_dict())
-    prepare(model, Engine(CPU, "fp32", compiled=True))
+    prepare_model(model, ComputeSettings(CPU, "fp32", compiled=True))
     assert list(model.state_dict()) == names
     assert [name for name, module in model.named_modules() if is_compiled(module)] == [
         "first",
@@ -51,9 +51,11 @@ def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(inductor.cpp, "cxx", ("no-such-compiler",))
     model = Two()
-    prepare(model, Engine(CPU, "fp32", compiled=True))
-    with pytest.raises(UserError, match=r"`train.compile: true` does not work here.*\n.*set `train.compile: false`"), \
-            explained(REFERENCE):  # fmt: skip
+    prepare_model(model, ComputeSettings(CPU, "fp32", compiled=True))
+    with (
+        pytest.raises(UserError, match=r"`train.compile: true`.*\n.*`train.compile: false`"),
+        translate_torch_errors(REFERENCE),
+    ):
         model(torch.ones(1, 2))
 
 
@@ -61,19 +63,25 @@ def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     "error",
     [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory: ...")],
 )
-def test_too_little_memory_names_the_batch_to_try(error: RuntimeError) -> None:
-    recipe = dataclasses.replace(REFERENCE, batch_size=6, accumulate=2)
-    with pytest.raises(UserError, match=r"`train.batch_size: 3` with `train.accumulate: 4`"), explained(recipe):
+def test_out_of_memory_names_the_batch_size_to_try(error: RuntimeError) -> None:
+    recipe = dataclasses.replace(REFERENCE, batch_size=6, accumulate_steps=2)
+    with (
+        pytest.raises(UserError, match=r"`train.batch_size: 3` with `train.accumulate_steps: 4`"),
+        translate_torch_errors(recipe),
+    ):
         raise error
 
 
 def test_a_batch_norm_with_a_single_value() -> None:
     norm = nn.BatchNorm2d(2).train()
-    with pytest.raises(UserError, match="use 2 or more"), explained(dataclasses.replace(REFERENCE, batch_size=1)):
+    with (
+        pytest.raises(UserError, match="use 2 or more"),
+        translate_torch_errors(dataclasses.replace(REFERENCE, batch_size=1)),
+    ):
         norm(torch.ones(1, 2, 1, 1))
 
 
 @pytest.mark.parametrize("error", [RuntimeError("shapes do not fit"), ValueError("no")])
-def test_other_errors_stay_what_they_are(error: Exception) -> None:
-    with pytest.raises(type(error), match=str(error)), explained(REFERENCE):
+def test_other_errors_are_not_translated(error: Exception) -> None:
+    with pytest.raises(type(error), match=str(error)), translate_torch_errors(REFERENCE):
         raise error

@@ -1,4 +1,4 @@
-"""Processes that share a batch: what they tell each other, and that they learn what one process would."""
+"""Processes that share a batch: their communication, and that they train like a single process."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from torch import nn
 
 from detector.core.errors import UserError
 from detector.engine import distributed
-from detector.engine.dataset import Batch, EpochSampler, batches_of
+from detector.engine.dataset import Batch, EpochSampler, shard_batches
 from detector.engine.structures import Output, Targets
 from detector.models import MODELS
 from detector.models.normalization import PixelStatistics
 from detector.models.postprocess import Postprocess
 from detector.models.recipe import REFERENCE
-from detector.models.state_head import States
-from detector.training.compute import Engine
-from detector.training.loop import Step, check_finite, grouped, train_one_epoch
-from detector.training.processes import together
-from detector.training.state import begin
+from detector.models.state_head import StateConfig
+from detector.training.compute import ComputeSettings
+from detector.training.loop import Step, check_finite, group_batches, train_one_epoch
+from detector.training.processes import spawn_workers
+from detector.training.state import start_run
 
-# Not forks of this process: torch's threads, which other tests have started, do not survive a fork.
+# Not forks of this process: threads of torch that other tests have started do not survive a fork.
 FORK_SERVER = multiprocessing.get_context("forkserver")
 FORK_SERVER.set_forkserver_preload(["detector.models"])
-RECIPE = dataclasses.replace(REFERENCE, lr=0.01, warmup_iterations=0, schedule="constant", clip_norm=1.0)
-STATES = States(present=(True, False), weights=(1.0, 2.0), loss_weight=0.5)
+RECIPE = dataclasses.replace(REFERENCE, lr=0.01, warmup_iterations=0, schedule="constant", grad_clip_norm=1.0)
+STATES = StateConfig(present=(True, False), weights=(1.0, 2.0), loss_weight=0.5)
 
 
 @pytest.fixture(autouse=True, scope="module")
-def place_of_our_modules() -> Iterator[None]:
-    """So that the fork server finds what it loads for all processes once."""
+def pythonpath() -> Iterator[None]:
+    """Let the fork server find the modules that it preloads for all processes."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
         yield
@@ -58,9 +58,9 @@ def _in_first(count: int, function: Callable[..., Any], result: Path, arguments:
     code = 1
     try:
         torch.set_num_threads(1)
-        with together(count):
+        with spawn_workers(count):
             returned = function(*arguments)
-            if distributed.is_first():
+            if distributed.is_main_process():
                 torch.save(returned, result)
         code = 0
     except SystemExit as error:
@@ -72,7 +72,7 @@ def _in_first(count: int, function: Callable[..., Any], result: Path, arguments:
 
 
 def batch(number: int, size: int, share: slice) -> Batch:
-    """Noise with a bright square in each image; the images of the second half hold nothing, batch 0 aside."""
+    """Noise with a bright square per image; except in batch 0, the second half of the images is empty."""
     generator = torch.Generator().manual_seed(number)
     images = torch.randint(0, 120, (size, 3, 64, 96), dtype=torch.uint8, generator=generator)
     boxes, labels = torch.zeros(size, 2, 4), torch.zeros(size, 2, dtype=torch.int64)
@@ -86,27 +86,37 @@ def batch(number: int, size: int, share: slice) -> Batch:
     return Batch(images[share], targets, list(range(size))[share], [1.0] * size)
 
 
-def three_steps(name: str, accumulate: int) -> tuple[list[Step], dict[str, torch.Tensor]]:
-    """The steps, and the model's weights and statistics after them; 8 images a batch in all."""
+def three_steps(name: str, accumulate_steps: int) -> tuple[list[Step], dict[str, torch.Tensor]]:
+    """The steps, and the model's weights and statistics after them; 8 images per batch of all processes."""
     torch.manual_seed(0)
     statistics = PixelStatistics((120, 110, 100), (60, 60, 60))
     model = MODELS[name].build(3, STATES, statistics, Postprocess(), "none")
     for module in model.modules():
         if isinstance(module, nn.Dropout):
-            module.p = 0.0  # each process would drop something else
-    own = 8 // distributed.count()
+            module.p = 0.0  # each process would drop other features
+    own = 8 // distributed.world_size()
     share = slice(distributed.rank() * own, (distributed.rank() + 1) * own)
-    run = begin(model, RECIPE, 10, None, Engine(torch.device("cpu")))
+    run = start_run(model, RECIPE, 10, None, ComputeSettings(torch.device("cpu")))
     steps: list[Step] = []
-    batches = [batch(number, 8, share) for number in range(3 * accumulate)]
-    train_one_epoch(run.learner, grouped(batches, accumulate), run.schedule, 1.0, 0, steps.append, str)
+    batches = [batch(number, 8, share) for number in range(3 * accumulate_steps)]
+    train_one_epoch(
+        run.learner,
+        group_batches(batches, accumulate_steps),
+        run.schedule,
+        grad_clip_norm=1.0,
+        first_iteration=0,
+        on_step=steps.append,
+        image_name=str,
+    )
     return steps, model.state_dict()
 
 
-@pytest.mark.parametrize(("name", "accumulate"), [("simple", 1), ("simple", 2), ("ssdlite", 1)])
-def test_two_processes_take_the_steps_of_one_with_the_double_batch(name, accumulate, tmp_path):
-    steps, weights = in_processes(1, three_steps, tmp_path, name, accumulate)
-    shared_steps, shared_weights = in_processes(2, three_steps, tmp_path, name, accumulate)
+@pytest.mark.parametrize(("name", "accumulate_steps"), [("simple", 1), ("simple", 2), ("ssdlite", 1)])
+def test_two_processes_take_the_same_steps_as_one_with_twice_the_batch_size(
+    name: str, accumulate_steps: int, tmp_path: Path
+) -> None:
+    steps, weights = in_processes(1, three_steps, tmp_path, name, accumulate_steps)
+    shared_steps, shared_weights = in_processes(2, three_steps, tmp_path, name, accumulate_steps)
     for one, other in zip(steps, shared_steps, strict=True):
         assert other.losses == pytest.approx(one.losses, rel=1e-5 if one.iteration == 0 else 1e-3, abs=1e-6)
     assert shared_weights.keys() == weights.keys()
@@ -114,11 +124,11 @@ def test_two_processes_take_the_steps_of_one_with_the_double_batch(name, accumul
         torch.testing.assert_close(shared_weights[part], value, rtol=1e-3, atol=1e-4)
 
 
-def talk() -> dict[str, Any]:
-    """Everything that two processes say to each other."""
+def communicate() -> dict[str, Any]:
+    """Use every function of `distributed`."""
     rank = distributed.rank()
     value = torch.tensor(1.0 + rank, requires_grad=True)
-    distributed.mean(value * 10).backward()
+    distributed.all_reduce_mean(value * 10).backward()
     parameters = [nn.Parameter(torch.zeros(2, 2)) for _ in range(3)]
     parameters[0].grad = torch.full((2, 2), 1.0 + rank)
     if rank:
@@ -131,42 +141,42 @@ def talk() -> dict[str, Any]:
     except UserError as error:
         message = str(error)
     return {
-        "count": distributed.count(),
+        "world_size": distributed.world_size(),
         "gradient": float(value.grad),  # type: ignore[arg-type]
         "gradients": [None if one.grad is None else one.grad.tolist() for one in parameters],
         "normalizer": [float(distributed.loss_normalizer(torch.tensor(total * rank))) for total in (0, 3)],
         "alone": int(alone),
-        "anywhere": distributed.anywhere(rank == 1, False),
-        "gathered": distributed.gathered({"rank": rank}),
-        "from_first": distributed.from_first(rank),
+        "any_rank": distributed.any_rank(rank == 1, False),
+        "all_gather_object": distributed.all_gather_object({"rank": rank}),
+        "broadcast_object": distributed.broadcast_object(rank),
         "message": message,
     }
 
 
-def test_what_processes_tell_each_other(tmp_path):
-    said = in_processes(2, talk, tmp_path)
-    assert "images of the batch: 0.jpg, 1.jpg" in said.pop("message")
-    assert said == {
-        "count": 2,
+def test_communication(tmp_path: Path) -> None:
+    found = in_processes(2, communicate, tmp_path)
+    assert "images of the batch: 0.jpg, 1.jpg" in found.pop("message")
+    assert found == {
+        "world_size": 2,
         "gradient": 10.0,
         "gradients": [[[1.5, 1.5], [1.5, 1.5]], [[0.5, 0.5], [0.5, 0.5]], None],
-        "normalizer": [0.5, 1.5],  # at least 1 in all
+        "normalizer": [0.5, 1.5],  # at least 1 over all processes
         "alone": 5,
-        "anywhere": [True, False],
-        "gathered": [{"rank": 0}, {"rank": 1}],
-        "from_first": 0,
+        "any_rank": [True, False],
+        "all_gather_object": [{"rank": 0}, {"rank": 1}],
+        "broadcast_object": 0,
     }
 
 
-class Odd(nn.Module):
-    """One norm that learns, one that is frozen, one with an activation as timm has them."""
+class ThreeNorms(nn.Module):
+    """A trained norm, a frozen one, and one with an activation as in timm."""
 
     def __init__(self) -> None:
         super().__init__()
         self.learns, self.frozen, self.active = nn.BatchNorm1d(4), nn.BatchNorm2d(4), nn.BatchNorm2d(4)
         self.active.act = nn.ReLU()
 
-    def train(self, mode: bool = True) -> Odd:
+    def train(self, mode: bool = True) -> ThreeNorms:
         super().train(mode)
         self.frozen.eval()
         return self
@@ -175,41 +185,41 @@ class Odd(nn.Module):
         raise NotImplementedError
 
 
-def odd_norms() -> dict[str, Any]:
-    model = Odd()
+def synchronize_three_norms() -> dict[str, Any]:
+    model = ThreeNorms()
     names = list(model.state_dict())
-    run = begin(model, RECIPE, 10, None, Engine(torch.device("cpu")))
+    run = start_run(model, RECIPE, 10, None, ComputeSettings(torch.device("cpu")))
     active = model.train().active(torch.full((2, 4, 3, 3), float(distributed.rank())))
     return {
         "names": names == list(model.state_dict()) == list(run.learner.average.model.state_dict()),
         "kinds": [type(module).__name__ for module in (model.learns, model.frozen, model.active)],
         "least": float(active.detach().min()),
-        "learned": [*model.active.running_mean.tolist()[:1], *model.active.running_var.tolist()[:1]],
+        "learned": [float(model.active.get_buffer(name)[0]) for name in ("running_mean", "running_var")],
     }
 
 
-def test_only_norms_that_learn_are_synchronized_and_keep_name_and_activation(tmp_path):
-    found = in_processes(2, odd_norms, tmp_path)
+def test_only_trained_norms_are_synchronized_and_keep_name_and_activation(tmp_path: Path) -> None:
+    found = in_processes(2, synchronize_three_norms, tmp_path)
     assert found["names"]
-    assert found["kinds"] == ["SynchronizedNorm", "BatchNorm2d", "SynchronizedNorm"]
+    assert found["kinds"] == ["SynchronizedBatchNorm", "BatchNorm2d", "SynchronizedBatchNorm"]
     assert found["least"] == 0.0
     # Half the values are 0 and half 1: mean 0.5, variance 0.25 * 36 / 35.
     assert found["learned"] == pytest.approx([0.05, 0.9 + 0.1 * 0.25 * 36 / 35])
 
 
 @pytest.mark.parametrize("start", [0, 1])
-def test_the_shares_of_a_batch_are_that_batch(start):
+def test_all_processes_together_train_on_the_whole_batch(start: int) -> None:
     whole = EpochSampler(23, 6, seed=3)
-    shares = [EpochSampler(23, 2, 3, rank=rank, processes=3) for rank in range(3)]
+    shares = [EpochSampler(23, 2, 3, rank=rank, world_size=3) for rank in range(3)]
     for sampler in (whole, *shares):
-        sampler.epoch, sampler.start = 2, start
+        sampler.epoch, sampler.start_batch = 2, start
     assert len(whole) == len(shares[0]) == 3
     assert [[key for part in parts for key in part] for parts in zip(*shares, strict=True)] == list(whole)
 
 
-def test_the_shares_of_validation_are_all_its_batches():
-    whole = batches_of(23, 4, 0, 1)
+def test_all_processes_together_validate_on_all_batches() -> None:
+    whole = shard_batches(23, 4, 0, 1)
     assert [row for rows in whole for row in rows] == list(range(23))
-    shares = [batches_of(23, 4, rank, 4) for rank in range(4)]
+    shares = [shard_batches(23, 4, rank, 4) for rank in range(4)]
     assert sorted(rows for share in shares for rows in share) == whole
-    assert batches_of(3, 4, 1, 2) == []
+    assert shard_batches(3, 4, 1, 2) == []

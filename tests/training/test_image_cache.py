@@ -1,4 +1,4 @@
-"""Images decoded once: in memory, on disk, or not at all."""
+"""Caching decoded images in memory, on disk, or not at all."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ import pytest
 from PIL import Image
 
 from detector.core.errors import UserError
-from detector.engine.dataset import DetectionDataset, pack
+from detector.engine.dataset import DetectionDataset, pack_annotations
 from detector.training import image_cache
-from detector.training.image_cache import decoded_images, key_of, on_disk
+from detector.training.image_cache import cache_images, cache_on_disk, image_cache_key
 
 SIZE, FILL = (32, 64), (7, 8, 9)
-COUNT = image_cache.CHUNK + 3
-ROOM = 1.0  # GB
-KEPT = Path("kept")
+COUNT = image_cache.CHUNK_SIZE + 3
+ENOUGH_GB = 1.0
+FOLDER = Path("cache")
 
 
 @pytest.fixture
 def coco(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Images in the folder that the test runs in."""
+    """Images in the working directory of the test."""
     monkeypatch.chdir(tmp_path)
     numbers = np.random.default_rng(0)
     for index in range(COUNT):
@@ -36,83 +36,91 @@ def coco(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return {"images": images, "annotations": []}
 
 
-def decoded(coco: dict[str, Any], memory_gb: float, disk_gb: float) -> image_cache.Decoded | None:
-    return decoded_images([coco], SIZE, FILL, memory_gb, disk_gb, KEPT)[0]
+def decoded(coco: dict[str, Any], memory_gb: float, disk_gb: float) -> image_cache.CachedImages | None:
+    return cache_images([coco], SIZE, FILL, memory_gb=memory_gb, disk_gb=disk_gb, folder=FOLDER)[0]
 
 
-def test_memory_and_disk_hold_what_decoding_gives(coco: dict[str, Any]) -> None:
-    memory, disk = decoded(coco, ROOM, ROOM), decoded(coco, 0, ROOM)
+def test_cached_pixels_equal_decoded_pixels(coco: dict[str, Any]) -> None:
+    memory, disk = decoded(coco, ENOUGH_GB, ENOUGH_GB), decoded(coco, 0, ENOUGH_GB)
     assert isinstance(disk, np.memmap)
     assert not isinstance(memory, np.memmap)
     assert decoded(coco, 0, 0) is None
-    plain, kept, mapped = (DetectionDataset(pack(coco), Path(), SIZE, FILL, pixels) for pixels in (None, memory, disk))
+    uncached, in_memory, on_disk = (
+        DetectionDataset(pack_annotations(coco), Path(), SIZE, FILL, decoded=pixels) for pixels in (None, memory, disk)
+    )
     for row in range(COUNT):
-        assert (plain[row].image == kept[row].image).all()
-        assert (plain[row].image == mapped[row].image).all()
+        assert (uncached[row].image == in_memory[row].image).all()
+        assert (uncached[row].image == on_disk[row].image).all()
 
 
-def test_all_splits_or_none(coco: dict[str, Any]) -> None:
-    room = COUNT * SIZE[0] * SIZE[1] * 3 / 2**30
-    assert decoded(coco, room, 0) is not None
-    assert decoded_images([coco, coco], SIZE, FILL, 1.9 * room, 0, KEPT) == [None, None]
+def test_all_splits_are_cached_or_none(coco: dict[str, Any]) -> None:
+    gigabytes = COUNT * SIZE[0] * SIZE[1] * 3 / 2**30
+    assert decoded(coco, gigabytes, 0) is not None
+    both = cache_images([coco, coco], SIZE, FILL, memory_gb=1.9 * gigabytes, disk_gb=0, folder=FOLDER)
+    assert both == [None, None]
 
 
-def test_a_file_is_used_again(coco: dict[str, Any]) -> None:
-    first = decoded(coco, 0, ROOM)
-    written = {path.name: path.stat().st_mtime_ns for path in KEPT.glob("*.npy")}
+def test_a_file_is_reused(coco: dict[str, Any]) -> None:
+    first = decoded(coco, 0, ENOUGH_GB)
+    written = {path.name: path.stat().st_mtime_ns for path in FOLDER.glob("*.npy")}
     for path in Path().glob("*.png"):
         path.unlink()
-    second = decoded(coco, 0, ROOM)
+    second = decoded(coco, 0, ENOUGH_GB)
+    assert first is not None
+    assert second is not None
     assert (first == second).all()
-    assert {path.name: path.stat().st_mtime_ns for path in KEPT.glob("*.npy")} == written
+    assert {path.name: path.stat().st_mtime_ns for path in FOLDER.glob("*.npy")} == written
     assert len(written) == 1
 
 
 def test_the_key_changes_with_names_contents_size_and_fill(coco: dict[str, Any]) -> None:
     renamed = {**coco, "images": [{**coco["images"][0], "file_name": "other.png"}, *coco["images"][1:]]}
     changed = {**coco, "images": [{**coco["images"][0], "content": "other"}, *coco["images"][1:]]}
-    keys = {key_of(one, SIZE, FILL) for one in (coco, renamed, changed)}
-    assert len(keys | {key_of(coco, (64, 64), FILL), key_of(coco, SIZE, (0, 0, 0))}) == 5
-    assert key_of({**coco, "annotations": [1]}, SIZE, FILL) in keys
+    keys = {image_cache_key(version, SIZE, FILL) for version in (coco, renamed, changed)}
+    assert len(keys | {image_cache_key(coco, (64, 64), FILL), image_cache_key(coco, SIZE, (0, 0, 0))}) == 5
+    assert image_cache_key({**coco, "annotations": [1]}, SIZE, FILL) in keys
 
 
-def test_a_full_disk_is_told_before_anything_is_written(
+def test_a_full_disk_is_detected_before_anything_is_written(
     coco: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     usage = shutil.disk_usage(".")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
-    assert decoded(coco, 0, ROOM) is None
-    assert "cannot be written (0.00 GB are needed, 0.00 GB are free)" in capsys.readouterr().out
-    assert not list(KEPT.glob("*.npy"))
+    assert decoded(coco, 0, ENOUGH_GB) is None
+    assert "0.00 GB are free" in capsys.readouterr().out
+    assert not list(FOLDER.glob("*.npy"))
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_disk_that_fills_up_while_writing(
     coco: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    KEPT.mkdir()
-    (KEPT / f"{key_of(coco, SIZE, FILL)}.part").symlink_to("/dev/full")
-    assert decoded(coco, 0, ROOM) is None
+    FOLDER.mkdir()
+    (FOLDER / f"{image_cache_key(coco, SIZE, FILL)}.part").symlink_to("/dev/full")
+    assert decoded(coco, 0, ENOUGH_GB) is None
     assert "No space left on device" in capsys.readouterr().out
-    assert [path.suffix for path in KEPT.iterdir()] == [".lock"]
-    assert decoded(coco, 0, ROOM) is not None  # once there is room again
+    assert [path.suffix for path in FOLDER.iterdir()] == [".lock"]
+    assert decoded(coco, 0, ENOUGH_GB) is not None  # after space was freed
 
 
-def test_a_writer_that_died_leaves_nothing_that_counts(coco: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_writer_leaves_no_cache_file(coco: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     child = os.fork()
     if child == 0:
         monkeypatch.setattr(Path, "replace", lambda *_: os._exit(3))
-        on_disk(coco, SIZE, FILL, KEPT)
+        cache_on_disk(coco, SIZE, FILL, FOLDER)
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
-    assert not list(KEPT.glob("*.npy"))
-    assert (decoded(coco, 0, ROOM) == decoded(coco, ROOM, 0)).all()
-    assert not list(KEPT.glob("*.part"))
+    assert not list(FOLDER.glob("*.npy"))
+    disk, memory = decoded(coco, 0, ENOUGH_GB), decoded(coco, ENOUGH_GB, 0)
+    assert disk is not None
+    assert memory is not None
+    assert (disk == memory).all()
+    assert not list(FOLDER.glob("*.part"))
 
 
-@pytest.mark.parametrize("memory_gb", [0, ROOM])
+@pytest.mark.parametrize("memory_gb", [0, ENOUGH_GB])
 def test_an_image_that_cannot_be_read_is_named(coco: dict[str, Any], memory_gb: float) -> None:
     Path("66.png").write_text("no image")
-    with pytest.raises(UserError, match=r"66\.png: cannot be read any more"):
-        decoded(coco, memory_gb, ROOM)
-    assert not list(Path().glob("kept/*.npy")) + list(Path().glob("kept/*.part"))
+    with pytest.raises(UserError, match=r"66\.png.*read"):
+        decoded(coco, memory_gb, ENOUGH_GB)
+    assert not list(Path().glob("cache/*.npy")) + list(Path().glob("cache/*.part"))

@@ -1,4 +1,4 @@
-"""What TensorBoard, Weights & Biases and MLflow are told, read back from what they write without a network."""
+"""Experiment loggers: what TensorBoard, Weights & Biases and MLflow write, read back without a network."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ import torch
 
 from detector.core.errors import UserError
 from detector.training.history import History
-from detector.training.loggers import Mirror, opened
+from detector.training.loggers import ExperimentLogger, open_loggers
 from detector.training.loop import Step
 
-SETTINGS = {"lr": 0.01, "zoom": (0.7, 1.5)}
-Points = dict[str, list[tuple[int, float]]]  # by name: step and value
+SETTINGS = {"lr": 0.01, "scale": (0.7, 1.5)}
+Points = dict[str, list[tuple[int, float]]]  # (step, value) by name
 
 
 @pytest.fixture(autouse=True)
@@ -36,14 +36,14 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def epochs(history: History, first: int, last: int) -> None:
+def log_epochs(history: History, first: int, last: int) -> None:
     for epoch in range(first, last + 1):
-        history.step(Step(epoch, 0.01, {"batch_loss": 2.0 / epoch, "box": 1.0}))
-        history.epoch_done(epoch, {"loss": 1.5, "AP": 0.1 * epoch, "AP50": 0.2 * epoch})
+        history.log_step(Step(epoch, 0.01, {"batch_loss": 2.0 / epoch, "loss_ciou": 1.0}))
+        history.log_epoch(epoch, {"loss": 1.5, "AP": 0.1 * epoch, "AP50": 0.2 * epoch})
 
 
-def dvclives(folder: str) -> Points:
-    """What DVCLive wrote."""
+def read_dvclive(folder: str) -> Points:
+    """The points that DVCLive wrote."""
     found: Points = {}
     root = Path(folder) / "plots/metrics"
     for path in root.rglob("*.tsv"):
@@ -52,24 +52,24 @@ def dvclives(folder: str) -> Points:
     return found
 
 
-def tensorboards(folder: Path) -> Points:
+def read_tensorboard(folder: Path) -> Points:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     events = accumulator.EventAccumulator(str(folder))
     events.Reload()
     return {name: [(e.step, e.value) for e in events.Scalars(name)] for name in events.Tags()["scalars"]}
 
 
-def wandbs(folder: Path) -> Points:
-    """A run's file is LevelDB's log: 7 bytes, then records in blocks of 32 KiB, each a message of wandb's protocol."""
+def read_wandb(folder: Path) -> Points:
+    """A run's file is a LevelDB log: 7 bytes, then records in blocks of 32 KiB, each a wandb protobuf message."""
     import wandb
     from wandb.proto import wandb_internal_pb2
 
-    wandb.teardown()  # waits for the process that writes
+    wandb.teardown()  # waits for the writing process
     (path,) = folder.glob("*.wandb")
     data, position, message = path.read_bytes(), 7, b""
     found: Points = {}
     while position + 7 <= len(data):
-        if position % 2**15 > 2**15 - 7:  # the end of a block, too short for a header
+        if position % 2**15 > 2**15 - 7:  # too close to the end of a block for a header
             position += -position % 2**15
             continue
         _, length, kind = struct.unpack_from("<IHB", data, position)
@@ -84,7 +84,7 @@ def wandbs(folder: Path) -> Points:
     return found
 
 
-def mlflows() -> Points:
+def read_mlflow() -> Points:
     client = pytest.importorskip("mlflow").MlflowClient()
     experiment = client.get_experiment_by_name("detector")
     (run, *_) = client.search_runs([experiment.experiment_id])
@@ -95,30 +95,35 @@ def mlflows() -> Points:
 
 
 READERS: dict[str, Callable[[], Points]] = {
-    "tensorboard": lambda: tensorboards(Path("logs/tensorboard/run")),
-    "wandb": lambda: wandbs(Path("logs/wandb/latest-run")),
-    "mlflow": mlflows,
+    "tensorboard": lambda: read_tensorboard(Path("logs/tensorboard/run")),
+    "wandb": lambda: read_wandb(Path("logs/wandb/latest-run")),
+    "mlflow": read_mlflow,
 }
 
 
-def needs(name: str) -> None:
+def require(name: str) -> None:
     modules = {"mlflow": ("mlflow", "sqlalchemy", "alembic")}.get(name, (name,))
     for module in modules:
         if importlib.util.find_spec(module) is None:
             pytest.skip(f"{module} is not installed")
 
 
+def read_random_states() -> tuple[Any, ...]:
+    numpy_state: Any = np.random.get_state()
+    return random.getstate(), numpy_state[1].tolist(), torch.get_rng_state().tolist()
+
+
 @pytest.mark.parametrize("name", READERS)
-@pytest.mark.filterwarnings("ignore")  # of the mirrors' own code, and of what they import
-def test_a_mirror_has_what_dvclive_has(name: str) -> None:
-    needs(name)
-    generators = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
-    with opened([name], Path("logs"), "run", SETTINGS) as mirrors:
-        history = History(Path("first"), mirrors)
-        epochs(history, 1, 3)
+@pytest.mark.filterwarnings("ignore")  # from the loggers and their imports
+def test_a_logger_has_the_same_points_as_dvclive(name: str) -> None:
+    require(name)
+    random_states = read_random_states()
+    with open_loggers([name], Path("logs"), "run", SETTINGS) as loggers:
+        history = History(Path("first"), loggers)
+        log_epochs(history, 1, 3)
         history.close({"best/epoch": 3})
-    assert generators == (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())
-    expected, found = dvclives("first"), READERS[name]()
+    assert random_states == read_random_states()
+    expected, found = read_dvclive("first"), READERS[name]()
     assert {"train/batch_loss", "train/learning_rate", "val/AP"} <= set(expected)
     assert {key: [step for step, _ in points] for key, points in found.items()} == {key: [0, 1, 2] for key in expected}
     for key, points in expected.items():
@@ -126,35 +131,35 @@ def test_a_mirror_has_what_dvclive_has(name: str) -> None:
     assert [path.name for path in Path().iterdir() if path.name not in ("first", "logs")] == []
 
 
-class Recorded(list[tuple[int, dict[str, float]]]):
-    """What a mirror is told."""
+class Recording(list[tuple[int, dict[str, float]]]):
+    """The points that a logger receives."""
 
-    def mirror(self) -> Mirror:
-        return Mirror("recorded", lambda step, values: self.append((step, values)), lambda complete: None)
+    def logger(self) -> ExperimentLogger:
+        return ExperimentLogger("recorded", lambda step, values: self.append((step, values)), lambda complete: None)
 
 
 def test_a_resumed_training_has_every_epoch_once() -> None:
-    killed, resumed, whole = Recorded(), Recorded(), Recorded()
-    history = History(Path("killed"), [killed.mirror()])
-    epochs(history, 1, 2)
-    going_on = History(Path("resumed"), [resumed.mirror()])
-    going_on.replay(history.state())
-    epochs(going_on, 3, 4)
-    epochs(History(Path("whole"), [whole.mirror()]), 1, 4)
+    killed, resumed, whole = Recording(), Recording(), Recording()
+    history = History(Path("killed"), [killed.logger()])
+    log_epochs(history, 1, 2)
+    continued = History(Path("resumed"), [resumed.logger()])
+    continued.replay(history.state_dict())
+    log_epochs(continued, 3, 4)
+    log_epochs(History(Path("whole"), [whole.logger()]), 1, 4)
     assert resumed == whole
     assert [step for step, _ in resumed] == [0, 1, 2, 3]
 
 
-def test_a_mirror_that_fails_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
-    good = Recorded()
+def test_a_failing_logger_is_disabled(capsys: pytest.CaptureFixture[str]) -> None:
+    good = Recording()
 
     def fail(step: int, values: dict[str, float]) -> None:
         if step == 1:
             raise ConnectionError("no route to the server")
 
-    epochs(History(Path("log"), [Mirror("far", fail, lambda complete: None), good.mirror()]), 1, 4)
+    log_epochs(History(Path("log"), [ExperimentLogger("far", fail, lambda complete: None), good.logger()]), 1, 4)
     assert len(good) == 4
-    assert capsys.readouterr().out.count("far gets no more values, as it failed (no route to the server)") == 1
+    assert capsys.readouterr().out.count("(no route to the server)") == 1
 
 
 @pytest.mark.parametrize("name", READERS)
@@ -164,13 +169,13 @@ def test_a_package_that_is_missing(name: str, monkeypatch: pytest.MonkeyPatch) -
             monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, name, None)
     with (
-        pytest.raises(UserError, match=f"`train.mirrors` names {name}.*pip install {name}"),
-        opened([name], Path("logs"), "run", SETTINGS),
+        pytest.raises(UserError, match=f"`train.loggers` names {name}.*pip install {name}"),
+        open_loggers([name], Path("logs"), "run", SETTINGS),
     ):
         pass
 
 
-def test_mirrors_are_closed_and_know_whether_the_training_ended(
+def test_loggers_are_closed_with_the_outcome_of_the_training(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     closed: list[Any] = []
@@ -179,22 +184,22 @@ def test_mirrors_are_closed_and_know_whether_the_training_ended(
         closed.append(complete)
         raise ConnectionError("gone")
 
-    def fake(*_: object) -> Mirror:
-        return Mirror("fake", lambda step, values: None, close)
+    def fake(*_: object) -> ExperimentLogger:
+        return ExperimentLogger("fake", lambda step, values: None, close)
 
-    monkeypatch.setattr("detector.training.loggers._wandb", fake)
-    with opened(["wandb"], Path("logs"), "run", SETTINGS):
+    monkeypatch.setattr("detector.training.loggers._open_wandb", fake)
+    with open_loggers(["wandb"], Path("logs"), "run", SETTINGS):
         pass
-    with pytest.raises(SystemExit), opened(["wandb", "wandb"], Path("logs"), "run", SETTINGS):
+    with pytest.raises(SystemExit), open_loggers(["wandb", "wandb"], Path("logs"), "run", SETTINGS):
         raise SystemExit(143)
     assert closed == [True, False, False]
-    assert "fake did not end as it should (gone)" in capsys.readouterr().out
-    with opened([], Path("logs"), "run", SETTINGS) as mirrors:
-        assert mirrors == []
+    assert "could not close fake (gone)" in capsys.readouterr().out
+    with open_loggers([], Path("logs"), "run", SETTINGS) as loggers:
+        assert loggers == []
 
 
-def test_nothing_is_imported_that_is_not_named() -> None:
-    """Others do so: timm imports wandb where it is installed."""
-    code = "import sys, detector.training.loggers as m\nwith m.opened([], m.Path(), '', {}): print(*sys.modules)"
+def test_unnamed_loggers_are_not_imported() -> None:
+    """Unlike in timm, which imports wandb where it is installed."""
+    code = "import sys, detector.training.loggers as m\nwith m.open_loggers([], m.Path(), '', {}): print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"torch", "tensorboard", "wandb", "mlflow"} & set(done.stdout.split())

@@ -1,4 +1,4 @@
-"""An epoch, and the loss that is not finite."""
+"""The training loop, and losses that are not finite."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from detector.core.errors import UserError
 from detector.engine.dataset import Batch
 from detector.engine.structures import Output, Targets
 from detector.models.recipe import REFERENCE
-from detector.training.loop import Learner, Step, check_finite, grouped, train_one_epoch
+from detector.training.loop import Learner, Step, check_finite, group_batches, train_one_epoch
 from detector.training.optimization import AveragedWeights, Schedule, make_optimizer
 
 
@@ -35,20 +35,25 @@ def batch(value: int, row: int) -> Batch:
     return Batch(torch.full((1, 3, 4, 4), value, dtype=torch.uint8), empty, [row], [1.0])
 
 
-def run(model: nn.Module, batches: list[Batch], lr: float = 0.1, accumulate: int = 1) -> list[Step]:
-    recipe = dataclasses.replace(REFERENCE, lr=lr, schedule="constant", warmup_iterations=0, clip_norm=1.0)
+def run(model: nn.Module, batches: list[Batch], lr: float = 0.1, accumulate_steps: int = 1) -> list[Step]:
+    recipe = dataclasses.replace(REFERENCE, lr=lr, schedule="constant", warmup_iterations=0, grad_clip_norm=1.0)
     optimizer = make_optimizer(model, recipe)
     steps: list[Step] = []
     scaler = GradScaler("cpu", enabled=False)
     learner = Learner(model, optimizer, scaler, AveragedWeights(model, 0.9), torch.device("cpu"))
     train_one_epoch(
-        learner, grouped(batches, accumulate), Schedule(optimizer, recipe, 10), recipe.clip_norm, 5,
-        steps.append, lambda row: f"image_{row}.jpg",
-    )  # fmt: skip
+        learner,
+        group_batches(batches, accumulate_steps),
+        Schedule(optimizer, recipe, 10),
+        grad_clip_norm=recipe.grad_clip_norm,
+        first_iteration=5,
+        on_step=steps.append,
+        image_name=lambda row: f"image_{row}.jpg",
+    )
     return steps
 
 
-def test_steps_are_told_and_the_loss_falls() -> None:
+def test_steps_are_reported_and_the_loss_decreases() -> None:
     steps = run(Toy(), [batch(3, 0)] * 8)
     assert [step.iteration for step in steps] == list(range(5, 13))
     assert steps[-1].losses["a"] < steps[0].losses["a"]
@@ -62,9 +67,9 @@ def test_gradients_are_clipped() -> None:
     assert model.number.item() == pytest.approx(0.19, abs=1e-4)
 
 
-def test_accumulated_batches_make_the_step_of_their_mean() -> None:
+def test_accumulated_batches_step_along_their_mean_gradient() -> None:
     model, other = Toy(), Toy()
-    steps = run(model, [batch(1, 0), batch(3, 1), batch(2, 2)], accumulate=2)
+    steps = run(model, [batch(1, 0), batch(3, 1), batch(2, 2)], accumulate_steps=2)
     assert [step.iteration for step in steps] == [5, 6]
     assert steps[0].losses["a"] == pytest.approx((1 + 9) / 2)  # the mean of 1 and 3 squared
     run(other, [batch(2, 0), batch(2, 1)])
@@ -72,19 +77,19 @@ def test_accumulated_batches_make_the_step_of_their_mean() -> None:
 
 
 def test_a_loss_that_is_not_finite_names_component_iteration_and_images() -> None:
-    class Broken(Toy):
+    class NaNLoss(Toy):
         def forward(self, images: torch.Tensor, targets: Targets | None = None) -> Output:
             losses = super().forward(images, targets).losses
-            return Output({**losses, "box": losses["a"] * float("nan")}, None)
+            return Output({**losses, "loss_ciou": losses["a"] * float("nan")}, None)
 
-    model = Broken()
+    model = NaNLoss()
     with pytest.raises(UserError) as error:
         run(model, [batch(3, 41)])
     message = str(error.value)
-    assert "iteration 5: batch_loss, box" in message
+    assert "iteration 5: batch_loss, loss_ciou" in message
     assert "image_41.jpg" in message
     assert "train.lr" in message
-    assert model.number.item() == 0  # nothing was learned from it
+    assert model.number.item() == 0  # no step was taken
 
 
 def test_finite_losses_pass() -> None:

@@ -1,4 +1,4 @@
-"""Lower precision in the layers, full precision in losses and boxes, and what `auto` chooses."""
+"""Lower precision in layers, float32 in losses and boxes, and the choice of `auto`."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from detector.engine.structures import Output, Targets
 from detector.models import MODELS
 from detector.models.normalization import PixelStatistics
 from detector.models.postprocess import Postprocess
-from detector.models.state_head import States
+from detector.models.state_head import StateConfig
 from detector.training import precision
-from detector.training.precision import check_precision, fastest, use_precision
+from detector.training.precision import check_precision, choose_precision, use_precision
+from tests.support.models import EACH_MODEL
 
 CPU = torch.device("cpu")
-STATES = States(present=(True, False), weights=(1.0, 2.0), loss_weight=0.5)
+STATES = StateConfig(present=(True, False), weights=(1.0, 2.0), loss_weight=0.5)
 
 
 def build(name: str) -> nn.Module:
@@ -36,29 +37,29 @@ def batch() -> tuple[torch.Tensor, Targets]:
     return images, Targets(boxes, torch.tensor([[2], [0]]), torch.tensor([[1], [0]]))
 
 
-def losses_of(model: nn.Module) -> dict[str, torch.Tensor]:
+def compute_losses(model: nn.Module) -> dict[str, torch.Tensor]:
     torch.manual_seed(0)
     losses: dict[str, torch.Tensor] = model.train()(*batch()).losses
     return losses
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_every_model_learns_in_bf16_with_losses_and_boxes_in_float32(name: str) -> None:
+@EACH_MODEL
+def test_every_model_trains_in_bf16_with_losses_and_boxes_in_float32(name: str) -> None:
     model = build(name)
-    usual = {part: float(loss.detach()) for part, loss in losses_of(copy.deepcopy(model)).items()}
+    expected = {part: float(loss.detach()) for part, loss in compute_losses(copy.deepcopy(model)).items()}
     names = list(model.state_dict())
     used: set[torch.dtype] = set()
     use_precision(model, CPU, "bf16")
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
-            module.register_forward_hook(lambda _module, _inputs, answer: used.add(answer.dtype))
-    losses = losses_of(model)
+            module.register_forward_hook(lambda _module, _inputs, output: used.add(output.dtype))
+    losses = compute_losses(model)
     assert torch.bfloat16 in used
     assert all(loss.dtype == torch.float32 for loss in losses.values())
     numbers = {part: float(loss.detach()) for part, loss in losses.items()}
-    assert sum(numbers.values()) == pytest.approx(sum(usual.values()), rel=0.1)
-    # Of queries that do not know anything yet, another one is matched, and its loss is another one.
-    assert numbers == pytest.approx(usual, rel=0.5, abs=0.05)
+    assert sum(numbers.values()) == pytest.approx(sum(expected.values()), rel=0.1)
+    # Untrained queries are matched differently, which changes their losses.
+    assert numbers == pytest.approx(expected, rel=0.5, abs=0.05)
     torch.stack(list(losses.values())).sum().backward()
     for parameter in model.parameters():
         assert parameter.dtype == torch.float32
@@ -70,10 +71,10 @@ def test_every_model_learns_in_bf16_with_losses_and_boxes_in_float32(name: str) 
     assert list(model.state_dict()) == names
 
 
-def test_fp32_leaves_a_model_alone() -> None:
+def test_fp32_does_not_change_the_model() -> None:
     model, other = build("simple"), build("simple")
     use_precision(model, CPU, "fp32")
-    for one, two in zip(losses_of(model).values(), losses_of(other).values(), strict=True):
+    for one, two in zip(compute_losses(model).values(), compute_losses(other).values(), strict=True):
         assert torch.equal(one, two)
 
 
@@ -81,19 +82,20 @@ def test_a_copy_computes_with_its_own_weights() -> None:
     model = nn.Sequential(nn.Linear(2, 2))
     use_precision(model, CPU, "bf16")
     copied = copy.deepcopy(model)
-    nn.init.zeros_(model[0].weight), nn.init.zeros_(model[0].bias)
+    for parameter in model.parameters():
+        nn.init.zeros_(parameter)
     assert not model(torch.ones(1, 2)).any()
     assert copied(torch.ones(1, 2)).any()
 
 
-def test_precisions_that_the_device_does_not_have(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_precisions_that_the_device_does_not_support(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("fp32", "bf16", "auto"):
         check_precision(name, CPU)
-    with pytest.raises(UserError, match=r"`train.precision` is fp16, which needs a CUDA GPU.*use bf16, fp32 or auto"):
+    with pytest.raises(UserError, match=r"`train.precision` is fp16.* bf16, fp32 or auto"):
         check_precision("fp16", CPU)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "an old GPU")
-    with pytest.raises(UserError, match=r"bf16, which an old GPU does not have; use fp16, fp32 or auto"):
+    with pytest.raises(UserError, match=r"bf16.* an old GPU .* fp16, fp32 or auto"):
         check_precision("bf16", torch.device("cuda"))
 
 
@@ -111,29 +113,31 @@ class Toy(nn.Module):
 
 
 @pytest.mark.parametrize(("seconds", "chosen"), [(0.9, "bf16"), (0.95, "fp32"), (2.0, "fp32")])
-def test_auto_needs_a_clear_margin_and_is_remembered(
+def test_auto_needs_a_clear_speedup_and_is_stored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], seconds: float, chosen: str
 ) -> None:
-    monkeypatch.setattr(precision, "_measure", lambda *_: {"fp32": 1.0, "bf16": seconds})
+    monkeypatch.setattr(precision, "_measure_timings", lambda *_: {"fp32": 1.0, "bf16": seconds})
     file = tmp_path / "precision" / "key.json"
-    assert fastest(Toy(), 2, (32, 64), CPU, file) == chosen
-    assert f"1 s in fp32 and {seconds:g} s in bf16: {chosen}" in capsys.readouterr().out
-    monkeypatch.setattr(precision, "_measure", lambda *_: pytest.fail("measured again"))
-    assert fastest(Toy(), 2, (32, 64), CPU, file) == chosen
+    assert choose_precision(Toy(), 2, (32, 64), CPU, file) == chosen
+    printed = capsys.readouterr().out
+    assert f"precision: {chosen}" in printed
+    assert f"{seconds:g} s in bf16" in printed
+    monkeypatch.setattr(precision, "_measure_timings", lambda *_: pytest.fail("measured again"))
+    assert choose_precision(Toy(), 2, (32, 64), CPU, file) == chosen
 
 
-def test_measuring_disturbs_neither_the_model_nor_the_random_numbers(tmp_path: Path) -> None:
+def test_measuring_changes_neither_the_model_nor_the_random_state(tmp_path: Path) -> None:
     model = Toy()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    generator = torch.get_rng_state()
-    assert fastest(model, 2, (32, 64), CPU, tmp_path / "key.json") in ("fp32", "bf16")
-    assert torch.equal(torch.get_rng_state(), generator)
+    random_state = torch.get_rng_state()
+    assert choose_precision(model, 2, (32, 64), CPU, tmp_path / "key.json") in ("fp32", "bf16")
+    assert torch.equal(torch.get_rng_state(), random_state)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
     assert set(json.loads((tmp_path / "key.json").read_text())) == {"fp32", "bf16"}
 
 
-def test_a_broken_memory_is_measured_again(tmp_path: Path) -> None:
+def test_a_damaged_file_is_measured_again(tmp_path: Path) -> None:
     (tmp_path / "key.json").write_text('{"fp32"')
-    fastest(Toy(), 2, (32, 64), CPU, tmp_path / "key.json")
+    choose_precision(Toy(), 2, (32, 64), CPU, tmp_path / "key.json")
     assert set(json.loads((tmp_path / "key.json").read_text())) == {"fp32", "bf16"}

@@ -1,4 +1,4 @@
-"""Checkpoints on disk, and a training that is stopped at each of its steps."""
+"""Checkpoints on disk, and a training that is interrupted at each of its steps."""
 
 from __future__ import annotations
 
@@ -22,23 +22,30 @@ from detector.engine.dataset import Batch, EpochSampler
 from detector.engine.structures import Output, Targets
 from detector.models.recipe import REFERENCE, Recipe
 from detector.training import interruption
-from detector.training.compute import Engine
-from detector.training.fit import Loaders, fit
-from detector.training.resume import forget, key_of, load_latest, only_one, save
-from detector.training.state import Best
+from detector.training.compute import ComputeSettings
+from detector.training.fit import fit
+from detector.training.loaders import Loaders
+from detector.training.resume import (
+    delete_checkpoints,
+    exclusive_lock,
+    fingerprint,
+    load_latest_checkpoint,
+    write_checkpoint,
+)
+from detector.training.state import BestEpoch
 
 EPOCHS, BATCHES = 3, 5
 RECIPE = dataclasses.replace(REFERENCE, epochs=EPOCHS, optimizer="adamw", schedule="plateau", warmup_iterations=3)
 
 
 class Images(list[int]):
-    """A dataset as the loop sees it."""
+    """A dataset with what the loop needs."""
 
     annotations = SimpleNamespace(paths=[f"{row}.png" for row in range(200)])
 
 
 class Toy(nn.Module):
-    """Draws from every generator; receives a SIGTERM in one of its calls."""
+    """Draws from every random generator; receives SIGTERM in one of its calls."""
 
     def __init__(self, stop_in_call: int = 0) -> None:
         super().__init__()
@@ -55,8 +62,8 @@ class Toy(nn.Module):
 
 
 @pytest.fixture(autouse=True)
-def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Outside any repository, without a signal from an earlier test."""
+def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Outside any repository, without a pending signal from an earlier test."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     monkeypatch.setattr(interruption, "_received", None)
@@ -73,8 +80,8 @@ def collate(rows: list[int]) -> Batch:
     return Batch(images, empty, rows, [1.0] * len(rows))
 
 
-def train(name: str, model: nn.Module, recipe: Recipe = RECIPE, stop_in_validation: int = -1) -> Best:
-    """One process's part: seed, build, fit; `name` is the folder."""
+def train(name: str, model: nn.Module, recipe: Recipe = RECIPE, stop_in_validation: int = -1) -> BestEpoch:
+    """Seed, build and fit in the folder `name`."""
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
@@ -89,15 +96,23 @@ def train(name: str, model: nn.Module, recipe: Recipe = RECIPE, stop_in_validati
 
     def validate(average: nn.Module) -> dict[str, float]:
         nonlocal seen
-        for _ in interruption.until_requested(loaders.val):
+        for _ in interruption.iterate_until_stop(loaders.val):
             seen += 1
             if seen == stop_in_validation:
                 interruption._received = signal.SIGTERM
-        score = float(average.number.sum()) + float(torch.rand(()))
+        score = float(average.get_parameter("number").sum()) + float(torch.rand(()))
         return {"loss": 1.0, "AP": score % 1, "AP50": score % 1}
 
     Path(name).mkdir(exist_ok=True)
-    return fit(model, loaders, validate, recipe, Engine(torch.device("cpu")), Path(name) / "log", Path(name))
+    return fit(
+        model,
+        loaders,
+        validate,
+        recipe,
+        ComputeSettings(torch.device("cpu")),
+        log_folder=Path(name) / "log",
+        checkpoint_folder=Path(name),
+    )
 
 
 def files(name: str) -> dict[str, bytes]:
@@ -105,46 +120,46 @@ def files(name: str) -> dict[str, bytes]:
     return {str(path.relative_to(log)): path.read_bytes() for path in log.rglob("*") if path.is_file()}
 
 
-def check_same(broken: Best, whole: Best) -> None:
-    assert broken.validation == whole.validation
-    for name, tensor in whole.weights.items():
-        assert torch.equal(broken.weights[name], tensor), name
-    assert files("broken") == files("whole")
+def check_same(resumed: BestEpoch, uninterrupted: BestEpoch) -> None:
+    assert resumed.validation == uninterrupted.validation
+    for name, tensor in uninterrupted.weights.items():
+        assert torch.equal(resumed.weights[name], tensor), name
+    assert files("resumed") == files("uninterrupted")
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
-def test_stopped_in_any_step_and_gone_on(accumulate: int, capsys: pytest.CaptureFixture[str]) -> None:
-    recipe = dataclasses.replace(RECIPE, accumulate=accumulate)
-    whole = train("whole", Toy(), recipe)
+@pytest.mark.parametrize("accumulate_steps", [1, 2])
+def test_interrupted_in_any_step_and_resumed(accumulate_steps: int, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = dataclasses.replace(RECIPE, accumulate_steps=accumulate_steps)
+    uninterrupted = train("uninterrupted", Toy(), recipe)
     for call in range(1, EPOCHS * BATCHES):
         with pytest.raises(interruption.Interrupted) as ended:
-            train("broken", Toy(stop_in_call=call), recipe)
+            train("resumed", Toy(stop_in_call=call), recipe)
         assert ended.value.code == 143
-        assert f"training is saved in epoch {1 + (call - 1) // BATCHES} of {EPOCHS}" in capsys.readouterr().err
-        check_same(train("broken", Toy(), recipe), whole)
+        assert f"epoch {1 + (call - 1) // BATCHES} of {EPOCHS}" in capsys.readouterr().err
+        check_same(train("resumed", Toy(), recipe), uninterrupted)
         assert "resuming at epoch" in capsys.readouterr().out
-        forget(Path("broken"))
+        delete_checkpoints(Path("resumed"))
 
 
 @pytest.mark.parametrize("batch", [1, 3, 5])
-def test_stopped_in_validation_and_gone_on(batch: int) -> None:
-    whole = train("whole", Toy())
+def test_interrupted_in_validation_and_resumed(batch: int) -> None:
+    uninterrupted = train("uninterrupted", Toy())
     with pytest.raises(interruption.Interrupted):
-        train("broken", Toy(), stop_in_validation=batch)
+        train("resumed", Toy(), stop_in_validation=batch)
     model = Toy()
-    check_same(train("broken", model), whole)
-    assert model.calls == (EPOCHS - 1 - (batch - 1) // 4) * BATCHES  # no step again
+    check_same(train("resumed", model), uninterrupted)
+    assert model.calls == (EPOCHS - 1 - (batch - 1) // 4) * BATCHES  # no step is repeated
 
 
-def test_killed_while_the_results_are_written() -> None:
+def test_killed_while_writing_the_results() -> None:
     """The end of the last epoch is saved too."""
-    whole, model = train("whole", Toy()), Toy()
-    train("broken", Toy())
-    check_same(train("broken", model), whole)
+    uninterrupted, model = train("uninterrupted", Toy()), Toy()
+    train("resumed", Toy())
+    check_same(train("resumed", model), uninterrupted)
     assert model.calls == 0
 
 
-def test_patience_ends_a_training_that_gets_no_better() -> None:
+def test_patience_ends_a_training_without_improvement() -> None:
     recipe = dataclasses.replace(RECIPE, epochs=9, patience=2, lr=1e-9)
     best = train("short", Toy(), recipe)
     rows = (Path("short") / "log/plots/metrics/val/AP.tsv").read_text().splitlines()[1:]
@@ -154,9 +169,9 @@ def test_patience_ends_a_training_that_gets_no_better() -> None:
 
 
 @pytest.mark.parametrize(
-    ("batch_size", "advice"), [(6, "batch_size: 3` with `train.accumulate: 2`"), (1, "train.size")]
+    ("batch_size", "advice"), [(6, "batch_size: 3` with `train.accumulate_steps: 2`"), (1, "train.image_size")]
 )
-def test_too_little_memory(batch_size: int, advice: str) -> None:
+def test_out_of_memory(batch_size: int, advice: str) -> None:
     class Large(Toy):
         def forward(self, images: torch.Tensor, targets: Targets | None = None) -> Output:
             raise torch.OutOfMemoryError("CUDA out of memory")
@@ -169,45 +184,45 @@ def state(epoch: int) -> dict[str, object]:
     return {"epoch": epoch, "batch": 0, "tensor": torch.arange(3)}
 
 
-def test_the_last_two_are_kept_and_a_broken_one_is_passed_over(
+def test_the_latest_two_are_kept_and_a_damaged_one_is_skipped(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert load_latest(tmp_path) is None
+    assert load_latest_checkpoint(tmp_path) is None
     for epoch in (1, 2, 10):
-        save(tmp_path, state(epoch))
+        write_checkpoint(tmp_path, state(epoch))
     names = ["000002-00000000.pt", "000010-00000000.pt"]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
     (tmp_path / names[1]).write_bytes((tmp_path / names[1]).read_bytes()[:-1])
-    found = load_latest(tmp_path)
+    found = load_latest_checkpoint(tmp_path)
     assert found is not None
     assert found["epoch"] == 2
     assert torch.equal(found["tensor"], torch.arange(3))
     assert f"{names[1]} cannot be read" in capsys.readouterr().out
 
 
-def test_a_checkpoint_that_cannot_be_written_is_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    save(tmp_path / "gone", state(1))
-    assert "cannot be saved" in capsys.readouterr().out
+def test_an_unwritable_checkpoint_is_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_checkpoint(tmp_path / "gone", state(1))
+    assert "warning: could not write a checkpoint" in capsys.readouterr().out
 
 
-def test_the_key_changes_with_each_value_and_file(tmp_path: Path) -> None:
+def test_the_fingerprint_changes_with_each_value_and_file(tmp_path: Path) -> None:
     file = tmp_path / "code.py"
     file.write_text("1")
-    keys = {key_of({"lr": 0.1}, [file]), key_of({"lr": 0.2}, [file]), key_of({"lr": 0.1}, [])}
+    keys = {fingerprint({"lr": 0.1}, [file]), fingerprint({"lr": 0.2}, [file]), fingerprint({"lr": 0.1}, [])}
     file.write_text("2")
-    assert len(keys | {key_of({"lr": 0.1}, [file])}) == 4
+    assert len(keys | {fingerprint({"lr": 0.1}, [file])}) == 4
 
 
 def test_one_process_at_a_time(tmp_path: Path) -> None:
     hold = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print(flush=True); input()"
-    with only_one(tmp_path):
+    with exclusive_lock(tmp_path):
         pass
     command = [sys.executable, "-c", hold, str(tmp_path / "lock")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         other.stdout.readline()
-        with pytest.raises(UserError, match="another process is training the same"), only_one(tmp_path):
+        with pytest.raises(UserError, match=r"another process .*lock"), exclusive_lock(tmp_path):
             pass
         other.kill()
-    with only_one(tmp_path):
+    with exclusive_lock(tmp_path):
         pass

@@ -1,4 +1,4 @@
-"""What `auto` resolves to."""
+"""Resolving `auto` into a model's recipe."""
 
 from __future__ import annotations
 
@@ -10,47 +10,47 @@ from detector.core.errors import UserError
 from detector.core.params import load_section, parse_yaml
 from detector.models import MODELS
 from detector.models.recipe import REFERENCE
-from detector.training.settings import TrainParams, resolve
+from detector.training.settings import TrainParams, resolve_recipe
 
 ROOT = Path(__file__).parents[2]
 
 
 def params(**changes: object) -> TrainParams:
     section = parse_yaml((ROOT / "params.yaml").read_text())["train"]
-    return TrainParams.model_validate({**section, "size": "auto", "epochs": "auto", **changes})
+    return TrainParams.model_validate({**section, "image_size": "auto", "epochs": "auto", **changes})
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_auto_is_the_models_recipe(name: str) -> None:
-    assert resolve(params(model=name), MODELS[name].recipe, True) == MODELS[name].recipe
+    assert resolve_recipe(params(model=name), MODELS[name].recipe, True) == MODELS[name].recipe
 
 
-def test_learning_rate_of_the_recipe_follows_the_batch_size() -> None:
-    assert resolve(params(batch_size=4), REFERENCE, True).lr == pytest.approx(0.0025)
-    assert resolve(params(batch_size=4, lr=0.3), REFERENCE, True).lr == 0.3
+def test_the_recipes_learning_rate_scales_with_the_batch_size() -> None:
+    assert resolve_recipe(params(batch_size=4), REFERENCE, True).lr == pytest.approx(0.0025)
+    assert resolve_recipe(params(batch_size=4, lr=0.3), REFERENCE, True).lr == 0.3
 
 
-def test_learning_rate_of_the_recipe_follows_the_accumulated_images() -> None:
-    assert resolve(params(batch_size=4, accumulate=4), REFERENCE, True).lr == REFERENCE.lr
-    assert resolve(params(accumulate=2), REFERENCE, True).lr == pytest.approx(2 * REFERENCE.lr)
+def test_the_recipes_learning_rate_scales_with_accumulated_batches() -> None:
+    assert resolve_recipe(params(batch_size=4, accumulate_steps=4), REFERENCE, True).lr == REFERENCE.lr
+    assert resolve_recipe(params(accumulate_steps=2), REFERENCE, True).lr == pytest.approx(2 * REFERENCE.lr)
 
 
-def test_learning_rate_of_the_recipe_follows_the_images_of_all_processes() -> None:
-    assert resolve(params(processes=4), REFERENCE, True).lr == pytest.approx(4 * REFERENCE.lr)
-    assert resolve(params(processes=4, batch_size=4), REFERENCE, True).lr == REFERENCE.lr
-    assert resolve(params(processes=4, lr=0.3), REFERENCE, True).lr == 0.3
+def test_the_recipes_learning_rate_scales_with_the_number_of_processes() -> None:
+    assert resolve_recipe(params(processes=4), REFERENCE, True).lr == pytest.approx(4 * REFERENCE.lr)
+    assert resolve_recipe(params(processes=4, batch_size=4), REFERENCE, True).lr == REFERENCE.lr
+    assert resolve_recipe(params(processes=4, lr=0.3), REFERENCE, True).lr == 0.3
 
 
-def test_a_backbone_from_scratch_learns_like_the_rest() -> None:
-    assert resolve(params(), REFERENCE, True).backbone_lr_factor == 0.1
-    assert resolve(params(), REFERENCE, False).backbone_lr_factor == 1.0
-    assert resolve(params(backbone_lr_factor=0.3), REFERENCE, False).backbone_lr_factor == 0.3
+def test_a_backbone_from_scratch_has_the_same_learning_rate() -> None:
+    assert resolve_recipe(params(), REFERENCE, True).backbone_lr_factor == 0.1
+    assert resolve_recipe(params(), REFERENCE, False).backbone_lr_factor == 1.0
+    assert resolve_recipe(params(backbone_lr_factor=0.3), REFERENCE, False).backbone_lr_factor == 0.3
 
 
-def test_two_numbers_for_the_size() -> None:
-    assert resolve(params(size=[256, 320]), REFERENCE, True).size == 320
-    with pytest.raises(UserError, match=r"`train.size` is \[250, 320\].*multiples of 32"):
-        resolve(params(size=[250, 320]), REFERENCE, True)
+def test_an_image_size_of_two_numbers() -> None:
+    assert resolve_recipe(params(image_size=[256, 320]), REFERENCE, True).image_size == 320
+    with pytest.raises(UserError, match=r"`train.image_size` is \[250, 320\].*multiples of 32"):
+        resolve_recipe(params(image_size=[250, 320]), REFERENCE, True)
 
 
 @pytest.mark.parametrize(
@@ -60,18 +60,18 @@ def test_two_numbers_for_the_size() -> None:
         ("lr", "nan"),
         ("lr", -1),
         ("lr", ".inf"),
-        ("size", 100),
-        ("size", 0),
+        ("image_size", 100),
+        ("image_size", 0),
         ("precision", "fp8"),
         ("processes", 0),
         ("batch_size", 0),
         ("epochs", 0),
-        ("accumulate", 0),
+        ("accumulate_steps", 0),
         ("patience", -1),
         ("optimizer", "lion"),
     ],
 )
-def test_values_that_make_no_sense(tmp_path: Path, key: str, value: object) -> None:
+def test_invalid_values(tmp_path: Path, key: str, value: object) -> None:
     path = tmp_path / "params.yaml"
     text = (ROOT / "params.yaml").read_text().splitlines()
     in_train = text.index("train:")

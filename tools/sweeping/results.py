@@ -1,156 +1,131 @@
-"""What came out of a sweep, as plain values, and the two files that hold them."""
+"""The results of a sweep: its trials as a table, the best of them, and the files that hold both."""
 
 from __future__ import annotations
 
 import csv
-import io
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import optuna
-from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 from ruamel.yaml import YAML
 
 from detector.core.errors import UserError
 from sweeping.settings import Plan
-from sweeping.study import Count, count, fate, retried_numbers
-
-ENOUGH = 10  # complete trials, from which their own values say what matters
+from sweeping.study import TrialCounts, count_trials, find_requeued, trial_outcome
 
 
-class Importances(NamedTuple):
-    """Shares of the variance of `of_what` that each parameter explains, the largest first; none where it is unknown."""
-
-    of_what: str
-    shares: dict[str, float]
-
-
-class Outcome(NamedTuple):
-    """All that a report says of the trials. rows: a trial each, in order; front: none beats these in everything."""
+class SweepResults(NamedTuple):
+    """rows: one per trial, in order. front: the complete trials that no other beats in all objectives."""
 
     plan: Plan
     commit: str
     rows: list[dict[str, Any]]
-    counts: Count
+    counts: TrialCounts
     best: FrozenTrial
     front: list[FrozenTrial]
-    importances: Importances
 
 
-def outcome_of(plan: Plan, study: optuna.Study, number: int | None = None) -> Outcome:
-    """Collect it; `number`: the trial to take for the best. Raises UserError when no trial is complete."""
+def collect_results(plan: Plan, study: optuna.Study, number: int | None = None) -> SweepResults:
+    """Collect the results; `number` replaces the best trial. Raises UserError when no trial is complete."""
     trials = study.get_trials(deepcopy=False)
-    counts = count(trials)
+    counts = count_trials(trials)
     if not counts["complete"]:
         raise UserError(f"no trial of the sweep `{plan.sweep.name}` is complete yet: `python tools/sweep.py run`")
-    retried = retried_numbers(trials)
-    rows = [row_of(trial, fate(trial, retried), plan) for trial in trials]
+    requeued = find_requeued(trials)
+    rows = [build_row(trial, trial_outcome(trial, requeued), plan) for trial in trials]
     sign = -1 if plan.objectives[0].direction == "maximize" else 1
     front = sorted(study.best_trials, key=lambda trial: (sign * trial.values[0], trial.number))
-    best = front[0] if number is None else chosen(trials, number)
-    return Outcome(plan, study.user_attrs["commit"], rows, counts, best, front, importances_of(study, plan))
+    best = front[0] if number is None else find_complete_trial(trials, number)
+    return SweepResults(plan, study.user_attrs["commit"], rows, counts, best, front)
 
 
-def chosen(trials: list[FrozenTrial], number: int) -> FrozenTrial:
-    """The trial of this number. Raises UserError unless it is complete."""
-    found = [trial for trial in trials if trial.number == number and trial.state == TrialState.COMPLETE]
-    if not found:
-        numbers = ", ".join(str(trial.number) for trial in trials if trial.state == TrialState.COMPLETE)
-        raise UserError(f"--trial {number}: no such trial is complete; these are: {numbers}")
-    return found[0]
+def find_complete_trial(trials: list[FrozenTrial], number: int) -> FrozenTrial:
+    """The trial with this number. Raises UserError unless it is complete."""
+    complete = {trial.number: trial for trial in trials if trial.state == TrialState.COMPLETE}
+    if number not in complete:
+        raise UserError(f"--trial {number}: not a complete trial; complete are {', '.join(map(str, complete))}")
+    return complete[number]
 
 
-def row_of(trial: FrozenTrial, state: str, plan: Plan) -> dict[str, Any]:
-    """A trial as a line of the table; a pruned one has what it had reached."""
+def build_row(trial: FrozenTrial, outcome: str, plan: Plan) -> dict[str, Any]:
+    """One row of the table. `reached` is the first objective after the last epoch, known for pruned trials too."""
     values = trial.values if trial.state == TrialState.COMPLETE else [None] * len(plan.objectives)
-    reached = trial.intermediate_values
+    epochs = trial.intermediate_values
     return {
         "trial": trial.number,
-        "state": state,
+        "state": outcome,
         **{objective.key: value for objective, value in zip(plan.objectives, values, strict=True)},
-        "epochs": max(reached, default=None),
-        "reached": reached[max(reached)] if reached else None,
+        "epochs": max(epochs, default=None),
+        "reached": epochs[max(epochs)] if epochs else None,
         "seconds": trial.user_attrs.get("seconds"),
         **{key: trial.user_attrs.get("values", {}).get(key) for key in plan.space},
-        "experiments": " ".join(trial.user_attrs.get("experiments", [])) if state == "complete" else None,
+        "experiments": " ".join(trial.user_attrs.get("experiments", [])) if outcome == "complete" else None,
     }
 
 
-def importances_of(study: optuna.Study, plan: Plan) -> Importances:
-    """By PED-ANOVA (Watanabe et al. 2023), of the first objective.
-
-    When most trials were pruned, their value after the last epoch that all have reached is explained instead: a few
-    complete trials say nothing, and were chosen.
-    """
-    finished = [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
-    complete = [trial for trial in finished if trial.state == TrialState.COMPLETE]
-    told = [trial for trial in finished if trial.intermediate_values and trial.state != TrialState.FAIL]
-    objective = plan.objectives[0]
-    if len(complete) >= ENOUGH or len(told) <= len(complete):
-        values = [(trial, trial.values[0]) for trial in complete]
-        of_what = f"{objective.key} of {len(complete)} complete trials"
-    else:
-        epoch = min(max(trial.intermediate_values) for trial in told)
-        values = [(trial, trial.intermediate_values[epoch]) for trial in told if epoch in trial.intermediate_values]
-        of_what = f"{objective.name} after epoch {epoch} of {len(values)} trials"
-    ghost = optuna.create_study(direction=objective.direction)
-    ghost.add_trials(
-        [
-            optuna.create_trial(params=trial.params, distributions=trial.distributions, value=value)
-            for trial, value in values
-        ]
-    )
-    try:
-        found = get_param_importances(ghost, evaluator=PedAnovaImportanceEvaluator())
-    except (ValueError, RuntimeError):  # fewer than two trials, or all alike
-        found = {}
-    shares = {key: round(share, 4) for key, share in found.items()}
-    return Importances(of_what, dict(sorted(shares.items(), key=lambda item: (-item[1], item[0]))))
+def sum_seconds(results: SweepResults) -> float:
+    """The duration of all trials together."""
+    return sum(row["seconds"] or 0 for row in results.rows)
 
 
-def write_csv(path: Path, outcome: Outcome) -> None:
-    """All trials, a line each."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(outcome.rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(outcome.rows)
-    path.write_text(text.getvalue(), encoding="utf-8")
+def describe_results(results: SweepResults, comparison: dict[str, Any]) -> list[str]:
+    """Lines for the console. comparison: from `compare_with_default`."""
+    counts = ", ".join(f"{count} {outcome}" for outcome, count in results.counts.items() if count)
+    lines = [f"{counts}; {sum_seconds(results) / 60:.1f} minutes of trials on commit {results.commit[:10]}"]
+    default = comparison["default"] or {}
+    for objective, value in zip(results.plan.objectives, results.best.values, strict=True):
+        baseline = f" (default: {default[objective.key]:.4f})" if objective.key in default else ""
+        lines.append(f"{objective.file}:{objective.key} = {value:.4f}{baseline}")
+    interval = comparison["interval"]
+    if interval["low"] is not None:
+        bounds = f"{interval['low']:.4f} to {interval['high']:.4f}"
+        lines.append(f"{interval['metric']} = {interval['value']:.4f}, 95% interval {bounds}")
+    if len(results.best.user_attrs["by_seed"]) > 1:
+        lines.append(f"per seed: {', '.join(f'{values[0]:.4f}' for values in results.best.user_attrs['by_seed'])}")
+    lines.append(f"trial {comparison['test']['trial']} is {comparison['test']['verdict']}")
+    return lines
 
 
-def write_yaml(path: Path, outcome: Outcome, judged: dict[str, Any]) -> None:
-    """optimization_results.yaml; `judged`: what `judging` found of the best trial and the default."""
-    best, plan = outcome.best, outcome.plan
-    values = dict(zip([objective.key for objective in plan.objectives], best.values, strict=True))
-    found = {
+def write_csv(path: Path, results: SweepResults) -> None:
+    """Write one line per trial."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(results.rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(results.rows)
+
+
+def write_yaml(path: Path, results: SweepResults, comparison: dict[str, Any]) -> None:
+    """Write optimization_results.yaml. comparison: from `compare_with_default`."""
+    best, plan = results.best, results.plan
+    document = {
         "sweep": plan.sweep.name,
-        "commit": outcome.commit,
+        "commit": results.commit,
         "objectives": dict(plan.sweep.objectives),
         "best": {
             "trial": best.number,
             "experiments": best.user_attrs["experiments"],
             "parameters": best.user_attrs["values"],
-            "values": values,
+            "values": dict(zip([objective.key for objective in plan.objectives], best.values, strict=True)),
             **({"by_seed": best.user_attrs["by_seed"]} if len(best.user_attrs["by_seed"]) > 1 else {}),
-            "interval": judged["interval"],
+            "interval": comparison["interval"],
         },
-        "default": judged["default"],
-        "test": {key: value for key, value in judged["test"].items() if key not in ("table", "default")},
-        **({"front": [trial.number for trial in outcome.front]} if len(plan.objectives) > 1 else {}),
-        "importances": {"of": outcome.importances.of_what, **outcome.importances.shares},
-        "counts": dict(outcome.counts),
-        "seconds": round(sum(row["seconds"] or 0 for row in outcome.rows), 1),
+        "default": comparison["default"],
+        "test": {key: value for key, value in comparison["test"].items() if key not in ("table", "default")},
+        **({"front": [trial.number for trial in results.front]} if len(plan.objectives) > 1 else {}),
+        "counts": dict(results.counts),
+        "seconds": round(sum_seconds(results), 1),
         "trials": "trials.csv",
     }
     writer = YAML()
     writer.width = 4096
     writer.default_flow_style = False
     with path.open("w", encoding="utf-8") as file:
-        writer.dump(found, file)
+        writer.dump(document, file)
 
 
 def set_params(path: Path, values: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Write values into params.yaml and keep its comments. Returns old and new of those that changed."""
+    """Write values into params.yaml, keeping its comments. Returns old and new value of each changed key."""
     yaml = YAML()
     yaml.preserve_quotes = True
     yaml.width = 4096

@@ -1,4 +1,4 @@
-"""A trial: a DVC experiment for each of its seeds, watched epoch by epoch and ended early when it is no good."""
+"""A trial: one DVC experiment per seed, followed epoch by epoch and stopped early when it is pruned."""
 
 from __future__ import annotations
 
@@ -18,40 +18,36 @@ import optuna
 from optuna.trial import Trial
 
 from detector.core.errors import UserError
-from detector.training.reporting import REPORT
-from sweeping.progress import Board
-from sweeping.settings import SEED, Plan, flattened
-from sweeping.study import suggest
+from detector.training.sweep_report import REPORT_VARIABLE
+from sweeping.settings import TRAIN_SEED, Plan, flatten
+from sweeping.study import suggest_values
 
-DRIVER = Path(__file__).with_name("experiment.py")
-POLL = 0.1  # seconds
-PATIENCE = 300  # seconds that an interrupted training has to save and end
+EXPERIMENT_SCRIPT = Path(__file__).with_name("dvc_experiment.py")
+POLL_SECONDS = 0.1
+STOP_TIMEOUT = 300  # seconds that an interrupted training has to save and end
+
+EpochCallback = Callable[[dict[str, Any]], None]
 
 
 class TrialFailed(Exception):
-    """The experiment ended with an error of its own; its log says which."""
+    """The experiment ended with an error, which its log shows."""
 
 
-class Interrupted(Exception):
-    """The sweep is asked to stop."""
+class SweepStopped(Exception):
+    """The sweep was asked to stop."""
 
 
-class Pruned(Exception):
-    """The experiment was ended because others had been better at that epoch."""
-
-
-class Surroundings(NamedTuple):
-    """What all trials of a sweep share; stopping: set when the sweep is asked to stop."""
+class SweepContext(NamedTuple):
+    """What all trials of a sweep share; `stopping` is set when the sweep is asked to stop."""
 
     plan: Plan
     root: Path
     folder: Path
-    board: Board
     stopping: threading.Event
 
 
-class Experiment(NamedTuple):
-    """One DVC experiment: its name, what it sets, and where it is logged."""
+class ExperimentSpec(NamedTuple):
+    """The name of a DVC experiment, the parameters that it sets, and the folder of its log."""
 
     name: str
     values: dict[str, Any]
@@ -62,147 +58,151 @@ class Experiment(NamedTuple):
         return self.folder / f"{self.name}{suffix}"
 
 
-def run_trial(trial: Trial, around: Surroundings) -> tuple[float, ...]:
-    """The trial's objectives, the mean over the seeds.
+def run_trial(trial: Trial, context: SweepContext) -> tuple[float, ...]:
+    """Return the trial's objectives, averaged over the seeds.
 
-    Raises optuna.TrialPruned, Interrupted or TrialFailed. By the epochs of its first seed it may be pruned; the others
-    are trained only if it is not.
+    Only the first seed's epochs decide on pruning; the other seeds are trained if it is not pruned.
+    Raises optuna.TrialPruned, SweepStopped or TrialFailed.
     """
-    plan, began = around.plan, time.monotonic()
-    values = suggest(trial, plan.space)
+    plan, start = context.plan, time.monotonic()
+    values = suggest_values(trial, plan.space)
     trial.set_user_attr("values", values)
-    experiments = experiments_of(trial.number, values, around)
+    experiments = build_experiments(trial.number, values, context)
     trial.set_user_attr("experiments", [experiment.name for experiment in experiments])
-    around.board.begin(trial.number, values)
     results = []
     try:
-        for place, experiment in enumerate(experiments):
-            on_epoch = (lambda epoch: judge(trial, epoch, around)) if place == 0 else (lambda epoch: None)
-            results.append(run_experiment(experiment, around, on_epoch))
-    except Pruned:
-        raise optuna.TrialPruned from None
+        for index, experiment in enumerate(experiments):
+            on_epoch = (lambda epoch: report_epoch(trial, epoch, plan)) if index == 0 else ignore_epoch
+            results.append(measure_objectives(experiment, context, on_epoch))
     finally:
-        trial.set_user_attr("seconds", round(time.monotonic() - began, 1))
+        trial.set_user_attr("seconds", round(time.monotonic() - start, 1))
     means = [sum(result[place] for result in results) / len(results) for place in range(len(plan.objectives))]
     trial.set_user_attr("by_seed", results)
     return tuple(means)
 
 
-def experiments_of(number: int, values: dict[str, Any], around: Surroundings) -> list[Experiment]:
-    """The experiments of a trial, named after it."""
-    plan, name = around.plan, f"{around.plan.sweep.name}-{number:03}"
-    given = {**plan.overrides, **values}
+def build_experiments(number: int, values: dict[str, Any], context: SweepContext) -> list[ExperimentSpec]:
+    """The experiments of a trial, named after its number."""
+    plan, name = context.plan, f"{context.plan.sweep.name}-{number:03}"
+    params = {**plan.overrides, **values}
     if not plan.sweep.seeds:
-        return [Experiment(name, given, around.folder)]
-    return [Experiment(f"{name}-seed-{seed}", {**given, SEED: seed}, around.folder) for seed in plan.sweep.seeds]
+        return [ExperimentSpec(name, params, context.folder)]
+    return [
+        ExperimentSpec(f"{name}-seed-{seed}", {**params, TRAIN_SEED: seed}, context.folder) for seed in plan.sweep.seeds
+    ]
 
 
-def judge(trial: Trial, epoch: dict[str, Any], around: Surroundings) -> None:
-    """Tell Optuna what an epoch reached. Raises Pruned when others were better by then."""
-    objective = around.plan.objectives[0]
-    value = epoch.get(objective.name)
-    around.board.epoch(trial.number, epoch["epoch"], value)
-    if value is None or len(around.plan.objectives) > 1:
+def report_epoch(trial: Trial, epoch: dict[str, Any], plan: Plan) -> None:
+    """Report the first objective after an epoch to Optuna. Raises optuna.TrialPruned."""
+    value = epoch.get(plan.objectives[0].name)
+    if value is None or len(plan.objectives) > 1:
         return
     trial.report(value, epoch["epoch"])
     if trial.should_prune():
-        raise Pruned
+        raise optuna.TrialPruned
 
 
-def run_experiment(
-    experiment: Experiment, around: Surroundings, on_epoch: Callable[[dict[str, Any]], None]
-) -> list[float]:
-    """The objectives of the stages that a trial needs; see `run_stages`."""
-    plan = around.plan
+def ignore_epoch(epoch: dict[str, Any]) -> None:
+    """Do nothing with an epoch's metrics."""
+
+
+def measure_objectives(experiment: ExperimentSpec, context: SweepContext, on_epoch: EpochCallback) -> list[float]:
+    """Run the stages that write the objectives and return them; see `run_stages`."""
+    plan = context.plan
     files = list(dict.fromkeys(objective.file for objective in plan.objectives))
-    return objectives_in(run_stages(experiment, around, plan.targets, files, on_epoch), plan)
+    return read_objectives(run_stages(experiment, context, plan.targets, files, on_epoch), plan)
 
 
 def run_stages(
-    experiment: Experiment,
-    around: Surroundings,
+    experiment: ExperimentSpec,
+    context: SweepContext,
     targets: list[str],
     metrics: list[str],
-    on_epoch: Callable[[dict[str, Any]], None] = lambda epoch: None,
+    on_epoch: EpochCallback = ignore_epoch,
 ) -> dict[str, Any]:
-    """Run stages as an experiment and return its metrics files. targets: none for all stages.
+    """Run stages as a DVC experiment and return the content of its metrics files. targets: empty for all stages.
 
-    `on_epoch` may raise to end it. Raises Interrupted or TrialFailed.
+    `on_epoch` may raise to stop the experiment. Raises SweepStopped or TrialFailed.
     """
-    told, result = experiment.file(".jsonl"), experiment.file(".result.json")
-    for path in (told, result):
+    reports, result = experiment.file(".jsonl"), experiment.file(".result.json")
+    for path in (reports, result):
         path.unlink(missing_ok=True)
-    process = start(experiment, around.root, targets, metrics)
-    keep = around.plan.sweep.keep_checkpoints
+    process = start_process(experiment, context.root, targets, metrics)
+    keep = context.plan.sweep.keep_checkpoints
     try:
-        watch(process, told, around.stopping, on_epoch)
+        follow_epochs(process, reports, context.stopping, on_epoch)
     except BaseException as error:
-        interrupt(process)
-        if not keep and not isinstance(error, Interrupted):  # an interrupted training goes on later
-            remove_checkpoints(told)
+        stop_process(process)
+        if not keep and not isinstance(error, SweepStopped):  # a stopped sweep resumes its trainings later
+            remove_checkpoints(reports)
         raise
     if not result.exists():
         if not keep:
-            remove_checkpoints(told)
+            remove_checkpoints(reports)
         raise TrialFailed(experiment.file(".log"))
     return dict(json.loads(result.read_text(encoding="utf-8"))["metrics"])
 
 
-def start(experiment: Experiment, root: Path, targets: list[str], metrics: list[str]) -> subprocess.Popen[bytes]:
-    """The process that runs an experiment, in a process group of its own: Ctrl-C reaches it only through us."""
+def start_process(
+    experiment: ExperimentSpec, root: Path, targets: list[str], metrics: list[str]
+) -> subprocess.Popen[bytes]:
+    """Start an experiment in its own process group, so Ctrl-C does not reach it directly."""
     request = {
         "name": experiment.name,
         "targets": targets,
-        "params": [override(key, value) for key, value in experiment.values.items()],
+        "params": [format_override(key, value) for key, value in experiment.values.items()],
         "metrics": metrics,
         "lock": str(experiment.folder.parent / "lock"),  # one for all sweeps of this clone
         "result": str(experiment.file(".result.json")),
     }
-    environment = {**os.environ, REPORT: str(experiment.file(".jsonl")), "PYTHONUNBUFFERED": "1"}
+    environment = {**os.environ, REPORT_VARIABLE: str(experiment.file(".jsonl")), "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, str(EXPERIMENT_SCRIPT), json.dumps(request)]
     with experiment.file(".log").open("wb") as log:
         return subprocess.Popen(
-            [sys.executable, str(DRIVER), json.dumps(request)], cwd=root, env=environment, stdin=subprocess.DEVNULL,
-            stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
-        )  # fmt: skip
+            command,
+            cwd=root,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
 
 
-def watch(
-    process: subprocess.Popen[bytes],
-    told: Path,
-    stopping: threading.Event,
-    on_epoch: Callable[[dict[str, Any]], None],
+def follow_epochs(
+    process: subprocess.Popen[bytes], reports: Path, stopping: threading.Event, on_epoch: EpochCallback
 ) -> None:
-    """Hand on each epoch that is told until the process ends. Raises Interrupted, or what `on_epoch` raises."""
+    """Call `on_epoch` per reported epoch until the process ends. Raises SweepStopped, or what `on_epoch` raises."""
     seen = 0
     while process.poll() is None:
-        time.sleep(POLL)
-        lines = read_lines(told)
+        time.sleep(POLL_SECONDS)
+        lines = read_reports(reports)
         for line in lines[seen:]:
             if "epoch" in line:
                 on_epoch(line)
         seen = len(lines)
         if stopping.is_set():
-            raise Interrupted
+            raise SweepStopped
 
 
-def override(key: str, value: Any) -> str:
-    """`key=value` as `dvc exp run -S` takes it: YAML's plain words, and JSON for the rest."""
+def format_override(key: str, value: Any) -> str:
+    """`key=value` for `dvc exp run -S`, the value as JSON, which is YAML."""
     return f"{key}={json.dumps(value)}"
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """What a training has told so far; a line that is not complete yet comes next time."""
+def read_reports(path: Path) -> list[dict[str, Any]]:
+    """The complete lines that a training has reported so far."""
     if not path.exists():
         return []
     return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
 
 
-def interrupt(process: subprocess.Popen[bytes]) -> None:
-    """End an experiment as Ctrl-C does: the training saves, DVC clears up. After PATIENCE it is killed."""
-    for number, seconds in ((signal.SIGINT, PATIENCE), (signal.SIGKILL, PATIENCE)):
+def stop_process(process: subprocess.Popen[bytes]) -> None:
+    """Interrupt an experiment as Ctrl-C does: the training saves, DVC cleans up. Kill it after STOP_TIMEOUT."""
+    for number in (signal.SIGINT, signal.SIGKILL):
         try:
             os.killpg(process.pid, number)
-            process.wait(seconds)
+            process.wait(STOP_TIMEOUT)
             return
         except subprocess.TimeoutExpired:
             continue
@@ -211,18 +211,18 @@ def interrupt(process: subprocess.Popen[bytes]) -> None:
             return
 
 
-def remove_checkpoints(told: Path) -> None:
-    """Remove the folder that this training would go on from; nobody will run it again."""
-    for line in read_lines(told):
+def remove_checkpoints(reports: Path) -> None:
+    """Remove the checkpoints of a training that nobody will resume."""
+    for line in read_reports(reports):
         if "checkpoints" in line:
             shutil.rmtree(line["checkpoints"], ignore_errors=True)
 
 
-def objectives_in(metrics: dict[str, Any], plan: Plan) -> list[float]:
-    """The objectives in the metrics files. Raises UserError when one is not there."""
+def read_objectives(metrics: dict[str, Any], plan: Plan) -> list[float]:
+    """The objectives in the metrics files. Raises UserError when one is missing."""
     values = []
     for objective in plan.objectives:
-        value = dict(flattened(metrics[objective.file])).get(objective.key)
+        value = dict(flatten(metrics[objective.file])).get(objective.key)
         if not isinstance(value, (int, float)):
             raise UserError(f"sweep.yaml: {objective.file} has no number `{objective.key}` after the first trial")
         values.append(float(value))

@@ -1,1 +1,1 @@
-"""Comparing two sets of detections: used by tools/compare.py and tools/evaluate_on.py, by no stage."""
+"""Comparison of results, evaluation on other data: used by tools/compare.py and tools/evaluate_model.py."""

@@ -1,4 +1,4 @@
-"""The images that two test sets have in common with the same truth, so that two detectors meet on equal ground."""
+"""The images that two test sets have in common, with the same ground truth, for a fair comparison."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any, NamedTuple, cast
 from detector.engine.detections import Prediction
 
 
-class Results(NamedTuple):
-    """truth: COCO dictionary whose images and categories the predictions' ids mean."""
+class DetectorResults(NamedTuple):
+    """truth: the COCO dictionary that the predictions' image and category ids refer to."""
 
     truth: dict[str, Any]
     predictions: list[Prediction]
 
 
-class Shared(NamedTuple):
-    """Images in both with identical objects to find, under new ids that both sides share.
+class CommonImages(NamedTuple):
+    """Images in both test sets with identical objects to detect, under new ids.
 
-    truth: COCO dictionary, without objects in a state that is not to be detected; a, b: predictions on it.
-    differing: images in both whose objects differ; only_a, only_b: images that one side lacks: left out.
+    truth: COCO dictionary without absent objects; a, b: the predictions of both detectors on it. differing: number of
+    images in both whose objects differ; only_a, only_b: number of images in one set only; all of these are left out.
     """
 
     truth: dict[str, Any]
@@ -31,66 +31,70 @@ class Shared(NamedTuple):
     only_b: int
 
 
-def shared_images(a: Results, b: Results) -> Shared:
-    """An image is known by its `content`, or by `file_name` where a file lacks that; a class by its name."""
+def find_common_images(a: DetectorResults, b: DetectorResults) -> CommonImages:
+    """Images are matched by `content`, or by `file_name` if any lacks it; classes by name."""
     key = "content" if all("content" in image for side in (a, b) for image in side.truth["images"]) else "file_name"
-    images_a, images_b = _images_by(key, a.truth), _images_by(key, b.truth)
-    objects_a, objects_b = _objects(a.truth), _objects(b.truth)
-    both = [name for name in images_a if name in images_b]
-    same = [name for name in both if objects_a[images_a[name]["id"]] == objects_b[images_b[name]["id"]]]
+    images_a, images_b = _index_images(key, a.truth), _index_images(key, b.truth)
+    objects_a, objects_b = _list_objects(a.truth), _list_objects(b.truth)
+    in_both = [name for name in images_a if name in images_b]
+    common = [name for name in in_both if objects_a[images_a[name]["id"]] == objects_b[images_b[name]["id"]]]
     names = list(dict.fromkeys(category["name"] for side in (a, b) for category in side.truth["categories"]))
-    classes = {name: number for number, name in enumerate(names, 1)}
+    classes = {name: id_ for id_, name in enumerate(names, 1)}
     images = []
     annotations: list[dict[str, Any]] = []
-    for number, name in enumerate(same, 1):
-        # A group that only one of them knows still binds its images.
-        images.append({**images_b[name], **images_a[name], "id": number})
+    for image_id, name in enumerate(common, 1):
+        # An image keeps a group that only one of the sets has.
+        images.append({**images_b[name], **images_a[name], "id": image_id})
         for class_name, bbox, area, crowd in objects_a[images_a[name]["id"]]:
             annotations.append(
-                {"id": len(annotations) + 1, "image_id": number, "category_id": classes[class_name],
-                 "bbox": list(bbox), "area": area, "iscrowd": crowd}
-            )  # fmt: skip
-    return Shared(
-        {
-            "images": images,
-            "annotations": annotations,
-            "categories": [{"id": number, "name": name} for name, number in classes.items()],
-        },
-        _renumbered(a, {images_a[name]["id"]: number for number, name in enumerate(same, 1)}, classes),
-        _renumbered(b, {images_b[name]["id"]: number for number, name in enumerate(same, 1)}, classes),
-        differing=len(both) - len(same),
-        only_a=len(images_a) - len(both),
-        only_b=len(images_b) - len(both),
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": image_id,
+                    "category_id": classes[class_name],
+                    "bbox": list(bbox),
+                    "area": area,
+                    "iscrowd": crowd,
+                }
+            )
+    categories = [{"id": id_, "name": name} for name, id_ in classes.items()]
+    return CommonImages(
+        truth={"images": images, "annotations": annotations, "categories": categories},
+        a=_renumber(a, {images_a[name]["id"]: id_ for id_, name in enumerate(common, 1)}, classes),
+        b=_renumber(b, {images_b[name]["id"]: id_ for id_, name in enumerate(common, 1)}, classes),
+        differing=len(in_both) - len(common),
+        only_a=len(images_a) - len(in_both),
+        only_b=len(images_b) - len(in_both),
     )
 
 
-def _images_by(key: str, truth: dict[str, Any]) -> dict[Hashable, dict[str, Any]]:
-    """Images by `key`, and by their turn where several have the same."""
-    turns: Counter[str] = Counter()
+def _index_images(key: str, truth: dict[str, Any]) -> dict[Hashable, dict[str, Any]]:
+    """Images by the value of `key` and a running number, which tells images with equal values apart."""
+    counts: Counter[str] = Counter()
     images: dict[Hashable, dict[str, Any]] = {}
     for image in sorted(truth["images"], key=lambda image: str(image["file_name"])):
-        images[image[key], turns[image[key]]] = image
-        turns[image[key]] += 1
+        images[image[key], counts[image[key]]] = image
+        counts[image[key]] += 1
     return images
 
 
-def _objects(truth: dict[str, Any]) -> dict[int, list[tuple[str, tuple[float, ...], float, int]]]:
-    """Class, bbox, area and crowd of the objects to find by image, sorted."""
-    absent = {state["id"] for state in truth.get("states", []) if not state["present"]}
+def _list_objects(truth: dict[str, Any]) -> dict[int, list[tuple[str, tuple[float, ...], float, int]]]:
+    """Class, bbox, area and crowd flag of the objects to detect, by image, sorted."""
+    absent_states = {state["id"] for state in truth.get("states", []) if not state["present"]}
     names = {category["id"]: category["name"] for category in truth["categories"]}
     objects = defaultdict(list)
-    for item in truth["annotations"]:
-        if item.get("state") not in absent:
-            area = item.get("area", item["bbox"][2] * item["bbox"][3])
-            row = (names[item["category_id"]], tuple(item["bbox"]), area, int(item.get("iscrowd", 0)))
-            objects[item["image_id"]].append(row)
+    for annotation in truth["annotations"]:
+        if annotation.get("state") not in absent_states:
+            bbox = annotation["bbox"]
+            area = annotation.get("area", bbox[2] * bbox[3])
+            row = (names[annotation["category_id"]], tuple(bbox), area, int(annotation.get("iscrowd", 0)))
+            objects[annotation["image_id"]].append(row)
     for rows in objects.values():
         rows.sort()
     return objects
 
 
-def _renumbered(side: Results, images: dict[int, int], classes: dict[str, int]) -> list[Prediction]:
-    """The predictions on `images` (old id to new), in their order."""
+def _renumber(side: DetectorResults, images: dict[int, int], classes: dict[str, int]) -> list[Prediction]:
+    """The predictions on `images` (old id to new), in their order, with new image and category ids."""
     names = {category["id"]: category["name"] for category in side.truth["categories"]}
     rows = []
     for prediction in side.predictions:

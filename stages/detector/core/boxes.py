@@ -1,4 +1,4 @@
-"""Box arithmetic in NumPy. Names carry the format; all boxes are float arrays [N, 4]."""
+"""Box arithmetic in NumPy. Function names state the box format; all boxes are float arrays [N, 4]."""
 
 from __future__ import annotations
 
@@ -21,21 +21,22 @@ def xywh_to_xyxy(boxes_xywh: Boxes) -> Boxes:
 
 
 def area_xyxy(boxes_xyxy: Boxes) -> NDArray[np.float64]:
-    """Areas [N]; zero for a box whose corners are in the wrong order."""
+    """Box areas [N]; 0 for a box whose corners are in the wrong order."""
     size = np.clip(boxes_xyxy[..., 2:] - boxes_xyxy[..., :2], 0, None)
     return size[..., 0] * size[..., 1]
 
 
 def pairwise_iou_xyxy(first_xyxy: Boxes, second_xyxy: Boxes) -> NDArray[np.float64]:
-    """Intersection over union of every pair: [N, 4] and [M, 4] -> [N, M], 0 where the union is empty."""
+    """IoU of every pair: [N, 4] and [M, 4] -> [N, M]; 0 where the union is empty."""
     left_top = np.maximum(first_xyxy[:, None, :2], second_xyxy[None, :, :2])
     right_bottom = np.minimum(first_xyxy[:, None, 2:], second_xyxy[None, :, 2:])
     size = np.clip(right_bottom - left_top, 0, None)  # [N, M, 2]
     intersection = size[..., 0] * size[..., 1]
     union = area_xyxy(first_xyxy)[:, None] + area_xyxy(second_xyxy)[None, :] - intersection
-    return np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)
+    iou: NDArray[np.float64] = np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)
+    return iou
 
 
 def scale_to_fit(width: int, height: int, target_width: int, target_height: int) -> float:
-    """The factor that makes an image fit its letterbox, its aspect ratio kept."""
+    """The factor that fits an image into its letterbox at the same aspect ratio."""
     return min(target_width / width, target_height / height)

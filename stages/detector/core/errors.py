@@ -1,4 +1,4 @@
-"""The one exception for a user's mistake, and how a command shows it."""
+"""The exception for user errors, and how a command reports it."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Callable
 
 
 class UserError(Exception):
-    """Something the user can mend: the message says where, what was found, what was expected, what to do."""
+    """An error that the user can fix: the message says where it is, what was found and expected, and what to do."""
 
 
 def run_command(main: Callable[[], None]) -> None:
-    """Run `main`; show a user's mistake as one message on stderr and exit with 1, without a traceback.
+    """Run `main`; report a user error as one message on stderr, without a traceback, and exit with 1.
 
-    That is a `UserError`, or a file that an earlier stage should have made.
+    A user error is a `UserError` or a missing file that an earlier stage should have written.
     """
     try:
         main()
     except UserError as error:
         sys.exit(f"\nerror: {error}")
     except FileNotFoundError as error:
-        sys.exit(f"\nerror: {error.filename} is missing; `dvc repro` runs the stages in their order")
+        sys.exit(f"\nerror: {error.filename} is missing; `dvc repro` runs the stages in order")

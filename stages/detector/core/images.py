@@ -1,8 +1,8 @@
-"""The one image path: file -> RGB uint8 -> resized -> letterboxed. Training, evaluation and ONNX share it.
+"""Image loading shared by training, evaluation and ONNX inference: decode to RGB uint8, resize, letterbox.
 
-Pillow alone decodes and resizes, so that the bytes are the same on every machine and a deployed model
-needs no torch. JPEGs that are at least twice too large are decoded at half size or less (`draft`):
-about four times as fast as decoding in full.
+Only Pillow decodes and resizes: the bytes are the same on every machine, and a deployed model needs no torch.
+JPEGs at least twice as large as needed are decoded at half size or less (`draft`), about four times as fast
+as decoding at full size.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from detector.core.boxes import scale_to_fit
-from detector.core.tar_shards import member_of, read_file
+from detector.core.tar_shards import parse_member_path, read_image_bytes
 
 Pixels = NDArray[np.uint8]
 
 ORIENTATION_TAG = 0x0112
-JPEG_FORMATS = ("JPEG", "MPO")  # MPO: a JPEG with a second picture behind it, as many phones write
-_UPRIGHT_BY = {
+JPEG_FORMATS = ("JPEG", "MPO")  # MPO: a JPEG followed by a second image, as many phones write
+_UPRIGHT_TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -33,47 +33,47 @@ _UPRIGHT_BY = {
 }
 
 
-class Letterboxed(NamedTuple):
-    """pixels: uint8 [H, W, 3]; scale: input pixels per image pixel, the image lies at the top left."""
+class LetterboxedImage(NamedTuple):
+    """pixels: uint8 [H, W, 3], the image at the top left; scale: input pixels per image pixel."""
 
     pixels: Pixels
     scale: float
 
 
 def open_image(path: Path, formats: tuple[str, ...] | None = None) -> Image.Image:
-    """The image at `path`, not yet decoded: of a file, or of a member of a shard (see `archives`).
+    """Open the image at `path`, a file or a shard member (see `tar_shards`), without decoding it.
 
-    formats: those that are opened, by Pillow's names; None: all.
+    formats: the accepted formats, by Pillow's names; None: all.
     """
-    source = path if member_of(path) is None else io.BytesIO(read_file(path))
+    source = path if parse_member_path(path) is None else io.BytesIO(read_image_bytes(path))
     return Image.open(source, formats=formats)
 
 
-def load_letterboxed(path: Path, size: tuple[int, int], fill: tuple[int, int, int]) -> Letterboxed:
-    """Decode the image at `path`, fit it into `size` (H, W) and pad right and below with `fill` (RGB)."""
+def load_letterboxed(path: Path, size: tuple[int, int], fill: tuple[int, int, int]) -> LetterboxedImage:
+    """Decode the image at `path`, fit it into `size` (H, W) and pad the right and bottom with `fill` (RGB)."""
     with open_image(path) as image:
         return letterbox(image, size, fill)
 
 
-def letterbox(image: Image.Image, size: tuple[int, int], fill: tuple[int, int, int]) -> Letterboxed:
-    """As `load_letterboxed`, for an opened image (of a JPEG, better not yet decoded).
+def letterbox(image: Image.Image, size: tuple[int, int], fill: tuple[int, int, int]) -> LetterboxedImage:
+    """Like `load_letterboxed`, for an opened image; a JPEG is faster if it is not decoded yet.
 
-    A photograph that was taken sideways is turned upright, as preprocess does for training.
+    The EXIF orientation is applied, as preprocess does for training.
     """
     height, width = size
     full_width, full_height = upright_size(image)
-    turned = (full_width, full_height) != image.size
+    is_rotated = (full_width, full_height) != image.size
     scale = scale_to_fit(full_width, full_height, width, height)
     fitted = (max(1, round(full_width * scale)), max(1, round(full_height * scale)))
-    image.draft("RGB", fitted[::-1] if turned else fitted)
-    resized = to_rgb(upright(image)).resize(fitted, Image.Resampling.BILINEAR)
+    image.draft("RGB", fitted[::-1] if is_rotated else fitted)
+    resized = to_rgb(apply_orientation(image)).resize(fitted, Image.Resampling.BILINEAR)
     canvas = Image.new("RGB", (width, height), fill)
     canvas.paste(resized)
-    return Letterboxed(np.asarray(canvas), scale)
+    return LetterboxedImage(np.asarray(canvas), scale)
 
 
-def unusable_depth(image: Image.Image) -> str:
-    """Why grey values of more than 8 bits would turn black: only 8 and full 16 bits are told apart."""
+def find_depth_problem(image: Image.Image) -> str:
+    """Why gray values of more than 8 bits would turn black, or "": only 8 and full 16 bits are supported."""
     if image.mode != "F" and not image.mode.startswith("I"):
         return ""
     brightest = np.asarray(image).max(initial=0)
@@ -83,9 +83,9 @@ def unusable_depth(image: Image.Image) -> str:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any Pillow mode as 8-bit RGB: 16-bit grey keeps its high byte, transparency is laid on white."""
+    """Convert any Pillow mode to 8-bit RGB: 16-bit gray keeps its high byte, transparency is composited onto white."""
     if image.mode.startswith("I") or image.mode == "F":
-        return _sixteen_bit_to_grey(image).convert("RGB")
+        return _convert_16_bit_gray(image).convert("RGB")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
@@ -93,39 +93,39 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _sixteen_bit_to_grey(image: Image.Image) -> Image.Image:
+def _convert_16_bit_gray(image: Image.Image) -> Image.Image:
     values = np.asarray(image).astype(np.float64)
     if values.max(initial=0) > 255:
         values = values / 257.0  # 65535 -> 255
     return Image.fromarray(np.clip(np.rint(values), 0, 255).astype(np.uint8))
 
 
-def orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1..8; 1 where there is none or none that makes sense."""
+def read_orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; 1 if it is missing or invalid."""
     try:
         value = image.getexif().get(ORIENTATION_TAG)
-    except Exception:  # Pillow raises nearly anything for broken EXIF, and the pixels may be fine
+    except Exception:  # broken EXIF raises almost anything, and the pixels may be fine
         return 1
-    return int(value) if value in _UPRIGHT_BY else 1
+    return int(value) if value in _UPRIGHT_TRANSPOSES else 1
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
-    """(width, height) of an opened image once it is upright, before anything is decoded."""
-    turned = orientation(image) >= 5 and image.format != "TIFF"  # of which Pillow tells the upright size
-    return image.size[::-1] if turned else image.size
+    """(width, height) of an opened image after its EXIF orientation is applied; nothing is decoded."""
+    is_rotated = read_orientation(image) >= 5 and image.format != "TIFF"  # Pillow gives a TIFF's upright size
+    return image.size[::-1] if is_rotated else image.size
 
 
-def upright(image: Image.Image) -> Image.Image:
+def apply_orientation(image: Image.Image) -> Image.Image:
     """The image with its EXIF orientation applied to the pixels.
 
-    Unlike `ImageOps.exif_transpose` it does not write the EXIF anew, which fails for some cameras' files.
+    Unlike `ImageOps.exif_transpose` it does not rewrite the EXIF data, which fails for some cameras' files.
     """
-    image.load()  # turns a TIFF
-    turn = orientation(image)
-    return image if turn == 1 else image.transpose(_UPRIGHT_BY[turn])
+    image.load()  # Pillow rotates a TIFF here
+    orientation = read_orientation(image)
+    return image if orientation == 1 else image.transpose(_UPRIGHT_TRANSPOSES[orientation])
 
 
-# What Pillow raises for a file that is not an image, or not a whole one.
+# Raised by Pillow for a file that is no image or is truncated.
 UNREADABLE = (
     UnidentifiedImageError,
     OSError,

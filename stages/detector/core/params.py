@@ -1,4 +1,4 @@
-"""Reading one section of params.yaml into its typed, frozen model."""
+"""Read one section of params.yaml into its typed, frozen model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from detector.core.errors import UserError
 
 
 class Section(BaseModel):
-    """Base of every section: frozen, and an unknown key is an error."""
+    """Base class of every section: frozen; an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
@@ -24,7 +24,7 @@ SectionType = TypeVar("SectionType", bound=Section)
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that reads YAML 1.2 floats: PyYAML takes `1e-3`, `-.5` and DVC's `5e-05` for strings."""
+    """SafeLoader that reads YAML 1.2 floats: PyYAML reads `1e-3`, `-.5` and DVC's `5e-05` as strings."""
 
 
 _Loader.add_implicit_resolver(
@@ -35,16 +35,16 @@ _Loader.add_implicit_resolver(
 
 
 def parse_yaml(text: str) -> Any:
-    """The value of one YAML document, with every YAML 1.2 float read as a float."""
+    """Parse one YAML document; every YAML 1.2 float is read as a float."""
     return yaml.load(text, Loader=_Loader)
 
 
 def read_yaml(path: Path) -> Any:
-    """What the YAML file at `path` holds. Raises UserError when it is missing or no YAML."""
+    """Read the YAML file at `path`. Raises UserError if it is missing or not valid YAML."""
     try:
         return parse_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{path} is missing: run this in the repository's root") from None
+        raise UserError(f"{path} is missing: run this from the repository root") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 text: {error}") from None
     except yaml.YAMLError as error:
@@ -52,7 +52,7 @@ def read_yaml(path: Path) -> Any:
 
 
 def load_section(path: Path, section: str, model: type[SectionType]) -> SectionType:
-    """Check `section` of the YAML file at `path` against `model`.
+    """Read `section` of the YAML file at `path` and validate it against `model`.
 
     Raises UserError naming the file and key, the value found, what was expected and, for an unknown
     key, the nearest valid name.
@@ -60,24 +60,24 @@ def load_section(path: Path, section: str, model: type[SectionType]) -> SectionT
     document = read_yaml(path)
     if not isinstance(document, dict) or not isinstance(document.get(section), dict):
         raise UserError(f"{path}: section `{section}` is missing or not a mapping")
-    return checked(path, document[section], model, section)
+    return validate_values(path, document[section], model, section)
 
 
-def checked(path: Path, values: dict[str, Any], model: type[SectionType], within: str = "") -> SectionType:
-    """Check one mapping of the YAML file at `path`, which stands there `within` a key, as `load_section` does."""
+def validate_values(path: Path, values: dict[str, Any], model: type[SectionType], within: str = "") -> SectionType:
+    """Validate one mapping of the YAML file at `path`, found there under the key `within`, as `load_section` does."""
     try:
-        # Strict, so that neither "3" nor true is a number; as JSON, so that a list may still be a tuple.
+        # Strict: neither "3" nor true is a number. As JSON: a list may still become a tuple.
         return model.model_validate_json(json.dumps(values, default=str), strict=True)
     except ValidationError as error:
-        lines = [_describe(problem, within, model) for problem in error.errors()]
+        lines = [_describe_error(problem, within, model) for problem in error.errors()]
         raise UserError(f"{path}: " + "\n".join(dict.fromkeys(lines))) from None
 
 
-def _describe(problem: Any, within: str, model: type[Section]) -> str:
+def _describe_error(problem: Any, within: str, model: type[Section]) -> str:
     path = [str(part) for part in problem["loc"]]
     key = ".".join([*filter(None, [within]), *path])
     if problem["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(path[-1], _keys(model, path[:-1]), n=1, cutoff=0.0)
+        near = difflib.get_close_matches(path[-1], _valid_keys(model, path[:-1]), n=1, cutoff=0.0)
         hint = f"; did you mean `{near[0]}`?" if near else ""
         return f"unknown key `{key}`{hint}"
     if problem["type"] == "missing":
@@ -85,8 +85,8 @@ def _describe(problem: Any, within: str, model: type[Section]) -> str:
     return f"`{key}` is {problem['input']!r}: {problem['msg']}"
 
 
-def _keys(model: type[BaseModel], path: list[str]) -> list[str]:
-    """The keys of the mapping at `path` within a section; none where it is no section of its own."""
+def _valid_keys(model: type[BaseModel], path: list[str]) -> list[str]:
+    """The keys of the mapping at `path` within a section; empty if it is not a section itself."""
     for part in path:
         field = model.model_fields.get(part)
         if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, BaseModel):

@@ -1,1 +1,1 @@
-"""Datasets, prediction, COCO metrics, checkpoints and seeding: used by train, evaluate and export."""
+"""Datasets, prediction, COCO metrics, checkpoints, seeding: used by train, evaluate and export."""

@@ -14,15 +14,15 @@ from torch import Tensor
 from detector.core.errors import UserError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Card:
-    """What one must know to use the weights.
+    """Everything needed to use the weights.
 
-    model: its line in the table. size: (H, W) of the input. mean, deviation: of R, G, B, 0..255; images
-    are padded with the mean. recipe: the resolved training settings. data: SHA-256 of the COCO files that
-    it was trained and validated on. validation: AP and AP50 on val, and the epoch they were reached in.
-    precision: in which layers computed in training. processes: that trained together. code: SHA-256 of the code that
-    trained; older checkpoints do not say.
+    model: its key in MODELS. size: input (H, W). mean, std: of R, G and B, 0..255; images are padded with the
+    mean. recipe: the resolved training settings. data: SHA-256 of the COCO files used for training and
+    validation. validation: AP and AP50 on val, and the epoch that reached them. precision: of the layers during
+    training. processes: number of training processes. code: SHA-256 of the training code; missing in older
+    checkpoints.
     """
 
     model: str
@@ -30,7 +30,7 @@ class Card:
     states: list[str]
     size: tuple[int, int]
     mean: tuple[int, ...]
-    deviation: tuple[int, ...]
+    std: tuple[int, ...]
     recipe: dict[str, Any]
     seed: int
     data: str
@@ -41,23 +41,25 @@ class Card:
 
 
 def save_checkpoint(path: Path, weights: dict[str, Tensor], card: Card) -> None:
-    """Write `path` (.safetensors) and the card beside it (.json)."""
+    """Write the weights to `path` (.safetensors) and the card next to it (.json)."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Not save_file: killed at this moment, it would leave a file under another name behind.
+    # Not save_file, which would leave a temporary file behind when killed.
     path.write_bytes(save({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}))
     text = json.dumps(asdict(card), indent=2, ensure_ascii=False)
     path.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], Card]:
-    """What `save_checkpoint` wrote. Raises UserError when a file is missing or not a checkpoint."""
+    """Read what `save_checkpoint` wrote. Raises UserError when a file is missing or not a checkpoint."""
     card_path = path.with_suffix(".json")
     try:
         card: dict[str, Any] = json.loads(card_path.read_text(encoding="utf-8"))
-        for key in ("size", "mean", "deviation"):
+        if "deviation" in card:  # the former name of `std`
+            card["std"] = card.pop("deviation")
+        for key in ("size", "mean", "std"):
             card[key] = tuple(card[key])
         return load_file(path), Card(**card)
     except FileNotFoundError as error:
         raise UserError(f"{error.filename or path}: missing; run `dvc repro train`, or `dvc pull`") from None
     except (SafetensorError, json.JSONDecodeError, TypeError, KeyError) as error:
-        raise UserError(f"{path}: not a checkpoint of this project ({error}); train again") from None
+        raise UserError(f"{path}: not a checkpoint of this project ({error}); train it again") from None

@@ -1,4 +1,4 @@
-"""The COCO numbers, computed by hotcoco (equal to pycocotools', many times faster)."""
+"""COCO metrics, computed by hotcoco: the same values as pycocotools, many times faster."""
 
 from __future__ import annotations
 
@@ -13,30 +13,32 @@ from numpy.typing import NDArray
 from detector.engine.detections import Prediction
 
 # In the order of pycocotools' `stats`.
-NUMBERS = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large",
-           "AR1", "AR10", "AR100", "AR_small", "AR_medium", "AR_large")  # fmt: skip
+AP_METRICS = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
+AR_METRICS = ("AR1", "AR10", "AR100", "AR_small", "AR_medium", "AR_large")
+COCO_METRICS = AP_METRICS + AR_METRICS
 
 
-def evaluate_boxes(truth: dict[str, Any], predictions: list[Prediction]) -> COCOeval:
-    """Match and accumulate `predictions` against the COCO dictionary `truth`."""
+def evaluate_boxes(ground_truth: dict[str, Any], predictions: list[Prediction]) -> COCOeval:
+    """Match `predictions` to the COCO dictionary `ground_truth` and accumulate precision and recall."""
     with contextlib.redirect_stdout(io.StringIO()):
-        ground_truth = COCO(truth)
-        evaluation = COCOeval(ground_truth, ground_truth.load_res(cast("list[dict[str, Any]]", predictions)), "bbox")
+        coco = COCO(ground_truth)
+        evaluation = COCOeval(coco, coco.load_res(cast("list[dict[str, Any]]", predictions)), "bbox")
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
     return evaluation
 
 
-def coco_numbers(evaluation: COCOeval) -> dict[str, float | None]:
-    """The 12 numbers by name, 0..1; None where there is no ground truth to judge by (pycocotools' -1)."""
-    return {name: _or_none(value) for name, value in zip(NUMBERS, evaluation.stats, strict=True)}
+def read_coco_metrics(evaluation: COCOeval) -> dict[str, float | None]:
+    """The 12 COCO metrics by name, 0..1; None where there is no ground truth (-1 in pycocotools)."""
+    return {name: _none_if_negative(value) for name, value in zip(COCO_METRICS, evaluation.stats, strict=True)}
 
 
-def class_numbers(evaluation: COCOeval, classes: list[str]) -> dict[str, dict[str, float | None]]:
-    """AP, AP50 and AP by size of each class; None where it has no such object."""
-    precision = precisions(evaluation)
-    by_size = {size: precisions(evaluation, place) for place, size in enumerate(("small", "medium", "large"), 1)}
+def read_class_metrics(evaluation: COCOeval, classes: list[str]) -> dict[str, dict[str, float | None]]:
+    """AP, AP50 and AP by object size for each class; None where the class has no such object."""
+    precision = read_precision_curves(evaluation)
+    sizes = ("small", "medium", "large")
+    by_size = {name: read_precision_curves(evaluation, size) for size, name in enumerate(sizes, 1)}
     return {
         name: {
             "AP": _mean(precision[:, :, index]),
@@ -47,10 +49,10 @@ def class_numbers(evaluation: COCOeval, classes: list[str]) -> dict[str, dict[st
     }
 
 
-def precisions(evaluation: COCOeval, size: int = 0) -> NDArray[np.float64]:
-    """Precision [10 IoUs from 0.5 to 0.95, 101 recalls from 0 to 1, class] for objects of any size.
+def read_precision_curves(evaluation: COCOeval, size: int = 0) -> NDArray[np.float64]:
+    """Precision [10 IoU thresholds 0.5..0.95, 101 recalls 0..1, classes] for objects of one size range.
 
-    size: 0, or 1 to 3 for small, medium and large objects. -1 where a class has no ground truth.
+    size: 0 for all objects; 1, 2, 3 for small, medium, large. -1 where a class has no ground truth.
     """
     assert evaluation.eval is not None
     precision: NDArray[np.float64] = evaluation.eval["precision"][:, :, :, size, -1]
@@ -62,5 +64,5 @@ def _mean(precision: NDArray[np.float64]) -> float | None:
     return float(valid.mean()) if valid.size else None
 
 
-def _or_none(value: float) -> float | None:
+def _none_if_negative(value: float) -> float | None:
     return None if value < 0 else float(value)

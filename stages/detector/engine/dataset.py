@@ -20,10 +20,10 @@ from detector.engine.structures import Targets
 
 
 class Annotations(NamedTuple):
-    """A COCO file, packed into arrays: forked workers share them without copying.
+    """A COCO file packed into arrays, which forked workers share without copying.
 
     paths [N]; sizes int32 [N, 2] (height, width); image_ids int64 [N]; boxes_xyxy float32 [A, 4] in
-    image pixels, labels and states int64 [A]; the boxes of image i are starts[i]:starts[i+1].
+    image pixels; labels and states int64 [A]; starts int64 [N + 1]: image i has boxes starts[i]:starts[i+1].
     """
 
     paths: NDArray[np.str_]
@@ -35,43 +35,43 @@ class Annotations(NamedTuple):
     starts: NDArray[np.int64]
 
 
-class Names(NamedTuple):
-    """Names in the order of their ids, which start at 1; `present[i]` is whether state i+1 is to be detected."""
+class LabelNames(NamedTuple):
+    """Class and state names in id order, from id 1; `present[i]`: whether objects in state i+1 are to be detected."""
 
     classes: list[str]
     states: list[str]
     present: list[bool]
 
 
-def names_of(coco: dict[str, Any]) -> Names:
-    """The names in a COCO dictionary written by coco-convert."""
-    return Names(
+def read_label_names(coco: dict[str, Any]) -> LabelNames:
+    """Read the class and state names of a COCO dictionary written by coco-convert."""
+    return LabelNames(
         [category["name"] for category in coco["categories"]],
         [state["name"] for state in coco["states"]],
         [state["present"] for state in coco["states"]],
     )
 
 
-def read_coco(path: Path) -> dict[str, Any]:
-    """The dictionary of a COCO file that coco-convert wrote."""
-    loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return loaded
+def load_coco(path: Path) -> dict[str, Any]:
+    """Load a COCO file written by coco-convert."""
+    coco: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return coco
 
 
-def present_objects(coco: dict[str, Any]) -> dict[str, Any]:
-    """The same COCO dictionary with only the objects that are there to be detected."""
+def keep_present_objects(coco: dict[str, Any]) -> dict[str, Any]:
+    """Copy the COCO dictionary without the objects in an absent state, which are not to be detected."""
     absent = {state["id"] for state in coco["states"] if not state["present"]}
     kept = [annotation for annotation in coco["annotations"] if annotation["state"] not in absent]
     return {**coco, "annotations": kept}
 
 
-def pack(coco: dict[str, Any]) -> Annotations:
-    """The images and boxes (without crowds) of a COCO dictionary as arrays."""
+def pack_annotations(coco: dict[str, Any]) -> Annotations:
+    """Pack the images and boxes (without crowds) of a COCO dictionary into arrays."""
     images = coco["images"]
-    row = {image["id"]: index for index, image in enumerate(images)}
+    row_of = {image["id"]: index for index, image in enumerate(images)}
     usable = [annotation for annotation in coco["annotations"] if not annotation["iscrowd"]]
-    usable.sort(key=lambda annotation: row[annotation["image_id"]])
-    rows = np.array([row[annotation["image_id"]] for annotation in usable], dtype=np.int64)
+    usable.sort(key=lambda annotation: row_of[annotation["image_id"]])
+    rows = np.array([row_of[annotation["image_id"]] for annotation in usable], dtype=np.int64)
     boxes_xywh = np.array([annotation["bbox"] for annotation in usable], dtype=np.float64).reshape(-1, 4)
     return Annotations(
         np.array([image["file_name"] for image in images]),
@@ -85,11 +85,11 @@ def pack(coco: dict[str, Any]) -> Annotations:
 
 
 class Sample(NamedTuple):
-    """One image with its boxes in pixels of the letterboxed image.
+    """One letterboxed image with its boxes in letterboxed pixels.
 
-    image uint8 [3, H, W]; boxes_xyxy float32 [M, 4]; labels, states int64 [M]; row: in the
-    annotations; scale: letterboxed pixels per image pixel; content: (height, width) of the picture, which
-    lies at the top left of its padding. An augmented sample has the scale and the content from before.
+    image uint8 [3, H, W]; boxes_xyxy float32 [M, 4]; labels, states int64 [M]; row: index in the
+    annotations; scale: letterboxed pixels per image pixel; content: (height, width) of the image content, which
+    is at the top left of the padding. Augmentation leaves `scale` and `content` as they were.
     """
 
     image: Tensor
@@ -102,7 +102,7 @@ class Sample(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """images uint8 [B, 3, H, W]; targets as in the contract; rows and scales [B] of the samples."""
+    """images uint8 [B, 3, H, W]; targets padded to the same M; rows and scales [B] of the samples."""
 
     images: Tensor
     targets: Targets
@@ -110,24 +110,23 @@ class Batch(NamedTuple):
     scales: list[float]
 
 
-# Takes a sample, the number of the visit and a function that draws another sample; returns a changed copy.
+# (sample, visit number, function that draws a random sample) -> augmented copy of the sample
 Augmentation = Callable[[Sample, int, Callable[[], Sample]], Sample]
 
 
-def decode(path: Path, size: tuple[int, int], fill: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """Letterboxed pixels [H, W, 3]. Raises UserError naming a file that cannot be read."""
+def decode_letterboxed(path: Path, size: tuple[int, int], fill: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """Decode an image to letterboxed pixels [H, W, 3]. Raises UserError when the file cannot be read."""
     try:
         return load_letterboxed(path, size, fill).pixels
     except UNREADABLE as error:
-        raise UserError(f"{path}: cannot be read any more ({error}); run `dvc repro preprocess`") from None
+        raise UserError(f"{path}: can no longer be read ({error}); run `dvc repro preprocess`") from None
 
 
 class DetectionDataset(Dataset[Sample]):
     """Letterboxed images of one split.
 
-    size: (H, W); fill: RGB of the padding; decoded: uint8 [N, H, W, 3], the images where they are kept (see
-    `cache`), else each is decoded when it is asked for; augmentation: applied with a generator seeded from
-    (seed, visit, row), so that the number of workers changes nothing.
+    size: (H, W). fill: RGB of the padding. decoded: uint8 [N, H, W, 3], cached images, else decoded on access.
+    augmentation: seeded from (seed, visit, row), so the number of workers does not affect the samples.
     """
 
     def __init__(
@@ -136,6 +135,7 @@ class DetectionDataset(Dataset[Sample]):
         root: Path,
         size: tuple[int, int],
         fill: tuple[int, int, int],
+        *,
         decoded: NDArray[np.uint8] | None = None,
         augmentation: Augmentation | None = None,
         seed: int = 0,
@@ -154,35 +154,35 @@ class DetectionDataset(Dataset[Sample]):
         return min(self.size[0] / int(height), self.size[1] / int(width))
 
     def __getitem__(self, key: int) -> Sample:
-        """The sample of `key` = visit * N + row; the visit is the epoch, or see `EpochSampler`."""
+        """The sample of `key` = visit * N + row; see `EpochSampler` for the visit number."""
         visit, row = divmod(key, len(self))
         if self._augmentation is None:
-            return self._plain(row)
-        # Not torch.manual_seed: it would seed the GPU's generators too, and takes ten times as long.
+            return self._load(row)
+        # Not torch.manual_seed, which also seeds the GPU generators and takes ten times as long.
         generator = torch.default_generator
         before = generator.get_state()
         generator.manual_seed(int(np.random.SeedSequence((self._seed, visit, row)).generate_state(1)[0]))
         try:
-            return self._augmentation(self._plain(row), visit, self._any)
+            return self._augmentation(self._load(row), visit, self._load_random)
         finally:
             generator.set_state(before)
 
-    def _any(self) -> Sample:
-        return self._plain(int(torch.randint(len(self), ())))
+    def _load_random(self) -> Sample:
+        return self._load(int(torch.randint(len(self), ())))
 
-    def _plain(self, row: int) -> Sample:
+    def _load(self, row: int) -> Sample:
         if self._decoded is None:
-            pixels = decode(self._root / str(self.annotations.paths[row]), self.size, self._fill)
+            pixels = decode_letterboxed(self._root / str(self.annotations.paths[row]), self.size, self._fill)
         else:
             pixels = self._decoded[row]
-        found = slice(self.annotations.starts[row], self.annotations.starts[row + 1])
+        own = slice(self.annotations.starts[row], self.annotations.starts[row + 1])
         scale = self.scale(row)
         height, width = (max(1, round(int(side) * scale)) for side in self.annotations.sizes[row])
         return Sample(
             torch.from_numpy(pixels.transpose(2, 0, 1).copy()),
-            torch.from_numpy(self.annotations.boxes_xyxy[found] * np.float32(scale)),
-            torch.from_numpy(self.annotations.labels[found]),
-            torch.from_numpy(self.annotations.states[found]),
+            torch.from_numpy(self.annotations.boxes_xyxy[own] * np.float32(scale)),
+            torch.from_numpy(self.annotations.labels[own]),
+            torch.from_numpy(self.annotations.states[own]),
             row,
             scale,
             (height, width),
@@ -190,14 +190,13 @@ class DetectionDataset(Dataset[Sample]):
 
 
 class EpochSampler(Sampler[list[int]]):
-    """Batches of keys visit * N + row, shuffled anew each epoch; the last, smaller batch is left out.
+    """Batches of keys visit * N + row, reshuffled each epoch; an incomplete last batch is dropped.
 
-    Because the key carries the epoch, workers can live on from epoch to epoch. `start` batches of the
-    epoch are passed over, as when a training goes on in the midst of it. Of several processes, `rank` takes its
-    `batch_size` of each batch, so that all together take what one process with a larger batch would.
+    The key encodes the epoch, so workers persist across epochs. The first `start_batch` batches are skipped, to resume
+    within an epoch. Each of several processes takes `batch_size` samples of every global batch.
 
-    factors [N]: how often each image comes, on average; all epochs are equally long. The visit of an image that
-    comes the k-th time (from 0) in an epoch is epoch + k * epochs: no two keys of a training are the same.
+    repeat_factors [N]: mean number of repeats of each image per epoch; all epochs have the same length. The k-th
+    repeat (from 0) of an image has visit epoch + k * epochs, so no key occurs twice in a training run.
     """
 
     def __init__(
@@ -205,55 +204,56 @@ class EpochSampler(Sampler[list[int]]):
         count: int,
         batch_size: int,
         seed: int,
-        factors: NDArray[np.float64] | None = None,
+        *,
+        repeat_factors: NDArray[np.float64] | None = None,
         epochs: int = 1,
         rank: int = 0,
-        processes: int = 1,
+        world_size: int = 1,
     ) -> None:
-        self.epoch, self.start = 0, 0
-        self._rank, self._processes = rank, processes
+        self.epoch, self.start_batch = 0, 0
+        self._rank, self._world_size = rank, world_size
         self._count, self._batch_size, self._seed, self._epochs = count, batch_size, seed, epochs
-        # Where the images lie on a line on which one draw is as long as 1; its end is a whole number.
-        ends = np.arange(1.0, count + 1) if factors is None else np.cumsum(factors)
-        self._draws = round(ends[-1])
+        # Cumulative repeat factors, scaled so that the last one is the whole number of draws per epoch.
+        ends = np.arange(1.0, count + 1) if repeat_factors is None else np.cumsum(repeat_factors)
+        self._draws: int = round(ends[-1])
         self._ends = ends * (self._draws / ends[-1])
         self._ends[-1] = self._draws
 
     def __len__(self) -> int:
-        return self._draws // (self._batch_size * self._processes)
+        return self._draws // (self._batch_size * self._world_size)
 
     def __iter__(self) -> Iterator[list[int]]:
         keys = np.random.default_rng((self._seed, self.epoch)).permutation(self._keys())
-        for number in range(self.start, len(self)):
-            first = (number * self._processes + self._rank) * self._batch_size
+        for number in range(self.start_batch, len(self)):
+            first = (number * self._world_size + self._rank) * self._batch_size
             yield [int(key) for key in keys[first : first + self._batch_size]]
 
     def _keys(self) -> NDArray[np.int64]:
-        """All keys of the epoch, in order: systematic sampling draws an image floor or ceil of its factor times."""
-        # 20 bits, so that adding it to a whole number never rounds up to the next.
+        """All keys of the epoch in order; systematic sampling draws an image floor or ceil of its factor times."""
+        # A multiple of 2^-20, so that adding it to a whole number never rounds up to the next one.
         offset = int(np.random.default_rng((self._seed, self.epoch, 1)).integers(2**20)) / 2**20
         rows = np.searchsorted(self._ends, np.arange(self._draws) + offset, side="right")
-        times = np.arange(self._draws) - np.searchsorted(rows, rows)  # that the same row came before
-        return (self.epoch + times * self._epochs) * self._count + rows
+        repeat = np.arange(self._draws) - np.searchsorted(rows, rows)  # earlier draws of the same row
+        return (self.epoch + repeat * self._epochs) * self._count + rows
 
 
-def batches_of(count: int, batch_size: int, rank: int, processes: int) -> list[list[int]]:
-    """The batches of a split, in its order, that one of several processes looks at: every n-th of n."""
-    starts = range(rank * batch_size, count, processes * batch_size)
+def shard_batches(count: int, batch_size: int, rank: int, world_size: int) -> list[list[int]]:
+    """The batches of a split, in order, that process `rank` evaluates: every `world_size`-th one."""
+    starts = range(rank * batch_size, count, world_size * batch_size)
     return [list(range(start, min(start + batch_size, count))) for start in starts]
 
 
 def collate(samples: list[Sample]) -> Batch:
-    """Stack samples, padding their boxes to the fullest one."""
-    most = max(len(sample.labels) for sample in samples)
-    boxes = torch.zeros(len(samples), most, 4)
-    labels = torch.zeros(len(samples), most, dtype=torch.int64)
-    states = torch.zeros(len(samples), most, dtype=torch.int64)
-    for place, sample in enumerate(samples):
+    """Stack samples; boxes are padded to the sample with the most objects."""
+    max_objects = max(len(sample.labels) for sample in samples)
+    boxes = torch.zeros(len(samples), max_objects, 4)
+    labels = torch.zeros(len(samples), max_objects, dtype=torch.int64)
+    states = torch.zeros(len(samples), max_objects, dtype=torch.int64)
+    for index, sample in enumerate(samples):
         count = len(sample.labels)
-        boxes[place, :count] = sample.boxes_xyxy
-        labels[place, :count] = sample.labels
-        states[place, :count] = sample.states
+        boxes[index, :count] = sample.boxes_xyxy
+        labels[index, :count] = sample.labels
+        states[index, :count] = sample.states
     return Batch(
         torch.stack([sample.image for sample in samples]),
         Targets(boxes, labels, states),
@@ -262,13 +262,15 @@ def collate(samples: list[Sample]) -> Batch:
     )
 
 
-def pixel_statistics(annotations: Annotations, root: Path, most: int = 500) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Mean and standard deviation of R, G, B over up to `most` images, as whole numbers 0..255.
+def compute_pixel_statistics(
+    annotations: Annotations, root: Path, max_images: int = 500
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Mean and standard deviation of R, G, B over about `max_images` images, as whole numbers 0..255.
 
-    Images are spread evenly over the split and read at about 64 pixels; sums are of integers, so that
-    the result is the same on any machine.
+    The images are spread evenly over the split and downscaled to 64 pixels. Sums are integers, so the result is
+    the same on every machine.
     """
-    rows = range(0, len(annotations.paths), max(1, len(annotations.paths) // most))
+    rows = range(0, len(annotations.paths), max(1, len(annotations.paths) // max_images))
     sums, squares, count = np.zeros(3, np.int64), np.zeros(3, np.int64), 0
     for row in rows:
         height, width = (int(side) for side in annotations.sizes[row])
@@ -279,22 +281,20 @@ def pixel_statistics(annotations: Annotations, root: Path, most: int = 500) -> t
         squares += (pixels**2).sum((0, 1))
         count += size[0] * size[1]
     mean = sums / count
-    deviation = np.sqrt(np.maximum(squares / count - mean**2, 1.0))
-    return tuple(round(value) for value in mean.tolist()), tuple(round(value) for value in deviation.tolist())
+    std = np.sqrt(np.maximum(squares / count - mean**2, 1.0))
+    return tuple(round(value) for value in mean.tolist()), tuple(round(value) for value in std.tolist())
 
 
-def fitting_size(annotations: Annotations, longest: int) -> tuple[int, int]:
-    """(H, W), multiples of 32 with `longest` as the longer side, that the images of a split fit best.
+def choose_image_size(annotations: Annotations, longest_side: int) -> tuple[int, int]:
+    """(H, W), multiples of 32 with `longest_side` as the longer side, that suits the images of a split.
 
-    The shorter side is as small as it can be without shrinking more than one image in twenty: photographs
-    of 4:3 need no square.
+    The shorter side is the smallest that shrinks at most one image in twenty further: 4:3 photographs need no
+    square input.
     """
-    heights, widths = (
-        annotations.sizes[:, 0] / annotations.sizes.max(1),
-        annotations.sizes[:, 1] / annotations.sizes.max(1),
-    )
+    longest_sides = annotations.sizes.max(1)
+    heights, widths = annotations.sizes[:, 0] / longest_sides, annotations.sizes[:, 1] / longest_sides
 
-    def side(shares: NDArray[np.float64]) -> int:
-        return int(-(-np.quantile(shares, 0.95) * longest // 32) * 32)
+    def round_side(ratios: NDArray[np.float64]) -> int:
+        return int(-(-np.quantile(ratios, 0.95) * longest_side // 32) * 32)
 
-    return side(heights), side(widths)
+    return round_side(heights), round_side(widths)

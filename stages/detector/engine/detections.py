@@ -1,4 +1,4 @@
-"""Detections of one image as columns, whatever found them, and as COCO results."""
+"""Detections of one image as arrays and as COCO results, independent of the runtime that produced them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 from detector.core.boxes import xyxy_to_xywh
 
-EDGE = 1e-5  # scores are written with 5 digits, so nothing nearer to 0 or 1 is known
+SCORE_STEP = 1e-5  # resolution of written scores, which have 5 decimals
 
 
 class Prediction(TypedDict):
     """One detection in COCO's results format; bbox is [left, top, width, height] in image pixels.
 
-    state: id of its state, 0 without a state head; state_score: how sure the head is.
+    state: id of the predicted state, 0 without a state head. state_score: its probability.
     """
 
     image_id: int
@@ -29,7 +29,7 @@ class Prediction(TypedDict):
 class Detections(NamedTuple):
     """Detections of one image, best first.
 
-    boxes_xyxy float [N, 4] in pixels; scores float [N], 0..1; labels int [N], from 1; states int [N], from 1, and
+    boxes_xyxy float [N, 4] in pixels. scores float [N], 0..1. labels int [N], from 1. states int [N], from 1, and
     state_scores float [N], 0..1: both 0 without a state head.
     """
 
@@ -39,25 +39,25 @@ class Detections(NamedTuple):
     states: NDArray[np.int64]
     state_scores: NDArray[np.float32]
 
-    def chosen(self, places: NDArray[Any]) -> Detections:
-        """Some of them, by a mask [N] or by their places."""
-        return Detections._make(column[places] for column in self)
+    def select(self, index: NDArray[Any]) -> Detections:
+        """The detections at `index`: a boolean mask [N] or integer positions."""
+        return Detections._make(column[index] for column in self)
 
 
-def rescaled(scores: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
-    """sigmoid(logit(score) / temperature) for scores in 0..1: their order stays."""
-    inside = np.clip(scores, EDGE, 1 - EDGE)
-    result: NDArray[np.float64] = 1 / (1 + np.exp(-(np.log(inside) - np.log1p(-inside)) / temperature))
+def rescale_scores(scores: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
+    """sigmoid(logit(score) / temperature) for scores in 0..1; their order is preserved."""
+    clipped = np.clip(scores, SCORE_STEP, 1 - SCORE_STEP)
+    result: NDArray[np.float64] = 1 / (1 + np.exp(-(np.log(clipped) - np.log1p(-clipped)) / temperature))
     return result
 
 
-def coco_results(found: Detections, image_id: int, width: int, height: int) -> list[Prediction]:
-    """The detections of an image of width x height pixels as COCO results, boxes clipped to the image.
+def to_coco_results(detections: Detections, image_id: int, width: int, height: int) -> list[Prediction]:
+    """The detections of one image as COCO results, boxes clipped to its `width` x `height` pixels.
 
-    Coordinates are rounded to 0.01 pixel and scores to 0.00001: the rounded numbers are what is
-    evaluated and what is written.
+    Coordinates are rounded to 0.01 pixel and scores to 0.00001; the rounded values are the ones evaluated and
+    written.
     """
-    boxes_xyxy = found.boxes_xyxy.astype(np.float64).clip(0, [width, height] * 2)
+    boxes_xyxy = detections.boxes_xyxy.astype(np.float64).clip(0, [width, height] * 2)
     return [
         {
             "image_id": image_id,
@@ -68,11 +68,11 @@ def coco_results(found: Detections, image_id: int, width: int, height: int) -> l
             "state_score": round(state_score, 5),
         }
         for label, box, score, state, state_score in zip(
-            found.labels.tolist(),
+            detections.labels.tolist(),
             xyxy_to_xywh(boxes_xyxy).tolist(),
-            found.scores.tolist(),
-            found.states.tolist(),
-            found.state_scores.tolist(),
+            detections.scores.tolist(),
+            detections.states.tolist(),
+            detections.state_scores.tolist(),
             strict=True,
         )
     ]

@@ -1,4 +1,4 @@
-"""Running a detector over a dataset: images -> COCO results in pixels of the images."""
+"""Run a detector over a dataset: images -> COCO results in image pixels."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from torch import nn
 
 from detector.engine.dataset import Annotations, Batch
-from detector.engine.detections import Detections, Prediction, coco_results
+from detector.engine.detections import Detections, Prediction, to_coco_results
 from detector.engine.structures import BatchDetections
 
 
-class Predicted(NamedTuple):
-    """predictions: of all images.
+class PredictionResult(NamedTuple):
+    """Predictions of all images and, when targets were given, losses and state scores.
 
-    losses: mean of each component over the images. state_scores: float64 [A, S], how likely the state head
-    alone takes each object of the annotations for being in each state; S is 0 without a head. Both only with targets.
+    losses: mean of each component over the images. state_scores: float64 [A, S], the state head's probability of
+    each state for each annotated object, given its ground-truth box; S is 0 without a state head.
     """
 
     predictions: list[Prediction]
@@ -31,8 +31,8 @@ class Predicted(NamedTuple):
 @torch.no_grad()
 def predict(
     model: nn.Module, batches: Iterable[Batch], annotations: Annotations, device: torch.device, with_targets: bool
-) -> Predicted:
-    """Run `model` in evaluation over all batches of the images in `annotations`."""
+) -> PredictionResult:
+    """Run `model` in evaluation mode over all batches of the images in `annotations`."""
     model.eval()
     predictions: list[Prediction] = []
     sums: Counter[str] = Counter()
@@ -42,25 +42,25 @@ def predict(
         output = model(batch.images.to(device, non_blocking=True), targets)
         sums.update({name: float(loss) * len(batch.rows) for name, loss in output.losses.items()})
         if output.target_states is not None:
-            likely = output.target_states.double().softmax(-1).cpu().numpy()  # [B, M, S]
+            probabilities = output.target_states.double().softmax(-1).cpu().numpy()  # [B, M, S]
             if not state_scores.shape[1]:
-                state_scores = np.zeros((len(annotations.labels), likely.shape[-1]))
-            for row, found in zip(batch.rows, likely, strict=True):
+                state_scores = np.zeros((len(annotations.labels), probabilities.shape[-1]))
+            for row, image_scores in zip(batch.rows, probabilities, strict=True):
                 first, last = annotations.starts[row], annotations.starts[row + 1]
-                state_scores[first:last] = found[: last - first]
-        predictions += to_coco(output.detections, batch, annotations)
+                state_scores[first:last] = image_scores[: last - first]
+        predictions += batch_to_coco_results(output.detections, batch, annotations)
     images = max(1, len(annotations.paths))
-    return Predicted(predictions, {name: total / images for name, total in sums.items()}, state_scores)
+    return PredictionResult(predictions, {name: total / images for name, total in sums.items()}, state_scores)
 
 
-def to_coco(detections: BatchDetections, batch: Batch, annotations: Annotations) -> list[Prediction]:
-    """The detections of a batch in pixels of their images, as `coco_results` rounds and clips them."""
+def batch_to_coco_results(detections: BatchDetections, batch: Batch, annotations: Annotations) -> list[Prediction]:
+    """The detections of a batch as COCO results in image pixels, rounded and clipped by `to_coco_results`."""
     columns = [column.cpu().numpy() for column in detections[:5]]
     predictions: list[Prediction] = []
-    for place, (row, scale) in enumerate(zip(batch.rows, batch.scales, strict=True)):
-        count = int(detections.counts[place])
-        found = Detections._make(column[place, :count] for column in columns)
+    for index, (row, scale) in enumerate(zip(batch.rows, batch.scales, strict=True)):
+        count = int(detections.counts[index])
+        found = Detections._make(column[index, :count] for column in columns)
         found = found._replace(boxes_xyxy=found.boxes_xyxy.astype(np.float64) / scale)
         height, width = (int(side) for side in annotations.sizes[row])
-        predictions += coco_results(found, int(annotations.image_ids[row]), width, height)
+        predictions += to_coco_results(found, int(annotations.image_ids[row]), width, height)
     return predictions

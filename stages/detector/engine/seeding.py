@@ -1,4 +1,4 @@
-"""Runs that repeat to the bit: seeds, thread counts, deterministic kernels."""
+"""Bit-identical runs: seeds, thread counts, deterministic kernels."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ import torch
 import torch.utils.deterministic
 
 
-def draw_differently(seed: int, rank: int) -> None:
-    """Seed the generators anew for one of several processes that share a batch; the first (0) goes on as it was."""
+def seed_rank(seed: int, rank: int) -> None:
+    """Give each rank above 0 its own random seed; rank 0 keeps its generators as they are."""
     if rank:
-        own = int(np.random.SeedSequence((seed, rank)).generate_state(1)[0])
-        random.seed(own)
-        np.random.seed(own)
-        torch.manual_seed(own)
+        rank_seed = int(np.random.SeedSequence((seed, rank)).generate_state(1)[0])
+        random.seed(rank_seed)
+        np.random.seed(rank_seed)
+        torch.manual_seed(rank_seed)
 
 
 def make_deterministic(seed: int, threads: int) -> None:
-    """Seed Python, NumPy and torch and use deterministic kernels, where there are any.
+    """Seed Python, NumPy and torch, and use deterministic kernels where they exist.
 
-    threads: CPU threads of torch; sums depend on how many share the work, so the bytes of a trained
-    model do too. 0 leaves all cores, and the result then depends on their number.
+    threads: CPU threads of torch. Sums depend on the thread count, and so do the bytes of a trained model; 0 uses
+    all cores, which makes the result depend on their number.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
-    # Of a few operations CUDA has no deterministic kernel (the backward of RoIAlign and of grid_sample): it says so.
+    # CUDA has no deterministic kernel for a few operations (RoIAlign and grid_sample, backward) and warns about them.
     torch.use_deterministic_algorithms(True, warn_only=torch.cuda.is_available())
-    # Only of use to debug reads of uninitialized memory; it costs time.
+    # Filling only helps to debug reads of uninitialized memory, and costs time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
     if threads > 0:
         torch.set_num_threads(threads)
 
 
-def random_state() -> dict[str, Any]:
-    """Where Python's, NumPy's and torch's generators stand."""
+def get_random_state() -> dict[str, Any]:
+    """The states of Python's, NumPy's and torch's random generators."""
     name, keys, *rest = np.random.get_state(legacy=True)
     return {
         "python": random.getstate(),
@@ -50,8 +50,8 @@ def random_state() -> dict[str, Any]:
     }
 
 
-def restore_random(state: dict[str, Any]) -> None:
-    """Put the generators where `random_state` found them."""
+def set_random_state(state: dict[str, Any]) -> None:
+    """Restore the generator states returned by `get_random_state`."""
     random.setstate(state["python"])
     name, keys, *rest = state["numpy"]
     np.random.set_state((name, np.array(keys, np.uint32), *rest))

@@ -1,4 +1,4 @@
-"""What data and models agree on: the shapes of a batch of targets and of a batch of detections."""
+"""The interface between data and models: batches of targets and batches of detections."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch import Tensor
 
 
 class Targets(NamedTuple):
-    """Ground truth of a batch, padded to the fullest image (M may be 0).
+    """Ground truth of a batch, padded to the image with the most objects (M may be 0).
 
-    boxes_xyxy: float32 [B, M, 4], pixels of the model's input; zeros pad.
-    labels: int64 [B, M], 1-based category ids; 0 pads.
-    states: int64 [B, M], 1-based state ids; 0 is unknown or padding.
+    boxes_xyxy: float32 [B, M, 4], in pixels of the model's input; padding is 0.
+    labels: int64 [B, M], category ids from 1; padding is 0.
+    states: int64 [B, M], state ids from 1; unknown and padding are 0.
     """
 
     boxes_xyxy: Tensor
@@ -21,19 +21,19 @@ class Targets(NamedTuple):
     states: Tensor
 
     def to(self, device: torch.device) -> Targets:
-        """The same on another device."""
+        """Copy the targets to `device`."""
         return Targets(*(part.to(device, non_blocking=True) for part in self))
 
 
 class BatchDetections(NamedTuple):
     """Detections of a batch, best first, padded with zeros to a fixed N.
 
-    boxes_xyxy: float32 [B, N, 4], pixels of the model's input.
-    scores: float32 [B, N], 0 to 1.
-    labels: int64 [B, N], 1-based category ids.
-    states: int64 [B, N], 1-based state ids; 0 where the model has no state head.
-    state_scores: float32 [B, N], 0 to 1, how sure it is of the state; 0 without a head.
-    counts: int64 [B], how many of the N are detections.
+    boxes_xyxy: float32 [B, N, 4], in pixels of the model's input.
+    scores: float32 [B, N], 0..1.
+    labels: int64 [B, N], category ids from 1.
+    states: int64 [B, N], state ids from 1; 0 without a state head.
+    state_scores: float32 [B, N], 0..1, the probability of the state; 0 without a state head.
+    counts: int64 [B], number of detections per image; the rest is padding.
     """
 
     boxes_xyxy: Tensor
@@ -47,10 +47,10 @@ class BatchDetections(NamedTuple):
 class Output(NamedTuple):
     """What a detector's `forward(images, targets)` returns; images are uint8 [B, 3, H, W].
 
-    losses: scalars by component, to be summed; empty when there are no targets.
-    detections: in evaluation; None while training, where nobody looks at them.
-    target_states: float [B, M, S], in evaluation with targets: what the state head alone says of each
-    true box, as logits; None without a state head.
+    losses: scalars by component (`loss_cls`, ...), whose sum is the training loss; empty without targets.
+    detections: in evaluation mode; None in training.
+    target_states: float [B, M, S], the state head's logits for each ground-truth box, in evaluation mode with
+    targets; None without a state head.
     """
 
     losses: dict[str, Tensor]

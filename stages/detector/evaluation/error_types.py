@@ -1,4 +1,4 @@
-"""What each detection stands on, and so what kind of mistake it is, at any threshold."""
+"""The error type of each detection, at any score threshold."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from detector.core.boxes import pairwise_iou_xyxy, xywh_to_xyxy
 from detector.engine.detections import Prediction
 from detector.evaluation.matching import Matches
 
-# Of a detection; the order is that of `Pairs.kinds`. An object that no detection stands on is MISSED.
-KINDS = ("right", "state", "class", "location", "duplicate", "absent", "background")
-RIGHT, STATE, CLASS, LOCATION, DUPLICATE, ABSENT, BACKGROUND = range(len(KINDS))
+# The values of `ErrorAnalysis.error_types`, in this order. An object that no detection is matched to is MISSED.
+ERROR_TYPES = ("correct", "state", "class", "localization", "duplicate", "absent", "background")
+CORRECT, WRONG_STATE, WRONG_CLASS, LOCALIZATION, DUPLICATE, ABSENT, BACKGROUND = range(len(ERROR_TYPES))
 MISSED = "missed"
-STANDS_ON = 0.5  # IoU from which a detection stands on an object
-TOUCHES = 0.1  # and from which it is a badly placed box of an object of its class; TIDE's threshold
+MATCH_IOU = 0.5  # minimum IoU of a detection and the object that it is matched to
+LOCALIZATION_IOU = 0.1  # minimum IoU with an object of its class for a localization error, as in TIDE
 
 
-class Objects(NamedTuple):
-    """The annotated objects without crowds, absent ones too.
+class GroundTruthObjects(NamedTuple):
+    """The annotated objects without crowds, absent ones included.
 
-    ids int [A]: of the annotations. images, categories int [A]: places in the lists of images and classes.
+    ids int [A]: of the annotations. images, categories int [A]: indices into the lists of images and classes.
     states int [A]: ids, 0 if unknown. boxes_xywh float [A, 4]: image pixels. absent bool [A]: not there to be
-    found. scores float [A]: of the detection that stands on it, -1 without one.
+    detected. scores float [A]: of the matched detection, -1 without one.
     """
 
     ids: NDArray[np.int64]
@@ -36,15 +36,15 @@ class Objects(NamedTuple):
     scores: NDArray[np.float64]
 
 
-class Pairs(NamedTuple):
-    """The detections that count at IoU 0.5, best score first, and the objects that they stand on.
+class ErrorAnalysis(NamedTuple):
+    """The detections that count at IoU 0.5, best score first, and the objects that they are matched to.
 
-    A detection stands on the free object of any class that it overlaps most, from IoU 0.5; better scores choose
-    first. So a threshold changes nothing but which detections are looked at. `hits`, in contrast, are COCO's: each
-    class by itself.
+    A detection is matched to the free object of any class that it overlaps most, from IoU 0.5; better scores choose
+    first. So a threshold only changes which detections are considered. `hits`, in contrast, are COCO's, which
+    matches within each class.
 
-    scores float [D]; images, categories, states int [D] and boxes_xywh float [D, 4] as in Objects. hits bool [D].
-    partners int [D]: place in `objects`, or -1. kinds int [D]: place in KINDS.
+    scores float [D]; images, categories, states int [D] and boxes_xywh float [D, 4] as in GroundTruthObjects.
+    hits bool [D]. object_indices int [D]: index into `objects`, or -1. error_types int [D]: index into ERROR_TYPES.
     """
 
     scores: NDArray[np.float64]
@@ -53,107 +53,132 @@ class Pairs(NamedTuple):
     states: NDArray[np.int64]
     boxes_xywh: NDArray[np.float64]
     hits: NDArray[np.bool_]
-    partners: NDArray[np.int64]
-    kinds: NDArray[np.int64]
-    objects: Objects
+    object_indices: NDArray[np.int64]
+    error_types: NDArray[np.int64]
+    objects: GroundTruthObjects
 
-    def found(self, thresholds: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Which detections count [D] at a threshold for each class [C]."""
+    def select_detections(self, thresholds: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Mask [D] of the detections that reach the threshold of their class [C]."""
         return self.scores >= thresholds[self.categories]
 
-    def missed(self, thresholds: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Which objects [A] are there and have no detection on them at a threshold for each class [C]."""
-        found = np.zeros(len(self.objects.ids), bool)
-        chosen = self.partners[self.found(thresholds)]
-        found[chosen[chosen >= 0]] = True
-        return ~found & ~self.objects.absent
+    def select_missed(self, thresholds: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Mask [A] of the present objects without a matched detection that reaches its threshold [C]."""
+        detected = np.zeros(len(self.objects.ids), bool)
+        matched = self.object_indices[self.select_detections(thresholds)]
+        detected[matched[matched >= 0]] = True
+        return ~detected & ~self.objects.absent
 
 
-def pair(coco: dict[str, Any], predictions: list[Prediction], matches: Matches) -> Pairs:
-    """Pair `predictions` with the objects of a COCO dictionary, absent ones included; matches: of the present ones."""
-    objects = objects_of(coco, matches)
-    counted = matches.at_half()
-    rows = [predictions[place] for place in counted.detections]
+def analyze_errors(coco: dict[str, Any], predictions: list[Prediction], matches: Matches) -> ErrorAnalysis:
+    """Match `predictions` to the objects of a COCO dictionary and assign their error types.
+
+    matches: of the predictions with the present objects.
+    """
+    objects = collect_objects(coco, matches)
+    counted = matches.select_iou50()
+    rows = [predictions[index] for index in counted.prediction_indices]
     boxes_xywh = np.array([row["bbox"] for row in rows], np.float64).reshape(-1, 4)
     states = np.array([row["state"] for row in rows], np.int64)
-    partners = np.full(len(rows), -1, np.int64)
-    kinds = np.full(len(rows), BACKGROUND, np.int64)
-    # As hotcoco's confusion matrix: of equal scores the first class chooses first.
+    object_indices = np.full(len(rows), -1, np.int64)
+    error_types = np.full(len(rows), BACKGROUND, np.int64)
+    # As in hotcoco's confusion matrix: of equal scores the first class chooses first.
     order = np.lexsort((counted.categories, -counted.scores))
-    found_in = _by_image(counted.images[order], len(matches.image_ids))
-    truth_in = _by_image(objects.images, len(matches.image_ids))
-    for found, there in zip(found_in, truth_in, strict=True):
-        chosen = order[found]
-        if not len(chosen) or not len(there):
+    detections_by_image = _group_by_image(counted.images[order], len(matches.image_ids))
+    objects_by_image = _group_by_image(objects.images, len(matches.image_ids))
+    for positions, candidates in zip(detections_by_image, objects_by_image, strict=True):
+        chosen = order[positions]
+        if not len(chosen) or not len(candidates):
             continue
-        overlaps = pairwise_iou_xyxy(xywh_to_xyxy(boxes_xywh[chosen]), xywh_to_xyxy(objects.boxes_xywh[there]))
-        same = counted.categories[chosen, None] == objects.categories[there]
-        absent = objects.absent[there]
-        on = _greedy(np.where(absent, 0.0, overlaps))
-        partners[chosen] = np.where(on >= 0, there[on], -1)
-        kinds[chosen] = _kinds(on, np.where(absent, 0.0, overlaps), same, np.where(absent, overlaps, 0.0))
-        paired = chosen[(on >= 0) & (kinds[chosen] == RIGHT)]
-        true, told = objects.states[partners[paired]], states[paired]
-        kinds[paired[(true > 0) & (told > 0) & (true != told)]] = STATE
-    on_object = np.flatnonzero(partners >= 0)
-    objects.scores[partners[on_object]] = counted.scores[on_object]
-    return Pairs(counted.scores, counted.images, counted.categories, states, boxes_xywh, counted.hits[0], partners,
-                 kinds, objects)  # fmt: skip
-
-
-def objects_of(coco: dict[str, Any], matches: Matches) -> Objects:
-    """The annotations as columns; crowds are nothing to be found."""
-    row_of = {int(id_): row for row, id_ in enumerate(matches.image_ids)}
-    column_of = {int(id_): column for column, id_ in enumerate(matches.category_ids)}
-    gone = {state["id"] for state in coco.get("states", []) if not state["present"]}
-    single = [annotation for annotation in coco["annotations"] if not annotation["iscrowd"]]
-    states = [annotation.get("state", 0) for annotation in single]
-    return Objects(
-        ids=np.array([annotation["id"] for annotation in single], np.int64),
-        images=np.array([row_of[annotation["image_id"]] for annotation in single], np.int64),
-        categories=np.array([column_of[annotation["category_id"]] for annotation in single], np.int64),
-        states=np.array(states, np.int64),
-        boxes_xywh=np.array([annotation["bbox"] for annotation in single], np.float64).reshape(-1, 4),
-        absent=np.array([state in gone for state in states], bool),
-        scores=np.full(len(single), -1.0),
+        boxes_xyxy, object_boxes_xyxy = xywh_to_xyxy(boxes_xywh[chosen]), xywh_to_xyxy(objects.boxes_xywh[candidates])
+        ious = pairwise_iou_xyxy(boxes_xyxy, object_boxes_xyxy)
+        absent = objects.absent[candidates]
+        present_ious, absent_ious = np.where(absent, 0.0, ious), np.where(absent, ious, 0.0)
+        same_class = counted.categories[chosen, None] == objects.categories[candidates]
+        columns = _match_greedily(present_ious)
+        object_indices[chosen] = np.where(columns >= 0, candidates[columns], -1)
+        error_types[chosen] = _assign_error_types(columns, present_ious, absent_ious, same_class)
+        correct = chosen[(columns >= 0) & (error_types[chosen] == CORRECT)]
+        true, predicted = objects.states[object_indices[correct]], states[correct]
+        error_types[correct[(true > 0) & (predicted > 0) & (true != predicted)]] = WRONG_STATE
+    matched = np.flatnonzero(object_indices >= 0)
+    objects.scores[object_indices[matched]] = counted.scores[matched]
+    return ErrorAnalysis(
+        scores=counted.scores,
+        images=counted.images,
+        categories=counted.categories,
+        states=states,
+        boxes_xywh=boxes_xywh,
+        hits=counted.hits[0],
+        object_indices=object_indices,
+        error_types=error_types,
+        objects=objects,
     )
 
 
-def confusions(pairs: Pairs, thresholds: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Counts [C + 1, C + 1]: what was there in rows, what was found in columns, background last."""
+def collect_objects(coco: dict[str, Any], matches: Matches) -> GroundTruthObjects:
+    """The annotations as columns, without crowds."""
+    row_by_id = {int(id_): row for row, id_ in enumerate(matches.image_ids)}
+    column_by_id = {int(id_): column for column, id_ in enumerate(matches.category_ids)}
+    absent_states = {state["id"] for state in coco.get("states", []) if not state["present"]}
+    annotations = [annotation for annotation in coco["annotations"] if not annotation["iscrowd"]]
+    states = [annotation.get("state", 0) for annotation in annotations]
+    return GroundTruthObjects(
+        ids=np.array([annotation["id"] for annotation in annotations], np.int64),
+        images=np.array([row_by_id[annotation["image_id"]] for annotation in annotations], np.int64),
+        categories=np.array([column_by_id[annotation["category_id"]] for annotation in annotations], np.int64),
+        states=np.array(states, np.int64),
+        boxes_xywh=np.array([annotation["bbox"] for annotation in annotations], np.float64).reshape(-1, 4),
+        absent=np.array([state in absent_states for state in states], bool),
+        scores=np.full(len(annotations), -1.0),
+    )
+
+
+def compute_confusion_matrix(analysis: ErrorAnalysis, thresholds: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Counts [C + 1, C + 1]: true classes in rows, predicted classes in columns, background last."""
     classes = len(thresholds)
     matrix = np.zeros((classes + 1, classes + 1), np.int64)
-    found = pairs.found(thresholds)
-    there = np.where(pairs.partners >= 0, np.append(pairs.objects.categories, classes)[pairs.partners], classes)
-    np.add.at(matrix, (there[found], pairs.categories[found]), 1)
-    matrix[:classes, classes] = np.bincount(pairs.objects.categories[pairs.missed(thresholds)], minlength=classes)
+    selected = analysis.select_detections(thresholds)
+    object_classes = np.append(analysis.objects.categories, classes)
+    true = np.where(analysis.object_indices >= 0, object_classes[analysis.object_indices], classes)
+    np.add.at(matrix, (true[selected], analysis.categories[selected]), 1)
+    missed = analysis.objects.categories[analysis.select_missed(thresholds)]
+    matrix[:classes, classes] = np.bincount(missed, minlength=classes)
     return matrix
 
 
-def _by_image(images: NDArray[np.int64], count: int) -> list[NDArray[np.int64]]:
-    """The places [*] of each image's rows, in their order."""
+def _group_by_image(images: NDArray[np.int64], count: int) -> list[NDArray[np.int64]]:
+    """The indices [*] of each image's rows, in their order."""
     order = np.argsort(images, kind="stable")
     return np.split(order, np.searchsorted(images[order], np.arange(1, count)))
 
 
-def _greedy(overlaps: NDArray[np.float64]) -> NDArray[np.int64]:
-    """For each row of [N, M], best score first, the free column that overlaps most from STANDS_ON, or -1."""
-    free = overlaps.copy()
-    chosen = np.full(len(free), -1, np.int64)
-    for row in np.flatnonzero(overlaps.max(axis=1) >= STANDS_ON):
+def _match_greedily(ious: NDArray[np.float64]) -> NDArray[np.int64]:
+    """For each row of [N, M], best score first, the free column with the highest IoU from MATCH_IOU, or -1."""
+    free = ious.copy()
+    columns = np.full(len(free), -1, np.int64)
+    for row in np.flatnonzero(ious.max(axis=1) >= MATCH_IOU):
         column = int(free[row].argmax())
-        if free[row, column] >= STANDS_ON:
-            chosen[row] = column
+        if free[row, column] >= MATCH_IOU:
+            columns[row] = column
             free[:, column] = 0
-    return chosen
+    return columns
 
 
-def _kinds(
-    on: NDArray[np.int64], overlaps: NDArray[np.float64], same: NDArray[np.bool_], on_absent: NDArray[np.float64]
+def _assign_error_types(
+    columns: NDArray[np.int64],
+    present_ious: NDArray[np.float64],
+    absent_ious: NDArray[np.float64],
+    same_class: NDArray[np.bool_],
 ) -> NDArray[np.int64]:
-    """The kind [N] of each detection, states aside; overlaps [N, M] with present, on_absent with absent objects."""
-    of_class = np.where(same, overlaps, 0.0).max(axis=1)
-    right = same[np.arange(len(on)), on] & (on >= 0)
-    cases = [right, on >= 0, overlaps.max(axis=1) >= STANDS_ON, np.where(same, on_absent, 0).max(axis=1) >= STANDS_ON,
-             of_class >= TOUCHES]  # fmt: skip
-    return np.select(cases, [RIGHT, CLASS, DUPLICATE, ABSENT, LOCATION], BACKGROUND)
+    """The error type [N] of each detection, ignoring states; IoUs [N, M] with present and with absent objects."""
+    matched = columns >= 0
+    best_same_class = np.where(same_class, present_ious, 0.0).max(axis=1)
+    best_absent = np.where(same_class, absent_ious, 0).max(axis=1)
+    conditions = {
+        CORRECT: same_class[np.arange(len(columns)), columns] & matched,
+        WRONG_CLASS: matched,
+        DUPLICATE: present_ious.max(axis=1) >= MATCH_IOU,
+        ABSENT: best_absent >= MATCH_IOU,
+        LOCALIZATION: best_same_class >= LOCALIZATION_IOU,
+    }
+    return np.select(list(conditions.values()), list(conditions), BACKGROUND)

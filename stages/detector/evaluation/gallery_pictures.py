@@ -1,4 +1,4 @@
-"""Drawing galleries: the truth dashed, what was found solid, in colours that colour-blind readers tell apart."""
+"""Draws the galleries: ground truth dashed, predictions solid, in colors that color-blind readers can distinguish."""
 
 from __future__ import annotations
 
@@ -10,27 +10,29 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from detector.core.boxes import xywh_to_xyxy
 from detector.core.images import open_image
-from detector.evaluation.error_types import KINDS, MISSED, RIGHT, Pairs
-from detector.evaluation.galleries import Shown
-from detector.plotting.boxes_on_images import PALETTE, edged_rectangle, font, plate, plate_size, rectangle
+from detector.evaluation.error_types import CORRECT, ERROR_TYPES, MISSED, ErrorAnalysis
+from detector.evaluation.galleries import ERROR_TITLES, GalleryPicture
+from detector.plotting.box_drawing import StyledBox, draw_boxes, load_font
+from detector.plotting.palette import ABSENT_COLOR, GROUND_TRUTH_COLOR, PREDICTION_COLOR
 
-TRUTH, FOUND, ABSENT = PALETTE[2], PALETTE[3], "#888888"
-PANEL = 720  # longest side in pixels of a picture, however large the image: lines and letters keep their size
-MOST_LABELS = 12  # in a picture with more boxes only the mistakes are named
-FONT, CAPTION, GAP = 15, 18, 8
-CONTEXT = 1.5  # what a close-up shows around a box, in its longer sides
+PANEL_SIZE = 720  # longest side of a panel in pixels, for any image size: lines and text keep their size
+MAX_LABELS = 12  # in an image with more boxes, only errors are labeled
+FONT_SIZE, CAPTION_SIZE, GAP = 15, 18, 8  # pixels
+THICK, THIN = 6, 3  # line widths in pixels: errors and other boxes
+CLOSE_UP_CONTEXT = 1.5  # margin that a close-up adds to a box, as a multiple of its longer side
 
 
-class Names(NamedTuple):
-    """Of the classes, and of the states by id - 1."""
+class DisplayNames(NamedTuple):
+    """Names of the classes by index, and of the states by id - 1."""
 
     classes: Sequence[str]
     states: Sequence[str]
 
 
-class Window(NamedTuple):
-    """A part of an image, in its pixels, and the pixels of the drawing for one of them."""
+class CropWindow(NamedTuple):
+    """Part of an image in image pixels; scale: drawing pixels per image pixel."""
 
     left: float
     top: float
@@ -39,159 +41,152 @@ class Window(NamedTuple):
     scale: float
 
 
-class Drawn(NamedTuple):
-    """A box to draw. label: empty for none. wrong: drawn thicker, and above the others."""
-
-    bbox: Sequence[float]
-    label: str
-    colour: str
-    dashed: bool
-    wrong: bool
-
-
 def draw_galleries(
-    galleries: dict[str, list[Shown]], pairs: Pairs, images: Sequence[dict[str, Any]], names: Names,
-    thresholds: NDArray[np.float64], root: Path, folder: Path,
-) -> Iterator[Path]:  # fmt: skip
-    """Write folder/{gallery}_{number}.jpg for each, and yield its path; images: COCO's, in the order of their ids.
+    galleries: dict[str, list[GalleryPicture]],
+    analysis: ErrorAnalysis,
+    *,
+    images: Sequence[dict[str, Any]],
+    names: DisplayNames,
+    thresholds: NDArray[np.float64],
+    root: Path,
+    folder: Path,
+) -> Iterator[Path]:
+    """Write each picture to folder/{gallery}_{number}.jpg and yield its path.
 
-    An image twice: for a whole image, the truth beside what was found; for a mistake, both in one picture, and
-    a close-up.
+    images: those of the COCO dictionary, sorted by id; their file names are relative to `root`. thresholds float [C]:
+    score threshold of each class.
+
+    Each picture has two panels. Whole image: ground truth and predictions. Single error: the image with both, and a
+    close-up.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    found, missed = pairs.found(thresholds), pairs.missed(thresholds)
-    for gallery, shown in galleries.items():
-        for number, one in enumerate(shown, 1):
-            image = images[one.image]
-            truth, hits = _truth(pairs, one, missed, names), _found(pairs, one, found, names)
+    detected, missed = analysis.select_detections(thresholds), analysis.select_missed(thresholds)
+    for gallery, pictures in galleries.items():
+        for number, picture in enumerate(pictures, 1):
+            image = images[picture.image]
+            truth = _style_ground_truth(analysis, picture, missed, names)
+            predictions = _style_predictions(analysis, picture, detected, names)
             with open_image(root / image["file_name"]) as opened:
                 pixels = opened.convert("RGB")
-            whole = fitted((0, 0, image["width"], image["height"]))
-            if one.detection < 0 and one.object < 0:
-                panels = [draw(pixels, whole, truth), draw(pixels, whole, hits)]
+            whole = fit_window((0, 0, image["width"], image["height"]))
+            if picture.shows_whole_image:
+                panels = [render_window(pixels, whole, truth), render_window(pixels, whole, predictions)]
             else:
-                close = close_up(pairs, one, image)
-                panels = [draw(pixels, whole, truth + hits, frame=close), draw(pixels, close, truth + hits)]
+                boxes = predictions + truth
+                close_up = build_close_up_window(analysis, picture, image)
+                panels = [render_window(pixels, whole, boxes, frame=close_up), render_window(pixels, close_up, boxes)]
             path = folder / f"{gallery}_{number:02}.jpg"
-            put_together(panels, f"{caption(pairs, one, names)} · {image['file_name']}").save(path, quality=80)
+            caption = f"{describe_picture(analysis, picture, names)} · {image['file_name']}"
+            join_panels(panels, caption).save(path, quality=80)
             yield path
 
 
-def caption(pairs: Pairs, one: Shown, names: Names) -> str:
-    """What a picture shows."""
-    if one.detection >= 0:
-        kind = KINDS[pairs.kinds[one.detection]]
-        text = f"{kind}: {_name(names, pairs.categories[one.detection], pairs.states[one.detection])}"
-        text += f" {pairs.scores[one.detection]:.2f}"
-        partner = pairs.partners[one.detection]
-        if partner >= 0 and kind != KINDS[RIGHT]:
-            text += f", truly {_name(names, pairs.objects.categories[partner], pairs.objects.states[partner])}"
-        return text
-    if one.object >= 0:
-        return f"{MISSED}: {_name(names, pairs.objects.categories[one.object], pairs.objects.states[one.object])}"
-    return "left: truth (dashed), right: found (solid), thick: missed or wrong"
+def describe_picture(analysis: ErrorAnalysis, picture: GalleryPicture, names: DisplayNames) -> str:
+    """The caption: the error type, the prediction and the ground truth; for a whole image, the legend."""
+    objects = analysis.objects
+    if picture.detection >= 0:
+        detection = picture.detection
+        error_type = ERROR_TYPES[analysis.error_types[detection]]
+        label = _format_label(names, analysis.categories[detection], analysis.states[detection])
+        caption = f"{ERROR_TITLES[error_type]}: {label} {analysis.scores[detection]:.2f}"
+        index = analysis.object_indices[detection]
+        if index >= 0 and error_type != ERROR_TYPES[CORRECT]:
+            caption += f" (ground truth: {_format_label(names, objects.categories[index], objects.states[index])})"
+        return caption
+    if picture.object >= 0:
+        label = _format_label(names, objects.categories[picture.object], objects.states[picture.object])
+        return f"{ERROR_TITLES[MISSED]}: {label}"
+    return "left: ground truth (dashed), right: predictions (solid), thick: missed or wrong"
 
 
-def fitted(box: tuple[float, float, float, float]) -> Window:
-    """The window that shows a box [left, top, right, bottom] at PANEL pixels."""
-    return Window(*box, PANEL / max(1.0, box[2] - box[0], box[3] - box[1]))
+def fit_window(box: tuple[float, float, float, float]) -> CropWindow:
+    """The window that shows a box [left, top, right, bottom], its longer side PANEL_SIZE drawing pixels."""
+    return CropWindow(*box, PANEL_SIZE / max(1.0, box[2] - box[0], box[3] - box[1]))
 
 
-def close_up(pairs: Pairs, one: Shown, image: dict[str, Any]) -> Window:
-    """A square around what the picture is about, inside the image."""
-    bbox = pairs.boxes_xywh[one.detection] if one.detection >= 0 else pairs.objects.boxes_xywh[one.object]
+def build_close_up_window(analysis: ErrorAnalysis, picture: GalleryPicture, image: dict[str, Any]) -> CropWindow:
+    """A square around the picture's detection or object, clipped to the image."""
+    detected = picture.detection >= 0
+    bbox = analysis.boxes_xywh[picture.detection] if detected else analysis.objects.boxes_xywh[picture.object]
     left, top, width, height = bbox.tolist()
-    side = (1 + CONTEXT) * max(width, height, 8)
+    side = (1 + CLOSE_UP_CONTEXT) * max(width, height, 8)
     x, y = left + width / 2 - side / 2, top + height / 2 - side / 2
-    return fitted((max(0, x), max(0, y), min(image["width"], x + side), min(image["height"], y + side)))
+    return fit_window((max(0, x), max(0, y), min(image["width"], x + side), min(image["height"], y + side)))
 
 
-def draw(pixels: Image.Image, window: Window, boxes: Sequence[Drawn], frame: Window | None = None) -> Image.Image:
-    """The part of an image that `window` shows, with boxes; frame: where a close-up is."""
-    size = (max(1, round((window.right - window.left) * window.scale)),
-            max(1, round((window.bottom - window.top) * window.scale)))  # fmt: skip
-    picture = pixels.resize(size, Image.Resampling.BICUBIC, box=window[:4])
-    canvas = ImageDraw.Draw(picture)
-    for box in sorted(boxes, key=lambda box: box.wrong):
-        _draw_box(canvas, window, box)
+def render_window(
+    pixels: Image.Image, window: CropWindow, boxes: Sequence[StyledBox], frame: CropWindow | None = None
+) -> Image.Image:
+    """The part of an image that `window` shows, with boxes in image pixels, thick ones on top.
+
+    frame: outline of the close-up.
+    """
+    width, height = (window.right - window.left) * window.scale, (window.bottom - window.top) * window.scale
+    size = (max(1, round(width)), max(1, round(height)))
+    panel = pixels.resize(size, Image.Resampling.BICUBIC, box=window[:4])
+    top_first = sorted(boxes, key=lambda box: -box.width)
     if frame is not None:
-        corners = _place(window, frame[:4])
-        rectangle(canvas, corners, "black", 4, dashed=False)
-        rectangle(canvas, corners, "white", 2, dashed=False)
-    for box in boxes:
-        if box.label:
-            _draw_label(canvas, window, box, size)
-    return picture
+        top_first.insert(0, StyledBox(frame[:4], "#ffffff", width=2))
+    draw_boxes(panel, [box._replace(xyxy=_to_canvas(window, box.xyxy)) for box in top_first], FONT_SIZE)
+    return panel
 
 
-def put_together(panels: Sequence[Image.Image], text: str) -> Image.Image:
-    """Pictures side by side above a line of text."""
-    letters = font(CAPTION)
+def join_panels(panels: Sequence[Image.Image], text: str) -> Image.Image:
+    """The panels side by side, with a caption below that is shortened to fit."""
+    font = load_font(CAPTION_SIZE)
     width = sum(panel.width for panel in panels) + GAP * (len(panels) - 1)
-    while letters.getlength(text) > width - 2 * GAP and len(text) > 4:
+    while font.getlength(text) > width - 2 * GAP and len(text) > 4:
         text = text[:-2].rstrip("…") + "…"
     height = max(panel.height for panel in panels)
-    sheet = Image.new("RGB", (width, height + 2 * CAPTION), "white")
+    sheet = Image.new("RGB", (width, height + 2 * CAPTION_SIZE), "white")
     left = 0
     for panel in panels:
         sheet.paste(panel, (left, (height - panel.height) // 2))
         left += panel.width + GAP
-    ImageDraw.Draw(sheet).text((GAP, height + CAPTION), text, fill="black", font=letters, anchor="lm")
+    ImageDraw.Draw(sheet).text((GAP, height + CAPTION_SIZE), text, fill="black", font=font, anchor="lm")
     return sheet
 
 
-def _truth(pairs: Pairs, one: Shown, missed: NDArray[np.bool_], names: Names) -> list[Drawn]:
-    """The objects of the image; in a picture of one mistake only that one is named."""
-    objects, whole = pairs.objects, one.detection < 0 and one.object < 0
-    places = np.flatnonzero(objects.images == one.image)
-    drawn = []
-    for place in places.tolist():
-        about = bool(missed[place]) if whole else place == one.object
-        named = about or (whole and len(places) <= MOST_LABELS)
-        label = _name(names, objects.categories[place], objects.states[place]) if named else ""
-        colour = ABSENT if objects.absent[place] else TRUTH
-        drawn.append(Drawn(objects.boxes_xywh[place].tolist(), label, colour, dashed=True, wrong=about))
-    return drawn
+def _style_ground_truth(
+    analysis: ErrorAnalysis, picture: GalleryPicture, missed: NDArray[np.bool_], names: DisplayNames
+) -> list[StyledBox]:
+    """The objects of the image; in a picture of a single error, only that object is labeled."""
+    objects, whole = analysis.objects, picture.shows_whole_image
+    indices = np.flatnonzero(objects.images == picture.image)
+    boxes = []
+    for index in indices.tolist():
+        emphasized = bool(missed[index]) if whole else index == picture.object
+        labeled = emphasized or (whole and len(indices) <= MAX_LABELS)
+        label = _format_label(names, objects.categories[index], objects.states[index]) if labeled else ""
+        color = ABSENT_COLOR if objects.absent[index] else GROUND_TRUTH_COLOR
+        xyxy = xywh_to_xyxy(objects.boxes_xywh[index]).tolist()
+        boxes.append(StyledBox(xyxy, color, label, width=THICK if emphasized else THIN, dashed=True))
+    return boxes
 
 
-def _found(pairs: Pairs, one: Shown, found: NDArray[np.bool_], names: Names) -> list[Drawn]:
-    """The detections in the image, likewise."""
-    whole = one.detection < 0 and one.object < 0
-    places = np.flatnonzero((pairs.images == one.image) & found)
-    drawn = []
-    for place in places.tolist():
-        about = bool(pairs.kinds[place] != RIGHT) if whole else place == one.detection
-        named = about or (whole and len(places) <= MOST_LABELS)
-        name = f"{_name(names, pairs.categories[place], pairs.states[place])} {pairs.scores[place]:.2f}"
-        drawn.append(Drawn(pairs.boxes_xywh[place].tolist(), name if named else "", FOUND, dashed=False, wrong=about))
-    return drawn
+def _style_predictions(
+    analysis: ErrorAnalysis, picture: GalleryPicture, detected: NDArray[np.bool_], names: DisplayNames
+) -> list[StyledBox]:
+    """The detections in the image; in a picture of a single error, only that detection is labeled."""
+    whole = picture.shows_whole_image
+    indices = np.flatnonzero((analysis.images == picture.image) & detected)
+    boxes = []
+    for index in indices.tolist():
+        emphasized = bool(analysis.error_types[index] != CORRECT) if whole else index == picture.detection
+        labeled = emphasized or (whole and len(indices) <= MAX_LABELS)
+        name = _format_label(names, analysis.categories[index], analysis.states[index])
+        label = f"{name} {analysis.scores[index]:.2f}" if labeled else ""
+        xyxy = xywh_to_xyxy(analysis.boxes_xywh[index]).tolist()
+        boxes.append(StyledBox(xyxy, PREDICTION_COLOR, label, width=THICK if emphasized else THIN))
+    return boxes
 
 
-def _name(names: Names, category: int, state: int) -> str:
-    """Its class and, where one is known, its state."""
+def _format_label(names: DisplayNames, category: int, state: int) -> str:
+    """The class and, if known, the state."""
     return names.classes[category] + (f", {names.states[state - 1]}" if names.states and state else "")
 
 
-def _place(window: Window, box: Sequence[float]) -> list[float]:
-    """Corners of an image's box in the drawing."""
-    left, top, right, bottom = box
-    return [(left - window.left) * window.scale, (top - window.top) * window.scale,
-            (right - window.left) * window.scale, (bottom - window.top) * window.scale]  # fmt: skip
-
-
-def _draw_box(canvas: ImageDraw.ImageDraw, window: Window, box: Drawn) -> None:
-    left, top, width, height = box.bbox
-    corners = _place(window, (left, top, left + width, top + height))
-    line = 6 if box.wrong else 3
-    edged_rectangle(canvas, corners, box.colour, line, box.dashed)
-
-
-def _draw_label(canvas: ImageDraw.ImageDraw, window: Window, box: Drawn, size: tuple[int, int]) -> None:
-    """What was found above its box, the truth below; inside the picture always."""
-    left, top, right, bottom = _place(window, [*box.bbox[:2], box.bbox[0] + box.bbox[2], box.bbox[1] + box.bbox[3]])
-    if right < 0 or bottom < 0 or left > size[0] or top > size[1]:
-        return
-    width, height = plate_size(box.label, FONT)
-    x = min(max(0, left), max(0, size[0] - width))
-    y = min(max(0, bottom if box.dashed else top - height), size[1] - height)
-    plate(canvas, (x, y, x + width, y + height), box.label, box.colour, "black", FONT)
+def _to_canvas(window: CropWindow, box: Sequence[float]) -> list[float]:
+    """Image coordinates (left, top, right, bottom) as drawing coordinates."""
+    origin = (window.left, window.top, window.left, window.top)
+    return [(corner - start) * window.scale for corner, start in zip(box, origin, strict=True)]

@@ -1,4 +1,4 @@
-"""COCO's twelve numbers, and the counts at a threshold, for each draw of the images: what intervals are read from."""
+"""COCO's twelve metrics, and precision, recall and F1, per bootstrap sample; and their confidence intervals."""
 
 from __future__ import annotations
 
@@ -8,119 +8,128 @@ import numpy as np
 from hotcoco import COCOeval
 from numpy.typing import NDArray
 
-from detector.evaluation.bootstrap import average_precisions, score_interval
-from detector.evaluation.matching import IOUS, SIZES, Matches, matches_of
+from detector.evaluation.bootstrap import compute_average_precisions, logit_interval
+from detector.evaluation.matching import NUM_IOUS, SIZES, Matches, collect_matches
+from detector.evaluation.metric_names import interval_names
 
-AP50, AP75 = 0, 5  # rows of the ten IoUs
+IOU_50, IOU_75 = 0, 5  # rows of the ten IoUs
 
 
 class Counts(NamedTuple):
-    """At the operating threshold and IoU 0.5, by image and class, int [N, C]: right detections, all, objects."""
+    """Counts int [N, C] per image and class, at the operating threshold and IoU 0.5."""
 
     hits: NDArray[np.int64]
-    found: NDArray[np.int64]
-    truths: NDArray[np.int64]
+    detections: NDArray[np.int64]
+    objects: NDArray[np.int64]
 
-    def of_draws(self, times: NDArray[np.int32]) -> dict[str, NDArray[np.float64]]:
-        """Precision, recall and F1 of all classes for each draw [B]; NaN where there is nothing to divide by."""
-        hits, found, truths = (times @ column.sum(axis=1) for column in self)
+    def compute_scores(self, weights: NDArray[np.int32]) -> dict[str, NDArray[np.float64]]:
+        """Precision, recall and F1 [B] over all classes, for weights [B, N] of the images; NaN for 0 / 0."""
+        hits, detections, objects = (weights @ column.sum(axis=1) for column in self)
         return {
-            "precision": share(hits, found),
-            "recall": share(hits, truths),
-            "F1": share(2 * hits, np.where(truths > 0, found + truths, 0)),
+            "precision": safe_divide(hits, detections),
+            "recall": safe_divide(hits, objects),
+            "F1": safe_divide(2 * hits, np.where(objects > 0, detections + objects, 0)),
         }
 
 
-def counts_at(matches: Matches, threshold: float | NDArray[np.float64]) -> Counts:
-    """threshold: one for all classes, or [C], one a class."""
-    counted = matches.at_half()
-    shape = matches.truths.shape
-    limits = np.broadcast_to(np.asarray(threshold, float), shape[1:])
-    above = counted.scores >= limits[counted.categories]
+def count_at_threshold(matches: Matches, threshold: float | NDArray[np.float64]) -> Counts:
+    """threshold: one for all classes, or one per class [C]."""
+    counted = matches.select_iou50()
+    shape = matches.object_counts.shape
+    thresholds = np.broadcast_to(np.asarray(threshold, float), shape[1:])
+    above = counted.scores >= thresholds[counted.categories]
 
     def count(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
-        places = counted.images[mask] * shape[1] + counted.categories[mask]
-        return np.bincount(places, minlength=shape[0] * shape[1]).reshape(shape)
+        cells = counted.images[mask] * shape[1] + counted.categories[mask]
+        return np.bincount(cells, minlength=shape[0] * shape[1]).reshape(shape)
 
-    return Counts(count(above & counted.hits[0]), count(above), matches.truths)
+    return Counts(count(above & counted.hits[0]), count(above), matches.object_counts)
 
 
-class Resampled(NamedTuple):
-    """What the draws of the images give, worked out once: by size of the objects ("all" and COCO's three).
+class Bootstrap(NamedTuple):
+    """Average precisions per bootstrap sample, computed once, by object size: "all" and COCO's three.
 
-    times int [B, N]: how often each image counts in each draw. precisions: average precision [B, 10, C].
+    weights int [B, N]: how often each image counts in each sample. precisions [B, 10, C]: average precision.
     """
 
-    times: NDArray[np.int32]
+    weights: NDArray[np.int32]
     matches: dict[str, Matches]
     precisions: dict[str, NDArray[np.float64]]
 
 
-def resampled(evaluation: COCOeval, matches: Matches, times: NDArray[np.int32]) -> Resampled:
+def run_bootstrap(evaluation: COCOeval, matches: Matches, weights: NDArray[np.int32]) -> Bootstrap:
     """matches: of the evaluation, for objects of any size."""
-    by_size = {"all": matches} | {size: judged(matches_of(evaluation, size)) for size in SIZES[1:]}
-    return Resampled(times, by_size, {size: average_precisions(part, times) for size, part in by_size.items()})
+    by_size = {"all": matches} | {size: drop_ignored(collect_matches(evaluation, size)) for size in SIZES[1:]}
+    precisions = {size: compute_average_precisions(part, weights) for size, part in by_size.items()}
+    return Bootstrap(weights, by_size, precisions)
 
 
-def coco_samples(draws: Resampled) -> dict[str, NDArray[np.float64]]:
-    """The 12 numbers by name for each draw [B]; NaN where a draw has no such object."""
-    samples = {
-        "AP": mean_over(draws.precisions["all"], (1, 2)),
-        "AP50": mean_over(draws.precisions["all"][:, AP50], (1,)),
-        "AP75": mean_over(draws.precisions["all"][:, AP75], (1,)),
+def bootstrap_coco_metrics(bootstrap: Bootstrap) -> dict[str, NDArray[np.float64]]:
+    """COCO's 12 metrics by name per bootstrap sample [B]; NaN for a sample without such an object."""
+    precisions = bootstrap.precisions
+    replicates = {
+        "AP": nanmean(precisions["all"], (1, 2)),
+        "AP50": nanmean(precisions["all"][:, IOU_50], (1,)),
+        "AP75": nanmean(precisions["all"][:, IOU_75], (1,)),
     }
-    samples |= {f"AP_{size}": mean_over(draws.precisions[size], (1, 2)) for size in SIZES[1:]}
+    replicates |= {f"AP_{size}": nanmean(precisions[size], (1, 2)) for size in SIZES[1:]}
     for most in (1, 10, 100):
-        samples[f"AR{most}"] = mean_over(_recalls(draws.matches["all"], draws.times, most), (1, 2))
+        replicates[f"AR{most}"] = nanmean(_compute_recalls(bootstrap.matches["all"], bootstrap.weights, most), (1, 2))
     for size in SIZES[1:]:
-        samples[f"AR_{size}"] = mean_over(_recalls(draws.matches[size], draws.times, 100), (1, 2))
-    return samples
+        replicates[f"AR_{size}"] = nanmean(_compute_recalls(bootstrap.matches[size], bootstrap.weights, 100), (1, 2))
+    return replicates
 
 
-def judged(matches: Matches) -> Matches:
-    """Without the detections that count at no IoU: of a range of sizes they are most."""
-    nowhere: NDArray[np.bool_] = np.all(matches.ignored, axis=0)
-    return matches.chosen(~nowhere)
+def drop_ignored(matches: Matches) -> Matches:
+    """Without the detections that are ignored at every IoU: within a size range, most are."""
+    ignored: NDArray[np.bool_] = np.all(matches.ignored, axis=0)
+    return matches.select(~ignored)
 
 
-def _recalls(matches: Matches, times: NDArray[np.int32], most: int) -> NDArray[np.float64]:
-    """Share of the objects that the best `most` detections of an image and class find [B, 10, C]."""
-    images, classes = matches.truths.shape
-    truths = times @ matches.truths
-    found = np.zeros((IOUS, images * classes))
-    first = matches.ranks() < most
-    for iou in range(IOUS):
+def _compute_recalls(matches: Matches, weights: NDArray[np.int32], most: int) -> NDArray[np.float64]:
+    """Recall [B, 10, C] of the best `most` detections per image and class."""
+    images, classes = matches.object_counts.shape
+    object_counts = weights @ matches.object_counts
+    hit_counts = np.zeros((NUM_IOUS, images * classes))
+    first = matches.rank_detections() < most
+    for iou in range(NUM_IOUS):
         hits = first & matches.hits[iou] & ~matches.ignored[iou]
-        found[iou] = np.bincount(matches.images[hits] * classes + matches.categories[hits], minlength=images * classes)
-    weights = times.astype(np.float64)  # whole numbers, which a matrix product of floats adds up exactly
-    return np.stack([share(weights @ found[iou].reshape(images, classes), truths) for iou in range(IOUS)], axis=1)
+        cells = matches.images[hits] * classes + matches.categories[hits]
+        hit_counts[iou] = np.bincount(cells, minlength=images * classes)
+    float_weights = weights.astype(np.float64)  # integers, which a float matrix product adds up exactly
+    recalls = [safe_divide(float_weights @ row.reshape(images, classes), object_counts) for row in hit_counts]
+    return np.stack(recalls, axis=1)
 
 
-def share(part: Any, whole: Any) -> NDArray[np.float64]:
+def safe_divide(part: Any, whole: Any) -> NDArray[np.float64]:
     """part / whole, element by element; NaN where whole is 0."""
     part, whole = np.broadcast_arrays(np.asarray(part, float), np.asarray(whole, float))
-    return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)
+    ratio: NDArray[np.float64] = np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)
+    return ratio
 
 
-def mean_over(values: NDArray[np.float64], axes: tuple[int, ...]) -> NDArray[np.float64]:
-    """The mean of those that are numbers; NaN where none is."""
+def nanmean(values: NDArray[np.float64], axes: tuple[int, ...]) -> NDArray[np.float64]:
+    """The mean of the values that are not NaN; NaN, without a warning, where there are none."""
     valid = ~np.isnan(values)
-    return share(np.where(valid, values, 0.0).sum(axis=axes), valid.sum(axis=axes))
+    return safe_divide(np.where(valid, values, 0.0).sum(axis=axes), valid.sum(axis=axes))
 
 
-def with_interval(name: str, value: float | None, samples: NDArray[np.float64], groups: int) -> dict[str, float | None]:
-    """name, name_low and name_high; None for what does not exist.
+def add_interval(
+    name: str, value: float | None, replicates: NDArray[np.float64], groups: int
+) -> dict[str, float | None]:
+    """A metric as name, name_low and name_high; None for what does not exist.
 
-    samples [B]: the number in other draws; groups: how many were drawn from, no interval for less than two.
+    replicates [B]: the metric per bootstrap sample. groups: number of groups drawn from; below two, no interval.
 
-    Where all draws agree, as when nothing was missed, there is no interval: the bootstrap cannot know how often
-    something is missed that it never saw missed.
+    There is no interval where all replicates agree, as when no object was missed: the bootstrap cannot estimate the
+    rate of an event that it never saw.
     """
-    found = None if value is None else score_interval(samples, value, groups)
-    low, high = found if found is not None and found[0] < found[1] else (None, None)
-    return {name: value, f"{name}_low": low, f"{name}_high": high}
+    bounds = None if value is None else logit_interval(replicates, value, groups)
+    low, high = bounds if bounds is not None and bounds[0] < bounds[1] else (None, None)
+    low_name, high_name = interval_names(name)
+    return {name: value, low_name: low, high_name: high}
 
 
-def number(value: Any) -> float | None:
-    """A float of Python, or None for NaN."""
+def none_if_nan(value: Any) -> float | None:
+    """A Python float, or None for NaN."""
     return None if np.isnan(value) else float(value)

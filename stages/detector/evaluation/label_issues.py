@@ -1,37 +1,33 @@
-"""Labels that are probably wrong, because a trained detector sees the image otherwise.
+"""Suspected label errors: labels that a trained detector contradicts.
 
 The idea is ObjectLab's (Tkachenko, Thyagarajan and Mueller 2023, "ObjectLab: Automated diagnosis of mislabeled
-images in object detection data"): overlooked, swapped and badly located boxes are each scored by how sure the
-detector is of what contradicts the label. From confident learning (Northcutt, Jiang and Chuang 2021) come the
-yardsticks: what "sure" is and what is usually found is measured on the class's own objects, so that a class that
-the detector knows badly, or a detector of low scores, raises no alarm.
+images in object detection data"): overlooked, swapped and badly located boxes are each scored by how confident the
+detector is in what contradicts the label. As in confident learning (Northcutt, Jiang and Chuang 2021), confidence is
+measured against the objects of the same class, so that a class that the detector knows poorly, or a detector with
+low scores, raises no false alarms.
 """
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detector.core.boxes import pairwise_iou_xyxy, xywh_to_xyxy
-from detector.evaluation.label_views import FOUND, View, views_of
-from detector.manifest.decisions import NEAR_IOU, REMOVE, Decision, new_xyxy
+from detector.evaluation.label_matching import MATCH_IOU, ImageMatch, match_labels
+from detector.manifest.decisions import REMOVE, SAME_OBJECT_IOU, Decision, corrected_xyxy
 
-COLUMNS = ("split", "file", "kind", "score", "class", "state", "left", "top", "width", "height", "annotation",
-           "suggestion", "reason", "content")  # fmt: skip
-LEAST_SCORE = 0.2  # what is less suspicious is not worth a look
+MIN_SCORE = 0.2  # issues with a lower score are not listed
 
 
-class Suspect(NamedTuple):
-    """A label, or the lack of one, that may be wrong. score: 0..1, higher is worse; kind: one of `KINDS`.
+class LabelIssue(NamedTuple):
+    """A suspected label error. score: 0..1, higher is worse; kind: one of `decisions.KINDS`.
 
-    label, state, bbox (left, top, width, height in pixels): of the label, and of a missing box as found;
-    annotation: id in the COCO file, 0 for a missing box; suggestion: what would mend it, as a decision's;
-    content: hash of the image; found: bbox of the detection that contradicts the label, None where none does.
+    label, state, bbox (left, top, width, height in pixels): of the label, or of the detection for a missing box;
+    annotation: id in the COCO file, 0 for a missing box; suggestion: the fix, as in a decision; content: hash of the
+    image; detected: bbox of the detection that contradicts the label, None without one.
     """
 
     split: str
@@ -45,11 +41,11 @@ class Suspect(NamedTuple):
     suggestion: str
     reason: str
     content: str
-    found: tuple[float, ...] | None
+    detected: tuple[float, ...] | None
 
 
-class Claim(NamedTuple):
-    """What a rule says: row, of the label, and column, of the detection that it is about, where there are any."""
+class Candidate(NamedTuple):
+    """A possible issue of an image. row, column: indices of its label and its detection, where there are any."""
 
     kind: str
     score: float
@@ -59,212 +55,215 @@ class Claim(NamedTuple):
     reason: str
 
 
-class Knowledge(NamedTuple):
-    """names, states: by id; absent: ids of the states in which nothing can be found.
+class ClassStatistics(NamedTuple):
+    """names, states: by id; absent: ids of the states in which an object is not to be detected.
 
-    By category id, of objects that can be found: support, how surely they are found on average, 0..1, and iou,
-    the median of those found.
+    By category id, over the present objects: confidence, the mean confidence of their detections, 0..1, and iou, the
+    median IoU of those detected.
     """
 
     names: dict[int, str]
     states: dict[int, str]
     absent: set[int]
-    support: dict[int, float]
+    confidence: dict[int, float]
     iou: dict[int, float]
 
 
-def suspects_of(
+def find_label_issues(
     split: str, coco: dict[str, Any], predictions: Sequence[Any], state_probabilities: NDArray[np.floating[Any]] | None
-) -> list[Suspect]:
+) -> list[LabelIssue]:
     """Suspected errors in the labels of a split's COCO dictionary, worst first.
 
-    predictions: COCO results of its images. state_probabilities: [A, S], what the state head says of each label
-    that is no crowd, in the order of `pack`; None without a head.
+    predictions: COCO results on its images. state_probabilities [A, S]: the state head's output for each label that
+    is not a crowd, in the order of `pack_annotations`; None without a head.
     """
-    views = views_of(coco, predictions)
-    known = _knowledge(coco, views)
-    suspects: list[Suspect] = []
+    matches = match_labels(coco, predictions)
+    statistics = _compute_statistics(coco, matches)
+    issues: list[LabelIssue] = []
     start = 0
-    for view in views:
-        end = start + len(view.annotations)
-        claims = [*_about_labels(view, known), *_about_missing(view, known)]
+    for match in matches:
+        end = start + len(match.annotations)
+        candidates = [*_check_labels(match, statistics), *_check_missing(match, statistics)]
         if state_probabilities is not None:
-            claims += _about_states(view, known, state_probabilities[start:end])
-        suspects += [_suspect(split, view, known, claim) for claim in claims if claim.score >= LEAST_SCORE]
+            candidates += _check_states(match, statistics, state_probabilities[start:end])
+        for candidate in candidates:
+            if candidate.score >= MIN_SCORE:
+                issues.append(_create_issue(split, match, statistics, candidate))
         start = end
-    return worst_first(suspects)
+    return sort_by_score(issues)
 
 
-def worst_first(suspects: Iterable[Suspect]) -> list[Suspect]:
-    """Sorted by score, equal ones by file and box."""
-    return sorted(suspects, key=lambda suspect: (-suspect.score, suspect.file, suspect.bbox, suspect.kind))
+def sort_by_score(issues: Iterable[LabelIssue]) -> list[LabelIssue]:
+    """Worst first, equal scores by file and box."""
+    return sorted(issues, key=lambda issue: (-issue.score, issue.file, issue.bbox, issue.kind))
 
 
-def _knowledge(coco: dict[str, Any], views: list[View]) -> Knowledge:
+def _compute_statistics(coco: dict[str, Any], matches: list[ImageMatch]) -> ClassStatistics:
     absent = {state["id"] for state in coco["states"] if not state["present"]}
-    support: dict[int, list[float]] = {}
+    confidences: dict[int, list[float]] = {}
     ious: dict[int, list[float]] = {}
-    for view in views:
-        for row, annotation in enumerate(view.annotations):
+    for match in matches:
+        for row, annotation in enumerate(match.annotations):
             if annotation["state"] not in absent:
-                name, found = annotation["category_id"], view.finds(row)
-                support.setdefault(name, []).append(view.sure[view.pairs[row]] if found else 0.0)
-                if found:
-                    ious.setdefault(name, []).append(view.iou[row, view.pairs[row]])
-    return Knowledge(
+                category = annotation["category_id"]
+                confidences.setdefault(category, []).append(_match_confidence(match, row))
+                if match.is_matched(row):
+                    ious.setdefault(category, []).append(match.iou[row, match.matches[row]])
+    return ClassStatistics(
         {category["id"]: category["name"] for category in coco["categories"]},
         {0: ""} | {state["id"]: state["name"] for state in coco["states"]},
         absent,
-        {name: float(np.mean(values)) for name, values in support.items()},
-        {name: float(np.median(values)) for name, values in ious.items()},
+        {category: float(np.mean(values)) for category, values in confidences.items()},
+        {category: float(np.median(values)) for category, values in ious.items()},
     )
 
 
-def _about_labels(view: View, known: Knowledge) -> Iterator[Claim]:
-    """One claim at most about the class and the box of each label that is to be found."""
-    present = np.array([annotation["state"] not in known.absent for annotation in view.annotations], bool)
+def _check_labels(match: ImageMatch, statistics: ClassStatistics) -> Iterator[Candidate]:
+    """At most one candidate about class or box per present label."""
+    present = np.array([annotation["state"] not in statistics.absent for annotation in match.annotations], bool)
     for row in np.flatnonzero(present).tolist():
-        twin = _duplicate(view, known, row, present)
-        yield twin if twin is not None else max(_readings(view, known, row), key=lambda claim: claim.score)
+        duplicate = _check_duplicate(match, statistics, row, present)
+        if duplicate is not None:
+            yield duplicate
+        else:
+            yield max(_check_label(match, statistics, row), key=lambda candidate: candidate.score)
 
 
-def _duplicate(view: View, known: Knowledge, row: int, present: NDArray[np.bool_]) -> Claim | None:
-    """The less found of two labels of a class that overlap; none when the detector sees both."""
-    same = (view.twins[row] >= FOUND) & (view.labels == view.labels[row]) & present
-    same[row] = False
-    mine = (_support(view, row), -row)
-    better = [other for other in np.flatnonzero(same).tolist() if (_support(view, other), -other) > mine]
+def _check_duplicate(
+    match: ImageMatch, statistics: ClassStatistics, row: int, present: NDArray[np.bool_]
+) -> Candidate | None:
+    """Of two overlapping labels of a class, the one detected with less confidence; none when both are detected."""
+    overlapping = (match.label_iou[row] >= MATCH_IOU) & (match.label_classes == match.label_classes[row]) & present
+    overlapping[row] = False
+    confidence = _match_confidence(match, row)
+    better = [
+        other
+        for other in np.flatnonzero(overlapping).tolist()
+        if (_match_confidence(match, other), -other) > (confidence, -row)
+    ]
     if not better:
         return None
-    iou = max(float(view.twins[row, other]) for other in better)
-    score = iou * (1 - mine[0])
-    name = known.names[int(view.labels[row])]
-    seen = "is not found" if not mine[0] else f"is hardly found ({mine[0]:.2f})"
-    reason = f"overlaps another {name} by IoU {iou:.2f} and {seen} beside it"
-    return Claim("duplicate_box", score, row, None, REMOVE, reason)
+    iou = max(float(match.label_iou[row, other]) for other in better)
+    score = iou * (1 - confidence)
+    name = statistics.names[int(match.label_classes[row])]
+    detected = "no detection of its own" if not confidence else f"only a weak detection of its own ({confidence:.2f})"
+    reason = f"overlaps another {name} (IoU {iou:.2f}) and has {detected}"
+    return Candidate("duplicate_box", score, row, None, REMOVE, reason)
 
 
-def _support(view: View, row: int) -> float:
-    """How surely a label's object is found by a detection of its own."""
-    return float(view.sure[view.pairs[row]]) if view.finds(row) else 0.0
+def _match_confidence(match: ImageMatch, row: int) -> float:
+    """The confidence of a label's own detection, 0 without one."""
+    return float(match.confidence[match.matches[row]]) if match.is_matched(row) else 0.0
 
 
-def _readings(view: View, known: Knowledge, row: int) -> Iterator[Claim]:
-    """What may be wrong with a label that stands alone."""
-    label = int(view.labels[row])
-    name = known.names[label]
-    column = view.pairs.get(row)
-    usual = known.support.get(label, 0.0)
-    # What is found of the class but belongs to a neighbour's label may still be this object, seen as one with it.
-    shared = float((view.sure * view.iou[row])[view.found == label].max(initial=0.0))
-    sure = 0.0 if column is None else float(view.sure[column])
-    seen = "nothing is found here" if column is None else f"hardly anything is found here ({_score(view, column)})"
-    where = seen if shared < LEAST_SCORE else f"only what another {name} is labelled for is found here"
-    reason = f"{where}; of {name} {usual:.0%} is usual"
-    yield Claim("spurious_box", usual - max(sure, shared), row, None, REMOVE, reason)
+def _check_label(match: ImageMatch, statistics: ClassStatistics, row: int) -> Iterator[Candidate]:
+    """The possible issues of a label that is not a duplicate."""
+    label = int(match.label_classes[row])
+    name = statistics.names[label]
+    column = match.matches.get(row)
+    usual = statistics.confidence.get(label, 0.0)
+    # A detection of the class that belongs to a neighboring label may still cover this object too.
+    shared = float((match.confidence * match.iou[row])[match.predicted_classes == label].max(initial=0.0))
+    confidence = 0.0 if column is None else float(match.confidence[column])
+    if shared >= MIN_SCORE:
+        detected = f"only detected as part of another labeled {name}"
+    elif column is None:
+        detected = "no detection here"
+    else:
+        detected = f"only a weak detection here ({_format_score(match, column)})"
+    reason = f"{detected}; mean confidence for {name} is {usual:.0%}"
+    yield Candidate("spurious_box", usual - max(confidence, shared), row, None, REMOVE, reason)
     if column is None:
         return
-    score = _score(view, column)
-    iou, found = float(view.iou[row, column]), int(view.found[column])
-    if found == label:
-        typical = known.iou.get(label, 0.0)
-        short = max(0.0, typical - iou) / typical if typical else 0.0
-        reason = f"the {name} found here (score {score}) fits by IoU {iou:.2f}; {typical:.2f} is usual"
-        box = " ".join(f"{value:g}" for value in view.predictions[column]["bbox"])
-        yield Claim("bad_location", sure * short, row, column, box, reason)
+    score = _format_score(match, column)
+    iou, predicted = float(match.iou[row, column]), int(match.predicted_classes[column])
+    if predicted == label:
+        typical = statistics.iou.get(label, 0.0)
+        shortfall = max(0.0, typical - iou) / typical if typical else 0.0
+        reason = f"IoU with the detected {name} (score {score}) is {iou:.2f}; the median is {typical:.2f}"
+        box = " ".join(f"{value:g}" for value in match.predictions[column]["bbox"])
+        yield Candidate("bad_location", confidence * shortfall, row, column, box, reason)
     else:
-        own = (view.found == label) & (view.iou[row] >= FOUND)
-        doubt = 1 - float(view.sure[own].max(initial=0.0))
-        reason = f"labelled {name}, found as {known.names[found]} (score {score})"
-        yield Claim("wrong_class", sure * doubt, row, column, known.names[found], reason)
+        same_class = (match.predicted_classes == label) & (match.iou[row] >= MATCH_IOU)
+        doubt = 1 - float(match.confidence[same_class].max(initial=0.0))
+        reason = f"labeled {name}, predicted {statistics.names[predicted]} (score {score})"
+        yield Candidate("wrong_class", confidence * doubt, row, column, statistics.names[predicted], reason)
 
 
-def _about_missing(view: View, known: Knowledge) -> Iterator[Claim]:
-    """Detections that are about no label, the surest of those that overlap."""
-    nearest = view.iou.max(axis=0, initial=0.0)
-    free = (nearest < FOUND) & ~np.isin(np.arange(len(view.found)), list(view.pairs.values()))
-    boxes_xyxy = xywh_to_xyxy(np.array([prediction["bbox"] for prediction in view.predictions], float).reshape(-1, 4))
+def _check_missing(match: ImageMatch, statistics: ClassStatistics) -> Iterator[Candidate]:
+    """Detections that match no label, the most confident of those that overlap."""
+    nearest = match.iou.max(axis=0, initial=0.0)
+    matched = np.isin(np.arange(len(match.predicted_classes)), list(match.matches.values()))
+    free = np.flatnonzero((nearest < MATCH_IOU) & ~matched).tolist()
+    boxes_xyxy = xywh_to_xyxy(np.array([prediction["bbox"] for prediction in match.predictions], float).reshape(-1, 4))
     kept: list[int] = []
-    for column in sorted(np.flatnonzero(free).tolist(), key=lambda column: (-view.sure[column], column)):
-        if not (pairwise_iou_xyxy(boxes_xyxy[[column]], boxes_xyxy[kept]) >= FOUND).any():
+    for column in sorted(free, key=lambda column: (-match.confidence[column], column)):
+        if not (pairwise_iou_xyxy(boxes_xyxy[[column]], boxes_xyxy[kept]) >= MATCH_IOU).any():
             kept.append(column)
-            name = known.names[int(view.found[column])]
-            reason = f"a {name} is found here (score {_score(view, column)}), and none is labelled"
-            yield Claim("missing_box", float(view.sure[column] * (1 - nearest[column])), None, column, name, reason)
+            name = statistics.names[int(match.predicted_classes[column])]
+            score = float(match.confidence[column] * (1 - nearest[column]))
+            reason = f"unlabeled {name} detected here (score {_format_score(match, column)})"
+            yield Candidate("missing_box", score, None, column, name, reason)
 
 
-def _about_states(view: View, known: Knowledge, probabilities: NDArray[np.floating[Any]]) -> Iterator[Claim]:
-    for row, annotation in enumerate(view.annotations):
-        given = annotation["state"]
-        if given:
-            other = int(probabilities[row].argmax()) + 1
-            margin = float(probabilities[row, other - 1] - probabilities[row, given - 1])
-            reason = (f"labelled {known.states[given]}, looks {known.states[other]} "
-                      f"({probabilities[row, other - 1]:.2f} against {probabilities[row, given - 1]:.2f})")  # fmt: skip
-            yield Claim("wrong_state", margin, row, None, known.states[other], reason)
+def _check_states(
+    match: ImageMatch, statistics: ClassStatistics, probabilities: NDArray[np.floating[Any]]
+) -> Iterator[Candidate]:
+    """Labels [A] with a state that is not the most probable one; probabilities [A, S]."""
+    for row, annotation in enumerate(match.annotations):
+        label = annotation["state"]
+        if label:
+            predicted = int(probabilities[row].argmax()) + 1
+            p_predicted, p_label = probabilities[row, predicted - 1], probabilities[row, label - 1]
+            reason = (
+                f"labeled {statistics.states[label]} ({p_label:.2f}), "
+                f"predicted {statistics.states[predicted]} ({p_predicted:.2f})"
+            )
+            margin = float(p_predicted - p_label)
+            yield Candidate("wrong_state", margin, row, None, statistics.states[predicted], reason)
 
 
-def _score(view: View, column: int) -> str:
-    return f"{view.predictions[column]['score']:.2f}"
+def _format_score(match: ImageMatch, column: int) -> str:
+    return f"{match.predictions[column]['score']:.2f}"
 
 
-def _suspect(split: str, view: View, known: Knowledge, claim: Claim) -> Suspect:
-    detection = None if claim.column is None else view.predictions[claim.column]
-    annotation = view.annotations[claim.row] if claim.row is not None else {}
-    thing: Any = annotation or detection
-    return Suspect(
+def _create_issue(split: str, match: ImageMatch, statistics: ClassStatistics, candidate: Candidate) -> LabelIssue:
+    detection = None if candidate.column is None else match.predictions[candidate.column]
+    annotation = match.annotations[candidate.row] if candidate.row is not None else {}
+    source: Any = annotation or detection
+    return LabelIssue(
         split=split,
-        file=view.image["file_name"],
-        kind=claim.kind,
-        score=round(claim.score, 5),
-        label=known.names[thing["category_id"]],
-        state=known.states[thing["state"]],
-        bbox=tuple(float(value) for value in thing["bbox"]),
+        file=match.image["file_name"],
+        kind=candidate.kind,
+        score=round(candidate.score, 5),
+        label=statistics.names[source["category_id"]],
+        state=statistics.states[source["state"]],
+        bbox=tuple(float(value) for value in source["bbox"]),
         annotation=annotation.get("id", 0),
-        suggestion=claim.suggestion,
-        reason=claim.reason,
-        content=view.image.get("content", ""),
-        found=None if detection is None else tuple(detection["bbox"]),
+        suggestion=candidate.suggestion,
+        reason=candidate.reason,
+        content=match.image.get("content", ""),
+        detected=None if detection is None else tuple(detection["bbox"]),
     )
 
 
-def without_decided(suspects: Sequence[Suspect], decisions: Sequence[Decision]) -> list[Suspect]:
-    """Those that no reviewer has decided about: of that kind, in that image, about there."""
-    of_kind: dict[tuple[str, str], list[Decision]] = {}
+def drop_reviewed(issues: Sequence[LabelIssue], decisions: Sequence[Decision]) -> list[LabelIssue]:
+    """The issues without a decision on that kind, in that image, at about that place."""
+    by_image: dict[tuple[str, str], list[Decision]] = {}
     for decision in decisions:
-        of_kind.setdefault((decision.kind, decision.content or decision.file), []).append(decision)
+        by_image.setdefault((decision.kind, decision.content or decision.file), []).append(decision)
     return [
-        suspect
-        for suspect in suspects
+        issue
+        for issue in issues
         if not any(
-            _is_near(suspect, decision)
-            for image in (suspect.content, suspect.file)
-            for decision in of_kind.get((suspect.kind, image), [])
+            _is_near(issue, decision)
+            for image in (issue.content, issue.file)
+            for decision in by_image.get((issue.kind, image), [])
         )
     ]
 
 
-def _is_near(suspect: Suspect, decision: Decision) -> bool:
-    box = xywh_to_xyxy(np.array([suspect.bbox]))
-    return bool((pairwise_iou_xyxy(box, np.array([decision.xyxy, new_xyxy(decision)])) >= NEAR_IOU).any())
-
-
-def rows_of(suspects: Iterable[Suspect]) -> list[dict[str, str]]:
-    """By COLUMNS, in the order given; an annotation of 0 is left empty."""
-    rows = []
-    for item in suspects:
-        box = [f"{value:.12g}" for value in item.bbox]
-        about = [item.split, item.file, item.kind, f"{item.score:.5f}", item.label, item.state]
-        annotation = str(item.annotation) if item.annotation else ""
-        values = [*about, *box, annotation, item.suggestion, item.reason, item.content]
-        rows.append(dict(zip(COLUMNS, values, strict=True)))
-    return rows
-
-
-def write_suspects(path: Path, suspects: Iterable[Suspect]) -> None:
-    """A CSV file with COLUMNS, a suspect a line."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows_of(suspects))
+def _is_near(issue: LabelIssue, decision: Decision) -> bool:
+    box_xyxy = xywh_to_xyxy(np.array([issue.bbox]))
+    decided_xyxy = np.array([decision.xyxy, corrected_xyxy(decision)])
+    return bool((pairwise_iou_xyxy(box_xyxy, decided_xyxy) >= SAME_OBJECT_IOU).any())

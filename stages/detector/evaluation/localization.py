@@ -1,4 +1,4 @@
-"""How well the boxes of right detections fit: IoU, and area too large or too small."""
+"""How well the boxes of correct detections fit: IoU, and area relative to the object's."""
 
 from __future__ import annotations
 
@@ -8,63 +8,64 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.engine.detections import Prediction
-from detector.evaluation.intervals import number, share
+from detector.evaluation.intervals import none_if_nan, safe_divide
 from detector.evaluation.matching import Matches
 
 
-class Pairs(NamedTuple):
-    """Detections at or above their threshold with the objects that they found at IoU 0.5.
+class BoxPairs(NamedTuple):
+    """Detections at or above their threshold with the objects that they match at IoU 0.5.
 
-    categories, images int [P]: places of class and image; ious float [P]; areas float [P]: of the detection, as a
-    share of the object's.
+    categories, images int [P]: indices of class and image; ious float [P]; area_ratios float [P]: area of the
+    detection over that of the object.
     """
 
     categories: NDArray[np.int64]
     images: NDArray[np.int64]
     ious: NDArray[np.float64]
-    areas: NDArray[np.float64]
+    area_ratios: NDArray[np.float64]
 
 
-def pairs_of(
-    truth: dict[str, Any], predictions: list[Prediction], matches: Matches, limits: NDArray[np.float64]
-) -> Pairs:
-    """limits [C]: threshold of each class."""
-    counted = matches.at_half()
-    right = counted.chosen(counted.hits[0] & (counted.scores >= limits[counted.categories]))
-    box_of = {annotation["id"]: annotation["bbox"] for annotation in truth["annotations"]}
-    found = np.array([predictions[place]["bbox"] for place in right.detections], float).reshape(-1, 4)
-    there = np.array([box_of[id_] for id_ in right.partners.tolist()], float).reshape(-1, 4)
-    ends = np.minimum(found[:, :2] + found[:, 2:], there[:, :2] + there[:, 2:])
-    sides = np.clip(ends - np.maximum(found[:, :2], there[:, :2]), 0, None)
-    both, area, true_area = sides.prod(axis=1), found[:, 2:].prod(axis=1), there[:, 2:].prod(axis=1)
-    return Pairs(right.categories, right.images, both / (area + true_area - both), area / true_area)
+def pair_boxes(
+    truth: dict[str, Any], predictions: list[Prediction], matches: Matches, thresholds: NDArray[np.float64]
+) -> BoxPairs:
+    """thresholds [C]: of each class."""
+    counted = matches.select_iou50()
+    correct = counted.select(counted.hits[0] & (counted.scores >= thresholds[counted.categories]))
+    bbox_by_id = {annotation["id"]: annotation["bbox"] for annotation in truth["annotations"]}
+    predicted = np.array([predictions[i]["bbox"] for i in correct.prediction_indices], float).reshape(-1, 4)
+    true = np.array([bbox_by_id[id_] for id_ in correct.annotation_ids.tolist()], float).reshape(-1, 4)
+    right_bottom = np.minimum(predicted[:, :2] + predicted[:, 2:], true[:, :2] + true[:, 2:])
+    sides = np.clip(right_bottom - np.maximum(predicted[:, :2], true[:, :2]), 0, None)
+    intersection, area, true_area = sides.prod(axis=1), predicted[:, 2:].prod(axis=1), true[:, 2:].prod(axis=1)
+    ious = intersection / (area + true_area - intersection)
+    return BoxPairs(correct.categories, correct.images, ious, area / true_area)
 
 
-def mean_iou(pairs: Pairs) -> float | None:
+def compute_mean_iou(pairs: BoxPairs) -> float | None:
     """Over all pairs; None without any."""
     return float(pairs.ious.mean()) if len(pairs.ious) else None
 
 
-def mean_ious_of_draws(pairs: Pairs, times: NDArray[np.int32]) -> NDArray[np.float64]:
-    """For each draw of the images [B]; NaN for one without pairs."""
-    images = times.shape[1]
+def bootstrap_mean_iou(pairs: BoxPairs, weights: NDArray[np.int32]) -> NDArray[np.float64]:
+    """The mean IoU [B] per bootstrap sample (weights [B, N]); NaN for a sample without pairs."""
+    images = weights.shape[1]
     sums = np.bincount(pairs.images, pairs.ious, minlength=images)
-    return share(times @ sums, times @ np.bincount(pairs.images, minlength=images))
+    return safe_divide(weights @ sums, weights @ np.bincount(pairs.images, minlength=images))
 
 
-def localization_rows(pairs: Pairs, classes: list[str]) -> list[dict[str, Any]]:
-    """Of each class: matched pairs, mean IoU, mean |area / true area - 1|, and the share of boxes too large."""
+def tabulate_localization(pairs: BoxPairs, classes: list[str]) -> list[dict[str, Any]]:
+    """Per class: matched pairs, mean IoU, mean |area / true area - 1|, and the fraction of boxes that are too large."""
     rows = []
     for index, name in enumerate(classes):
         chosen = pairs.categories == index
-        areas, count = pairs.areas[chosen], int(chosen.sum())
+        ratios, count = pairs.area_ratios[chosen], int(chosen.sum())
         rows.append(
             {
                 "class": name,
                 "matched": count,
-                "mean_IoU": number(share(pairs.ious[chosen].sum(), count)),
-                "mean_area_error": number(share(np.abs(areas - 1).sum(), count)),
-                "larger": number(share((areas > 1).sum(), count)),
+                "mean_IoU": none_if_nan(safe_divide(pairs.ious[chosen].sum(), count)),
+                "mean_area_error": none_if_nan(safe_divide(np.abs(ratios - 1).sum(), count)),
+                "too_large": none_if_nan(safe_divide((ratios > 1).sum(), count)),
             }
         )
     return rows

@@ -1,4 +1,4 @@
-"""A split with what a detector found on it, matched once; and the thresholds that val gives."""
+"""A split with a detector's predictions on it, matched once; and the thresholds chosen on val."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from numpy.typing import NDArray
 
 from detector.core.errors import UserError
 from detector.engine.coco_metrics import evaluate_boxes
-from detector.engine.dataset import present_objects
+from detector.engine.dataset import keep_present_objects
 from detector.engine.detections import Prediction
-from detector.evaluation.joint_states import Absent, absent_objects
-from detector.evaluation.matching import Matches, matches_of
-from detector.evaluation.operating_point import Choice, choose, of_class
+from detector.evaluation.joint_states import AbsentObjects, match_absent_objects
+from detector.evaluation.matching import Matches, collect_matches
+from detector.evaluation.operating_point import ThresholdChoice, choose_threshold, select_class
 
 
-class Judged(NamedTuple):
-    """coco: all objects; truth: those that are there to be found; absent: the others.
+class MatchedSplit(NamedTuple):
+    """coco: all objects; truth: those that are present; absent: the others.
 
-    groups [N]: a number for each image, by id: those with the same belong together.
+    groups [N]: the group number of each image, by id: images of one group belong together.
     """
 
     coco: dict[str, Any]
@@ -28,65 +28,65 @@ class Judged(NamedTuple):
     predictions: list[Prediction]
     evaluation: COCOeval
     matches: Matches
-    absent: Absent
+    absent: AbsentObjects
     groups: NDArray[np.int64]
 
 
 class Thresholds(NamedTuple):
-    """limits [C]: of each class; overall: of all, None when classes differ; notes: what they fall short of."""
+    """by_class [C]; overall: of all classes, None when they differ; notes: where a rule was not met."""
 
-    limits: NDArray[np.float64]
+    by_class: NDArray[np.float64]
     overall: float | None
     notes: dict[str, str]
 
 
-def judge(coco: dict[str, Any], predictions: list[Prediction]) -> Judged:
+def match_split(coco: dict[str, Any], predictions: list[Prediction]) -> MatchedSplit:
     """coco: as coco-convert writes it."""
-    truth = present_objects(coco)
+    truth = keep_present_objects(coco)
     evaluation = evaluate_boxes(truth, predictions)
-    matches = matches_of(evaluation)
-    absent = absent_objects(coco, predictions, matches)
-    return Judged(coco, truth, predictions, evaluation, matches, absent, groups_of(coco))
+    matches = collect_matches(evaluation)
+    absent = match_absent_objects(coco, predictions, matches)
+    return MatchedSplit(coco, truth, predictions, evaluation, matches, absent, number_groups(coco))
 
 
-def groups_of(coco: dict[str, Any]) -> NDArray[np.int64]:
-    """A number for each image [N], in the order of the ids: the same for images with the same `group`."""
+def number_groups(coco: dict[str, Any]) -> NDArray[np.int64]:
+    """The group number of each image [N], in the order of the ids: the same for images with the same `group`."""
     images = sorted(coco["images"], key=lambda image: int(image["id"]))
     numbers: dict[tuple[str, Any], int] = {}
     keys = [("group", image["group"]) if image.get("group") else ("id", image["id"]) for image in images]
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys], np.int64)
 
 
-def thresholds_on(val: Judged, rule: str, per_class: bool, cost_ratio: float) -> Thresholds:
-    """The threshold of all classes, or one of each, by a rule of `operating_point.choose`.
+def choose_thresholds(val: MatchedSplit, rule: str, per_class: bool, cost_ratio: float) -> Thresholds:
+    """One threshold for all classes, or one per class, by a rule of `operating_point.choose_threshold`.
 
-    A class that val has nothing of, or of which nothing was found, gets the threshold of all. Raises UserError
-    when the rule is `cost` and no object of val is absent.
+    A class without a correct detection on val gets the overall threshold. Raises UserError when the rule is `cost`
+    and val has no absent object.
     """
-    if rule == "cost" and not val.absent.truths.any():
+    if rule == "cost" and not val.absent.object_counts.any():
         raise UserError(
-            "params.yaml: `evaluate.threshold` is cost, which weighs absent objects that were found, and val has none; "
-            "choose f1, precision>=0.9 or recall>=0.9, or see `coco_convert.present_states`"
+            "params.yaml: `evaluate.threshold_rule` is cost, which weighs detected absent objects, and val has no "
+            "absent object; choose f1, precision>=0.9 or recall>=0.9, or see `coco_convert.absent_states`"
         )
-    everything = choose(val.matches, rule, val.absent.scores, cost_ratio)
-    notes = {"threshold": everything.note} if everything.note else {}
-    limits = np.full(len(val.matches.category_ids), everything.threshold)
+    overall = choose_threshold(val.matches, rule, val.absent.scores, cost_ratio)
+    notes = {"threshold": overall.note} if overall.note else {}
+    by_class = np.full(len(val.matches.category_ids), overall.threshold)
     if not per_class:
-        return Thresholds(limits, everything.threshold, notes)
+        return Thresholds(by_class, overall.threshold, notes)
     notes["threshold"] = "each class has its own: see classes"
-    for place, category in enumerate(val.truth["categories"]):
-        choice = _of_class(val, place, rule, cost_ratio)
+    for index, category in enumerate(val.truth["categories"]):
+        choice = _choose_class_threshold(val, index, rule, cost_ratio)
         if choice is None:
-            notes[f"threshold of {category['name']}"] = "nothing of this class was found on val: that of all classes"
+            notes[f"threshold of {category['name']}"] = "no correct detection on val: the overall threshold is used"
             continue
-        limits[place] = choice.threshold
+        by_class[index] = choice.threshold
         if choice.note:
             notes[f"threshold of {category['name']}"] = choice.note
-    return Thresholds(limits, None, notes)
+    return Thresholds(by_class, None, notes)
 
 
-def _of_class(val: Judged, place: int, rule: str, cost_ratio: float) -> Choice | None:
-    matches = of_class(val.matches, place)
+def _choose_class_threshold(val: MatchedSplit, index: int, rule: str, cost_ratio: float) -> ThresholdChoice | None:
+    matches = select_class(val.matches, index)
     if not matches.hits[0].any():
         return None
-    return choose(matches, rule, val.absent.scores[val.absent.categories == place], cost_ratio)
+    return choose_threshold(matches, rule, val.absent.scores[val.absent.categories == index], cost_ratio)

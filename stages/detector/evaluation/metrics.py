@@ -1,4 +1,4 @@
-"""All numbers of an evaluation: the flat ones, which are compared, and the details beside them."""
+"""All metrics of an evaluation: the flat ones, which experiments are compared by, and the details."""
 
 from __future__ import annotations
 
@@ -7,201 +7,220 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.engine.coco_metrics import NUMBERS, class_numbers, coco_numbers, evaluate_boxes
-from detector.evaluation.bootstrap import draws
+from detector.engine.coco_metrics import COCO_METRICS, evaluate_boxes, read_class_metrics, read_coco_metrics
+from detector.evaluation.bootstrap import bootstrap_weights
 from detector.evaluation.calibration import (
     Temperature,
-    calibration_error,
-    errors_of_draws,
-    reliability,
-    temperature_on,
-    with_temperature,
+    bootstrap_ece,
+    calibrate_predictions,
+    choose_temperature,
+    compute_calibration_error,
+    compute_reliability_bins,
 )
 from detector.evaluation.intervals import (
-    AP50,
+    IOU_50,
     Counts,
-    coco_samples,
-    counts_at,
-    mean_over,
-    number,
-    resampled,
-    share,
-    with_interval,
+    add_interval,
+    bootstrap_coco_metrics,
+    count_at_threshold,
+    nanmean,
+    none_if_nan,
+    run_bootstrap,
+    safe_divide,
 )
-from detector.evaluation.localization import localization_rows, mean_iou, mean_ious_of_draws, pairs_of
-from detector.evaluation.matched_split import Judged, Thresholds
-from detector.evaluation.operating_point import of_class, recall_at_precision
-from detector.evaluation.slices import slice_rows
-from detector.evaluation.state_measures import state_measures
+from detector.evaluation.localization import bootstrap_mean_iou, compute_mean_iou, pair_boxes, tabulate_localization
+from detector.evaluation.matched_split import MatchedSplit, Thresholds
+from detector.evaluation.metric_names import interval_names
+from detector.evaluation.operating_point import compute_recall_at_precision, select_class
+from detector.evaluation.slices import tabulate_slices
+from detector.evaluation.state_metrics import compute_state_metrics
 
 TIDE = {"class": "Cls", "location": "Loc", "both": "Both", "duplicate": "Dupe", "background": "Bkg", "missed": "Miss"}
 FIXED_PRECISION = 0.9
-SEED = 0  # of the draws
+BOOTSTRAP_SEED = 0
 
 
-class Measured(NamedTuple):
-    """flat: name -> number, None where it does not exist; details: by section, with the reasons in `notes`."""
+class Metrics(NamedTuple):
+    """flat: by name, None where a metric does not exist; details: by section, with the reasons in `notes`."""
 
     flat: dict[str, float | None]
     details: dict[str, Any]
 
-    def headline(self) -> str:
-        """The main numbers with their intervals, and every note, in lines for the console."""
+    def format_headline(self) -> str:
+        """The main metrics with their intervals, and all notes, as lines for the console."""
         lines = [
-            ", ".join(map(self._text, ("AP", "AP50"))),
-            f"at {self._text('threshold')}: {self._text('precision')}, {self._text('recall')}",
+            ", ".join(map(self._format, ("AP", "AP50"))),
+            f"at {self._format('threshold')}: {self._format('precision')}, {self._format('recall')}",
         ]
         if self.details["states"] is not None:
-            told, joint, hallucination = map(self._text, ("state_macro_F1", "joint_AP", "hallucination"))
-            lines.append(f"states: {told} given the boxes, {joint}, {hallucination}")
+            macro_f1, joint_ap, hallucination = map(self._format, ("state_macro_F1", "joint_AP", "hallucination"))
+            lines.append(f"states: {macro_f1} given the true boxes, {joint_ap}, {hallucination}")
         lines += [f"note: {name}: {note}" for name, note in self.details["notes"].items()]
         return "\n".join(lines)
 
-    def _text(self, name: str) -> str:
-        value, low, high = (self.flat.get(name + end) for end in ("", "_low", "_high"))
-        span = "" if low is None or high is None else f" ({low:.3f} to {high:.3f})"
-        return f"{name} -" if value is None else f"{name} {value:.3f}{span}"
+    def _format(self, name: str) -> str:
+        low_name, high_name = interval_names(name)
+        value, low, high = (self.flat.get(key) for key in (name, low_name, high_name))
+        interval = "" if low is None or high is None else f" ({low:.3f} to {high:.3f})"
+        return f"{name} -" if value is None else f"{name} {value:.3f}{interval}"
 
 
-def measure(
-    val: Judged, test: Judged, thresholds: Thresholds, state_scores: NDArray[np.float64], cost_ratio: float,
-    resamples: int,
-) -> Measured:  # fmt: skip
-    """Judge test; thresholds and temperature come from val.
+def compute_metrics(
+    val: MatchedSplit,
+    test: MatchedSplit,
+    thresholds: Thresholds,
+    *,
+    state_scores: NDArray[np.float64],
+    cost_ratio: float,
+    bootstrap_samples: int,
+) -> Metrics:
+    """Evaluate test; thresholds and temperature are chosen on val.
 
-    state_scores [A, S]: what the state head says of test's objects (see `predictions.Predicted`); S = 0 without one.
-    resamples: draws of the images, for the 95% intervals.
+    state_scores [A, S]: the state head's probabilities of test's objects (see `PredictionResult`); S = 0 without
+    one. bootstrap_samples: for the 95% intervals.
     """
     notes = dict(thresholds.notes)
-    times = draws(test.groups, resamples, SEED)
+    weights = bootstrap_weights(test.groups, bootstrap_samples, BOOTSTRAP_SEED)
     groups = len(set(test.groups.tolist()))
     if groups < 2:
-        notes["intervals"] = "one image or one group: there is no other draw of it"
-    counts = counts_at(test.matches, thresholds.limits)
-    pairs = pairs_of(test.truth, test.predictions, test.matches, thresholds.limits)
-    temperature = temperature_on(val.truth, val.predictions, val.evaluation, val.matches)
-    calibration = calibration_details(test, temperature)
-    tide = tide_details(test, notes)
-    values = overall_values(test, thresholds, counts) | {
-        "mean_IoU": mean_iou(pairs),
+        notes["intervals"] = "only one image or one group: nothing to resample"
+    counts = count_at_threshold(test.matches, thresholds.by_class)
+    pairs = pair_boxes(test.truth, test.predictions, test.matches, thresholds.by_class)
+    temperature = choose_temperature(val.truth, val.predictions, val.evaluation, val.matches)
+    calibration = compute_calibration(test, temperature)
+    tide = compute_tide(test, notes)
+    values = compute_overall(test, thresholds, counts) | {
+        "mean_IoU": compute_mean_iou(pairs),
         "calibration_error": calibration["error"],
     }
-    in_draws = resampled(test.evaluation, test.matches, times)
-    samples = coco_samples(in_draws) | counts.of_draws(times) | {
-        "mean_IoU": mean_ious_of_draws(pairs, times),
-        "calibration_error": errors_of_draws(test.matches, times),
-    }  # fmt: skip
+    bootstrap = run_bootstrap(test.evaluation, test.matches, weights)
+    replicates = bootstrap_coco_metrics(bootstrap) | counts.compute_scores(weights)
+    replicates |= {
+        "mean_IoU": bootstrap_mean_iou(pairs, weights),
+        "calibration_error": bootstrap_ece(test.matches, weights),
+    }
     states = None
     if state_scores.shape[1]:
-        states = state_measures(val, test, thresholds.limits, state_scores, times, cost_ratio)
+        states = compute_state_metrics(
+            val,
+            test,
+            thresholds=thresholds.by_class,
+            state_scores=state_scores,
+            weights=weights,
+            cost_ratio=cost_ratio,
+        )
         values |= states.values
-        samples |= states.samples
+        replicates |= states.replicates
         notes |= states.notes
     flat: dict[str, float | None] = {}
     for name, value in values.items():
-        flat |= with_interval(name, value, samples[name], groups) if name in samples else {name: value}
+        flat |= add_interval(name, value, replicates[name], groups) if name in replicates else {name: value}
         if name == "calibration_error":
             flat["temperature"] = temperature.used
             flat |= {f"tide_{kind}": tide[kind] for kind in TIDE}
-    explain(flat, notes)
+    note_missing(flat, notes)
     if temperature.note:
         notes["temperature"] = temperature.note
-    slices, unsliced = slice_rows(test.truth, test.evaluation, test.groups, in_draws)
+    slices, slice_notes = tabulate_slices(test.truth, test.evaluation, test.groups, bootstrap)
     details = {
-        "classes": class_rows(test, thresholds, counts, in_draws.precisions["all"], notes),
+        "classes": tabulate_classes(test, thresholds, counts, bootstrap.precisions["all"], notes),
         "slices": slices,
         "states": None if states is None else states.details,
         "calibration": calibration,
         "tide": tide,
-        "localization": localization_rows(pairs, [category["name"] for category in test.truth["categories"]]),
-        "notes": notes | unsliced,
+        "localization": tabulate_localization(pairs, [category["name"] for category in test.truth["categories"]]),
+        "notes": notes | slice_notes,
     }
-    return Measured(flat, details)
+    return Metrics(flat, details)
 
 
-def overall_values(test: Judged, thresholds: Thresholds, counts: Counts) -> dict[str, float | None]:
-    """COCO's numbers and those at the operating threshold, without intervals."""
+def compute_overall(test: MatchedSplit, thresholds: Thresholds, counts: Counts) -> dict[str, float | None]:
+    """COCO's metrics and those at the operating threshold, without intervals."""
     once = np.ones((1, len(test.groups)), np.int32)
-    reached = {name: number(sample[0]) for name, sample in counts.of_draws(once).items()}
-    return coco_numbers(test.evaluation) | {"threshold": thresholds.overall} | reached
+    scores = {name: none_if_nan(values[0]) for name, values in counts.compute_scores(once).items()}
+    return read_coco_metrics(test.evaluation) | {"threshold": thresholds.overall} | scores
 
 
-def class_rows(
-    test: Judged, thresholds: Thresholds, counts: Counts, samples: NDArray[np.float64], notes: dict[str, str]
+def tabulate_classes(
+    test: MatchedSplit,
+    thresholds: Thresholds,
+    counts: Counts,
+    replicates: NDArray[np.float64],
+    notes: dict[str, str],
 ) -> list[dict[str, Any]]:
-    """A row a class; reasons for what cannot be said of it go into notes.
+    """One row per class; the reasons for missing metrics are added to notes.
 
-    samples [B, 10, C]: average precision in other draws of the images.
+    replicates [B, 10, C]: average precision per bootstrap sample.
     """
     names = [category["name"] for category in test.truth["categories"]]
-    hits, found, truths = (column.sum(axis=0) for column in counts)
+    hits, detections, objects = (column.sum(axis=0) for column in counts)
     groups = len(set(test.groups.tolist()))
     rows = []
-    for place, (name, numbers) in enumerate(class_numbers(test.evaluation, names).items()):
-        of_draws = samples[:, :, place]
+    for index, (name, metrics) in enumerate(read_class_metrics(test.evaluation, names).items()):
+        class_replicates = replicates[:, :, index]
+        recall_at_precision = compute_recall_at_precision(select_class(test.matches, index), FIXED_PRECISION)
+        f1_denominator = detections[index] + objects[index] if objects[index] else 0
         rows.append(
             {
                 "class": name,
-                "objects": int(truths[place]),
-                **with_interval("AP", numbers["AP"], mean_over(of_draws, (1,)), groups),
-                **with_interval("AP50", numbers["AP50"], of_draws[:, AP50], groups),
-                **{f"AP_{size}": numbers[f"AP_{size}"] for size in ("small", "medium", "large")},
-                "threshold": float(thresholds.limits[place]),
-                "precision": number(share(hits[place], found[place])),
-                "recall": number(share(hits[place], truths[place])),
-                "F1": number(share(2 * hits[place], found[place] + truths[place] if truths[place] else 0)),
-                f"recall_at_precision_{FIXED_PRECISION}": recall_at_precision(
-                    of_class(test.matches, place), FIXED_PRECISION
-                ),
+                "objects": int(objects[index]),
+                **add_interval("AP", metrics["AP"], nanmean(class_replicates, (1,)), groups),
+                **add_interval("AP50", metrics["AP50"], class_replicates[:, IOU_50], groups),
+                **{f"AP_{size}": metrics[f"AP_{size}"] for size in ("small", "medium", "large")},
+                "threshold": float(thresholds.by_class[index]),
+                "precision": none_if_nan(safe_divide(hits[index], detections[index])),
+                "recall": none_if_nan(safe_divide(hits[index], objects[index])),
+                "F1": none_if_nan(safe_divide(2 * hits[index], f1_denominator)),
+                f"recall_at_precision_{FIXED_PRECISION}": recall_at_precision,
             }
         )
-        if not truths[place]:
-            notes[f"class {name}"] = "there is no object of it"
-        elif not found[place]:
-            notes[f"class {name}"] = "no detection of it reaches the threshold, so it has no precision"
+        if not objects[index]:
+            notes[f"class {name}"] = "no object of this class"
+        elif not detections[index]:
+            notes[f"class {name}"] = "no detection of this class reaches the threshold, so precision is undefined"
     return rows
 
 
-def calibration_details(test: Judged, temperature: Temperature) -> dict[str, Any]:
-    """Error and bins of test as it is, and the error with val's temperature; val's own two errors beside them."""
+def compute_calibration(test: MatchedSplit, temperature: Temperature) -> dict[str, Any]:
+    """Test's error and bins as they are, its error with val's temperature, and both errors of val."""
     after = None
     if temperature.fitted is not None:
-        scaled = with_temperature(test.predictions, temperature.fitted)
-        after = calibration_error(evaluate_boxes(test.truth, scaled))
+        calibrated = calibrate_predictions(test.predictions, temperature.fitted)
+        after = compute_calibration_error(evaluate_boxes(test.truth, calibrated))
     return {
-        "error": calibration_error(test.evaluation),
+        "error": compute_calibration_error(test.evaluation),
         "error_after": after,
         "temperature": temperature.used,
         "fitted_temperature": temperature.fitted,
         "val_error": temperature.error,
         "val_error_after": temperature.error_after,
-        "bins": reliability(test.evaluation),
+        "bins": compute_reliability_bins(test.evaluation),
     }
 
 
-def tide_details(test: Judged, notes: dict[str, str]) -> dict[str, Any]:
-    """How much AP50 each kind of error costs (Bolya et al. 2020, "TIDE"), and how many errors there are."""
-    found = test.evaluation.tide_errors(pos_thr=0.5, bg_thr=0.1)
-    counts = {kind: int(found["counts"].get(key, 0)) for kind, key in TIDE.items()}
-    if not test.matches.truths.any() or not len(test.matches.scores):
-        notes["tide"] = "there are no detections or no objects, so no error costs anything"
+def compute_tide(test: MatchedSplit, notes: dict[str, str]) -> dict[str, Any]:
+    """The AP50 that each error type costs (Bolya et al. 2020, "TIDE"), and the number of errors."""
+    errors = test.evaluation.tide_errors(pos_thr=0.5, bg_thr=0.1)
+    counts = {kind: int(errors["counts"].get(key, 0)) for kind, key in TIDE.items()}
+    if not test.matches.object_counts.any() or not len(test.matches.scores):
+        notes["tide"] = "no detections or no objects, so errors cost nothing"
         return dict.fromkeys(TIDE) | {"counts": counts}
-    return {kind: float(found["delta_ap"][key]) for kind, key in TIDE.items()} | {"counts": counts}
+    return {kind: float(errors["delta_ap"][key]) for kind, key in TIDE.items()} | {"counts": counts}
 
 
-def explain(flat: dict[str, float | None], notes: dict[str, str]) -> None:
-    """A reason for each number that does not exist and has none so far."""
-    for name in (*NUMBERS, "recall", "F1"):
+def note_missing(flat: dict[str, float | None], notes: dict[str, str]) -> None:
+    """Add a reason for each missing metric that has none yet."""
+    for name in (*COCO_METRICS, "recall", "F1"):
         if flat[name] is None:
             size = name.partition("_")[2]
-            notes[name] = f"there is no {size} object to find" if size else "there is no object to find"
+            notes[name] = f"no {size} object to detect" if size else "no object to detect"
     if flat["precision"] is None:
         notes["precision"] = "no detection reaches the threshold"
     if flat["mean_IoU"] is None:
-        notes["mean_IoU"] = "no object was found at the threshold"
+        notes["mean_IoU"] = "no correct detection reaches the threshold"
     if flat["calibration_error"] is None:
-        notes["calibration_error"] = "there are no detections"
+        notes["calibration_error"] = "no detections"
     for name, value in flat.items():
         base, _, end = name.rpartition("_")
         if end == "low" and value is None and flat[base] is not None and "intervals" not in notes:
-            notes[f"interval of {base}"] = "all draws of the images give the same, or too few give any"
+            notes[f"interval of {base}"] = "all bootstrap samples give the same value, or too few give any"

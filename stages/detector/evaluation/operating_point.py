@@ -1,4 +1,4 @@
-"""The score threshold from which detections count: chosen on val by a rule."""
+"""The operating point: the score threshold from which detections count, chosen on val by a rule."""
 
 from __future__ import annotations
 
@@ -10,76 +10,81 @@ from numpy.typing import NDArray
 from detector.evaluation.matching import Matches
 
 
-class Choice(NamedTuple):
-    """note: why the threshold is not what the rule asks for; empty when it is."""
+class ThresholdChoice(NamedTuple):
+    """note: why the threshold does not meet the rule; empty when it does."""
 
     threshold: float
     note: str
 
 
-class Steps(NamedTuple):
-    """What each threshold that makes a difference gives, highest first: all [T].
+class ThresholdCurve(NamedTuple):
+    """Counts at each distinct threshold, highest first, all [T].
 
-    scores: the thresholds; hits: right detections from there upwards; found: all; truths: objects to find.
+    thresholds: scores. hits: correct detections at or above each; detections: all of them. objects: number to detect.
     """
 
-    scores: NDArray[np.float64]
+    thresholds: NDArray[np.float64]
     hits: NDArray[np.int64]
-    found: NDArray[np.int64]
-    truths: int
+    detections: NDArray[np.int64]
+    objects: int
 
 
-def steps_of(matches: Matches) -> Steps:
-    """At IoU 0.5, all classes together."""
-    counted = matches.at_half()
-    # Of equal scores all count or none: only the last of each may be the threshold.
-    last = np.flatnonzero(np.append(counted.scores[1:] != counted.scores[:-1], True)[: len(counted.scores)])
-    return Steps(counted.scores[last], np.cumsum(counted.hits[0])[last], last + 1, int(matches.truths.sum()))
+def compute_threshold_curve(matches: Matches) -> ThresholdCurve:
+    """At IoU 0.5, over all classes."""
+    counted = matches.select_iou50()
+    # Equal scores count together: only the last of each can be a threshold.
+    is_last = np.append(counted.scores[1:] != counted.scores[:-1], True)[: len(counted.scores)]
+    last = np.flatnonzero(is_last)
+    hits = np.cumsum(counted.hits[0])[last]
+    return ThresholdCurve(counted.scores[last], hits, last + 1, int(matches.object_counts.sum()))
 
 
-def choose(matches: Matches, rule: str, ghosts: NDArray[np.float64], cost_ratio: float) -> Choice:
+def choose_threshold(
+    matches: Matches, rule: str, absent_scores: NDArray[np.float64], cost_ratio: float
+) -> ThresholdChoice:
     """The threshold by `rule`: `f1`, `precision>=0.9`, `recall>=0.9` (any number) or `cost`.
 
-    precision: of those that reach it, the one with the highest recall; recall: the highest that reaches it.
-    cost: the fewest missed objects, where finding an absent one costs as much as missing `cost_ratio`;
-    ghosts: scores of the detections that found absent objects.
+    precision: of the thresholds that reach it, the one with the highest recall; recall: the highest that reaches it.
+    cost: the fewest missed objects, where detecting an absent one costs as much as missing `cost_ratio`.
+    absent_scores: scores of the detections matched to absent objects.
     """
-    steps = steps_of(matches)
-    if not steps.hits.any():
-        return Choice(0.5, "nothing on val was found, so there is nothing to choose a threshold by")
+    curve = compute_threshold_curve(matches)
+    if not curve.hits.any():
+        return ThresholdChoice(0.5, "val has no correct detection to choose a threshold by; 0.5 is used")
     if rule == "f1":
-        return Choice(float(steps.scores[(2 * steps.hits / (steps.found + steps.truths)).argmax()]), "")
+        f1 = 2 * curve.hits / (curve.detections + curve.objects)
+        return ThresholdChoice(float(curve.thresholds[f1.argmax()]), "")
     if rule == "cost":
-        return Choice(float(steps.scores[costs(steps, ghosts, cost_ratio).argmin()]), "")
-    measure, wanted = rule.split(">=")
-    reached: NDArray[Any] = steps.hits / (steps.found if measure == "precision" else steps.truths)
-    enough = reached >= float(wanted)
-    if not enough.any():
-        best = int(reached.argmax())
-        return Choice(float(steps.scores[best]), f"val reaches {reached[best]:.3f} at most, not {rule}")
-    if measure == "recall":
-        return Choice(float(steps.scores[enough.argmax()]), "")
-    return Choice(float(steps.scores[np.where(enough, steps.hits, -1).argmax()]), "")
+        return ThresholdChoice(float(curve.thresholds[compute_costs(curve, absent_scores, cost_ratio).argmin()]), "")
+    metric, target = rule.split(">=")
+    values: NDArray[Any] = curve.hits / (curve.detections if metric == "precision" else curve.objects)
+    reached = values >= float(target)
+    if not reached.any():
+        best = int(values.argmax())
+        return ThresholdChoice(float(curve.thresholds[best]), f"val reaches at most {values[best]:.3f}, not {rule}")
+    if metric == "recall":
+        return ThresholdChoice(float(curve.thresholds[reached.argmax()]), "")
+    return ThresholdChoice(float(curve.thresholds[np.where(reached, curve.hits, -1).argmax()]), "")
 
 
-def costs(steps: Steps, ghosts: NDArray[np.float64], cost_ratio: float) -> NDArray[np.float64]:
-    """Missed objects, and `cost_ratio` times the absent ones that were found, at each threshold [T]."""
-    found_absent = len(ghosts) - np.searchsorted(np.sort(ghosts), steps.scores)
-    result: NDArray[np.float64] = (cost_ratio * found_absent + (steps.truths - steps.hits)).astype(np.float64)
-    return result
+def compute_costs(curve: ThresholdCurve, absent_scores: NDArray[np.float64], cost_ratio: float) -> NDArray[np.float64]:
+    """Missed objects plus `cost_ratio` times the detected absent ones, at each threshold [T]."""
+    detected_absent = len(absent_scores) - np.searchsorted(np.sort(absent_scores), curve.thresholds)
+    costs: NDArray[np.float64] = (cost_ratio * detected_absent + (curve.objects - curve.hits)).astype(np.float64)
+    return costs
 
 
-def recall_at_precision(matches: Matches, precision: float) -> float | None:
+def compute_recall_at_precision(matches: Matches, precision: float) -> float | None:
     """The highest recall among the thresholds that reach `precision`, 0 when none does; None without objects."""
-    steps = steps_of(matches)
-    if not steps.truths:
+    curve = compute_threshold_curve(matches)
+    if not curve.objects:
         return None
-    enough = steps.hits / np.maximum(steps.found, 1) >= precision
-    return float(np.where(enough, steps.hits, 0).max(initial=0) / steps.truths)
+    reached = curve.hits / np.maximum(curve.detections, 1) >= precision
+    return float(np.where(reached, curve.hits, 0).max(initial=0) / curve.objects)
 
 
-def of_class(matches: Matches, category: int) -> Matches:
-    """The detections and the objects of the class in a place alone."""
-    part = matches.chosen(matches.categories == category)
-    others = np.arange(matches.truths.shape[1]) != category
-    return part._replace(truths=np.where(others, 0, matches.truths))
+def select_class(matches: Matches, category: int) -> Matches:
+    """Only the detections and objects of the class at an index."""
+    part = matches.select(matches.categories == category)
+    others = np.arange(matches.object_counts.shape[1]) != category
+    return part._replace(object_counts=np.where(others, 0, matches.object_counts))

@@ -1,4 +1,4 @@
-"""How well the states of objects are told, given where the objects are."""
+"""Metrics of states: given the true boxes, end to end, and for absent objects."""
 
 from __future__ import annotations
 
@@ -7,83 +7,176 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.evaluation.intervals import mean_over, number, share
+from detector.engine.dataset import pack_annotations
+from detector.evaluation.intervals import nanmean, none_if_nan, safe_divide
+from detector.evaluation.joint_states import compute_joint_ap, count_by_class_and_state
+from detector.evaluation.matched_split import MatchedSplit
+from detector.evaluation.operating_point import choose_threshold
 
-CURVE_POINTS = 200  # at most, of a curve that is written to a file
+CURVE_POINTS = 200  # maximum, of a curve that is written to a file
 
 
-class StateNumbers(NamedTuple):
-    """macro_f1: mean F1 of the states that occur, None when none does; rows: a dictionary a state."""
+class StateScores(NamedTuple):
+    """macro_f1: mean F1 of the states that occur, None when none does; rows: one dictionary per state."""
 
     macro_f1: float | None
     rows: list[dict[str, Any]]
 
 
-def confusion_of_states(true: NDArray[np.int64], found: NDArray[np.int64], states: int) -> NDArray[np.int64]:
+class StateMetrics(NamedTuple):
+    """values: the flat metrics; replicates [B]: the same per bootstrap sample; details, notes: see `Metrics`."""
+
+    values: dict[str, float | None]
+    replicates: dict[str, NDArray[np.float64]]
+    details: dict[str, Any]
+    notes: dict[str, str]
+
+
+def compute_state_metrics(
+    val: MatchedSplit,
+    test: MatchedSplit,
+    *,
+    thresholds: NDArray[np.float64],
+    state_scores: NDArray[np.float64],
+    weights: NDArray[np.int32],
+    cost_ratio: float,
+) -> StateMetrics:
+    """thresholds [C]: of each class; state_scores [A, S]: of test's objects; weights [B, N]: bootstrap samples."""
+    names = [state["name"] for state in test.coco["states"]]
+    annotations = pack_annotations(test.coco)
+    true, predicted = annotations.states, state_scores.argmax(axis=1) + 1
+    image_ids = np.repeat(annotations.image_ids, np.diff(annotations.starts))
+    images = np.searchsorted(test.matches.image_ids, image_ids)  # [A], indices
+    matrix = compute_state_confusion(true, predicted, len(names))
+    given_boxes = score_states(matrix, names)
+    joint = compute_joint_ap(test.truth, test.predictions, weights)
+    hallucination, hallucination_replicates, notes = compute_hallucination(val, test, thresholds, weights, cost_ratio)
+    known = true > 0
+    curves = [(name, state_scores[known, index], true[known] == index + 1) for index, name in enumerate(names)]
+    details = {
+        "names": names,
+        "confusion": matrix.tolist(),
+        "given_boxes": given_boxes.rows,
+        "joint": joint.by_state,
+        "roc": {name: roc_curve(scores, positive) for name, scores, positive in curves},
+        "precision_recall": {name: precision_recall_curve(scores, positive) for name, scores, positive in curves},
+        "by_class": count_by_class_and_state(test.coco, test.predictions, test.matches, test.absent, thresholds),
+        "hallucination": hallucination,
+    }
+    if given_boxes.macro_f1 is None:
+        notes["state_macro_F1"] = "no object has a known state"
+    if joint.ap is None:
+        notes["joint_AP"] = "no present object has a known state"
+    for row in given_boxes.rows:
+        if not row["objects"]:
+            notes[f"state {row['state']}"] = "no object is in this state"
+    values = {"state_macro_F1": given_boxes.macro_f1, "joint_AP": joint.ap, "hallucination": hallucination["rate"]}
+    replicates = {
+        "state_macro_F1": bootstrap_macro_f1(true, predicted, images, len(names), weights),
+        "joint_AP": joint.replicates,
+        "hallucination": hallucination_replicates,
+    }
+    return StateMetrics(values, replicates, details, notes)
+
+
+def compute_hallucination(
+    val: MatchedSplit,
+    test: MatchedSplit,
+    thresholds: NDArray[np.float64],
+    weights: NDArray[np.int32],
+    cost_ratio: float,
+) -> tuple[dict[str, Any], NDArray[np.float64], dict[str, str]]:
+    """The fraction of absent objects that are detected at the thresholds [C], its replicates [B], and notes."""
+    absent = test.absent
+    above = absent.scores >= thresholds[absent.categories]
+    detected = np.bincount(absent.images[above], minlength=len(absent.object_counts))
+    notes = {} if absent.object_counts.any() else {"hallucination": "no object is absent"}
+    threshold_by_cost = None
+    if val.absent.object_counts.any():
+        threshold_by_cost = choose_threshold(val.matches, "cost", val.absent.scores, cost_ratio).threshold
+    else:
+        notes["threshold_by_cost"] = "val has no absent object"
+    details = {
+        "absent": int(absent.object_counts.sum()),
+        "detected": int(detected.sum()),
+        "rate": none_if_nan(safe_divide(detected.sum(), absent.object_counts.sum())),
+        "threshold_by_cost": threshold_by_cost,
+        "cost_ratio": cost_ratio,
+    }
+    return details, safe_divide(weights @ detected, weights @ absent.object_counts), notes
+
+
+def compute_state_confusion(true: NDArray[np.int64], predicted: NDArray[np.int64], states: int) -> NDArray[np.int64]:
     """Counts [S, S], true states in rows; ids [A] from 1, objects of unknown state (0) are left out."""
     known = true > 0
     matrix = np.zeros((states, states), np.int64)
-    np.add.at(matrix, (true[known] - 1, found[known] - 1), 1)
+    np.add.at(matrix, (true[known] - 1, predicted[known] - 1), 1)
     return matrix
 
 
-def state_numbers(matrix: NDArray[np.int64], names: list[str]) -> StateNumbers:
-    """Precision, recall and F1 of each state from its confusions [S, S]; None where there is nothing to divide by."""
-    hits, true, found = matrix.diagonal(), matrix.sum(axis=1), matrix.sum(axis=0)
-    f1 = share(2 * hits, np.where(true > 0, true + found, 0))
+def score_states(matrix: NDArray[np.int64], names: list[str]) -> StateScores:
+    """Precision, recall and F1 per state from the confusion matrix [S, S]; None for 0 / 0."""
+    hits, true, predicted = matrix.diagonal(), matrix.sum(axis=1), matrix.sum(axis=0)
+    f1 = safe_divide(2 * hits, np.where(true > 0, true + predicted, 0))
     rows = [
         {
             "state": name,
             "objects": int(true[index]),
-            "precision": number(share(hits[index], found[index])),
-            "recall": number(share(hits[index], true[index])),
-            "F1": number(f1[index]),
+            "precision": none_if_nan(safe_divide(hits[index], predicted[index])),
+            "recall": none_if_nan(safe_divide(hits[index], true[index])),
+            "F1": none_if_nan(f1[index]),
         }
         for index, name in enumerate(names)
     ]
-    return StateNumbers(number(mean_over(f1, (0,))), rows)
+    return StateScores(none_if_nan(nanmean(f1, (0,))), rows)
 
 
-def macro_f1_of_draws(
-    true: NDArray[np.int64], found: NDArray[np.int64], images: NDArray[np.int64], states: int, times: NDArray[np.int32]
+def bootstrap_macro_f1(
+    true: NDArray[np.int64],
+    predicted: NDArray[np.int64],
+    images: NDArray[np.int64],
+    states: int,
+    weights: NDArray[np.int32],
 ) -> NDArray[np.float64]:
-    """Macro F1 for each draw of the images [B]; true, found, images [A]: of each object, its image's place in times."""
+    """Macro F1 [B] per bootstrap sample; true, predicted, images [A]: states and image index of each object."""
     known = true > 0
-    counts = np.zeros((3, times.shape[1], states))  # right, true, found
-    for row, ids, mask in ((0, true, known & (true == found)), (1, true, known), (2, found, known)):
+    counts = np.zeros((3, weights.shape[1], states))  # correct, true, predicted
+    for row, ids, mask in ((0, true, known & (true == predicted)), (1, true, known), (2, predicted, known)):
         np.add.at(counts[row], (images[mask], ids[mask] - 1), 1)
-    right, there, said = (times @ column for column in counts)  # [B, S]
-    return mean_over(share(2 * right, np.where(there > 0, there + said, 0)), (1,))
+    correct, objects, predictions = (weights @ column for column in counts)  # [B, S]
+    return nanmean(safe_divide(2 * correct, np.where(objects > 0, objects + predictions, 0)), (1,))
 
 
 def roc_curve(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> list[list[float]]:
-    """[false positive rate, recall] from the highest score [A] down; empty without both kinds of objects."""
-    rights, wrongs = _cumulated(scores, positive)
-    if not rights[-1] or not wrongs[-1]:
+    """[false positive rate, recall] from the highest score [A] down; empty unless there are both kinds of objects."""
+    true_positives, false_positives = _cumulate(scores, positive)
+    if not true_positives[-1] or not false_positives[-1]:
         return []
-    return _thinned(np.stack([wrongs / wrongs[-1], rights / rights[-1]], axis=1))
+    rates = [false_positives / false_positives[-1], true_positives / true_positives[-1]]
+    return _thin(np.stack(rates, axis=1))
 
 
 def precision_recall_curve(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> list[list[float]]:
     """[recall, precision] from the highest score [A] down; empty without a positive object."""
-    rights, wrongs = _cumulated(scores, positive)
-    if not rights[-1]:
+    true_positives, false_positives = _cumulate(scores, positive)
+    if not true_positives[-1]:
         return []
-    rights, wrongs = rights[1:], wrongs[1:]
-    return _thinned(np.stack([rights / rights[-1], rights / (rights + wrongs)], axis=1))
+    true_positives, false_positives = true_positives[1:], false_positives[1:]
+    recall = true_positives / true_positives[-1]
+    precision = true_positives / (true_positives + false_positives)
+    return _thin(np.stack([recall, precision], axis=1))
 
 
-def _cumulated(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """How many positive and how many other objects reach each score, from none to all."""
+def _cumulate(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The number of positive and of negative objects that reach each distinct score, from none to all."""
     order = np.argsort(-scores, kind="stable")
-    ranked = positive[order]
     last = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True)[: len(scores)]) + 1
-    rights = np.append(0, np.cumsum(ranked))[np.append(0, last)]
-    return rights, np.append(0, last) - rights
+    true_positives = np.append(0, np.cumsum(positive[order]))[np.append(0, last)]
+    return true_positives, np.append(0, last) - true_positives
 
 
-def _thinned(points: NDArray[np.float64]) -> list[list[float]]:
-    """At most CURVE_POINTS of the points, the first and the last among them."""
+def _thin(points: NDArray[np.float64]) -> list[list[float]]:
+    """At most CURVE_POINTS of the points, including the first and the last."""
     if len(points) > CURVE_POINTS:
         points = points[np.linspace(0, len(points) - 1, CURVE_POINTS).round().astype(int)]
     return [[float(x), float(y)] for x, y in points]

@@ -1,4 +1,4 @@
-"""Where the time of an evaluation goes."""
+"""Time spent per part of an evaluation."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ Item = TypeVar("Item")
 
 
 class Clock:
-    """seconds: by part."""
+    """seconds: total time per part."""
 
     def __init__(self) -> None:
         self.seconds: defaultdict[str, float] = defaultdict(float)
 
     @contextmanager
-    def part(self, name: str) -> Iterator[None]:
-        """What runs inside counts as `name`; waits for a GPU at both ends."""
-        began = _now()
+    def track(self, name: str) -> Iterator[None]:
+        """Add the time of the block to `name`; waits for a GPU at both ends."""
+        start = _now()
         yield
-        self.seconds[name] += _now() - began
+        self.seconds[name] += _now() - start
 
-    def fetching(self, items: Iterable[Item], name: str) -> Iterator[Item]:
-        """The same items; the time until each is there counts as `name`."""
+    def track_iteration(self, items: Iterable[Item], name: str) -> Iterator[Item]:
+        """Yield the items; the time that each takes to arrive is added to `name`."""
         iterator = iter(items)
         while True:
-            with self.part(name):
+            with self.track(name):
                 item = next(iterator, None)
             if item is None:
                 return
             yield item
 
-    def watch(self, model: nn.Module, name: str) -> None:
-        """From now on, calls of `model` count as `name`."""
-        began: list[float] = []
-        model.register_forward_pre_hook(lambda *_: began.append(_now()))
+    def track_calls(self, model: nn.Module, name: str) -> None:
+        """From now on, add the time of calls of `model` to `name`."""
+        starts: list[float] = []
+        model.register_forward_pre_hook(lambda *_: starts.append(_now()))
 
         def stop(*_: Any) -> None:
-            self.seconds[name] += _now() - began.pop()
+            self.seconds[name] += _now() - starts.pop()
 
         model.register_forward_hook(stop)
 
@@ -60,23 +60,23 @@ def _now() -> float:
 
 @dataclass(frozen=True)
 class TimedPostprocess(Postprocess):
-    """The same, with its time counted as `postprocess`."""
+    """The same postprocessing, timed as `postprocess`."""
 
     clock: Clock = field(default_factory=Clock)
 
     def __call__(self, boxes_xyxy: Tensor, class_scores: Tensor, state_logits: Tensor | None = None) -> BatchDetections:
-        with self.clock.part("postprocess"):
+        with self.clock.track("postprocess"):
             return super().__call__(boxes_xyxy, class_scores, state_logits)
 
-    def without_nms(
+    def select_without_nms(
         self, boxes_xyxy: Tensor, class_scores: Tensor, state_logits: Tensor | None = None
     ) -> BatchDetections:
-        with self.clock.part("postprocess"):
-            return super().without_nms(boxes_xyxy, class_scores, state_logits)
+        with self.clock.track("postprocess"):
+            return super().select_without_nms(boxes_xyxy, class_scores, state_logits)
 
 
-def speed(clock: Clock, images: int, total: float) -> dict[str, float]:
-    """Images a second and milliseconds an image: decode, model, postprocess and the rest of `total` seconds."""
+def summarize_times(clock: Clock, images: int, total: float) -> dict[str, float]:
+    """Images per second, and milliseconds per image by part; `other` is the rest of the `total` seconds."""
     parts = dict(clock.seconds)
     parts["model"] = parts.get("model", 0.0) - parts.get("postprocess", 0.0)
     parts["other"] = total - sum(parts.values())

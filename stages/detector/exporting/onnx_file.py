@@ -1,4 +1,4 @@
-"""Writing the ONNX file: preprocessing and NMS inside, uint8 in, fixed-size detections out."""
+"""Write the ONNX file: uint8 in, fixed-size detections out, with preprocessing and NMS inside."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from detector.runners.tiled import ModelMetadata
 OPSET = 20
 INPUT = "image"
 OUTPUTS = ("location", "score", "category")
-LARGEST = 2**31  # bytes that one protobuf message may have
-SCOPES = "pkg.torch.onnx.name_scopes"  # where the exporter notes the modules of a node
-STATE_OUTPUTS = ("state", "state_score")  # where the model has a state head
+MAX_FILE_BYTES = 2**31  # the maximum size of a protobuf message
+SCOPES_KEY = "pkg.torch.onnx.name_scopes"  # where the exporter stores the module path of a node
+STATE_OUTPUTS = ("state", "state_score")  # if the model has a state head
 
 
-class Deployed(nn.Module):
+class ExportWrapper(nn.Module):
     """The detector with the inputs and outputs of the ONNX file."""
 
     def __init__(self, model: nn.Module, with_states: bool) -> None:
@@ -39,94 +39,94 @@ class Deployed(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """uint8 [B, 3, H, W] -> location [B, N, 4] (x1, y1, x2, y2 in input pixels), score, category [B, N].
 
-        With states also state and state_score [B, N].
+        With a state head also state and state_score [B, N].
         """
-        found = self.model(image).detections
-        states = (found.states, found.state_scores) if self.with_states else ()
-        return found.boxes_xyxy, found.scores, found.labels, *states
+        detections = self.model(image).detections
+        states = (detections.states, detections.state_scores) if self.with_states else ()
+        return detections.boxes_xyxy, detections.scores, detections.labels, *states
 
 
-def write_onnx(model: nn.Module, facts: ModelMetadata, path: Path) -> None:
-    """Export `model` in single precision and write the file, with the metadata that it needs to be used alone."""
-    save_onnx(make_onnx(model, facts), facts, path)
+def export_onnx(model: nn.Module, metadata: ModelMetadata, path: Path) -> None:
+    """Export `model` in single precision and write the file, with all the metadata needed to use it on its own."""
+    save_onnx(convert_to_onnx(model, metadata), metadata, path)
 
 
-def make_onnx(model: nn.Module, facts: ModelMetadata) -> onnx.ModelProto:
-    """Export `model` (in evaluation mode, on the CPU) for any batch size; the same each time.
+def convert_to_onnx(model: nn.Module, metadata: ModelMetadata) -> onnx.ModelProto:
+    """Export `model` (in evaluation mode, on the CPU) for any batch size; the result is deterministic.
 
-    A node's name begins with the module that it comes from, such as `backbone.stem.0/`; that of the model itself
-    with `/`. Raises UserError when ONNX cannot hold the model.
+    A node's name starts with the module that it comes from, such as `backbone.stem.0/`; nodes of the model itself start
+    with `/`. Raises UserError when the model cannot be represented in ONNX.
     """
-    check_size(model)
-    example = torch.zeros(2, 3, *facts.size, dtype=torch.uint8)
+    check_weight_size(model)
+    example = torch.zeros(2, 3, *metadata.size, dtype=torch.uint8)
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")  # the exporter warns of its own internals
+        warnings.simplefilter("ignore")  # the exporter warns about its own internals
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         try:
             program = torch.onnx.export(
-                Deployed(model, bool(facts.states)).eval(),
+                ExportWrapper(model, bool(metadata.states)).eval(),
                 (example,),
                 dynamo=True,
                 opset_version=OPSET,
                 input_names=[INPUT],
-                output_names=[*OUTPUTS, *(STATE_OUTPUTS if facts.states else ())],
+                output_names=[*OUTPUTS, *(STATE_OUTPUTS if metadata.states else ())],
                 custom_translation_table=TRANSLATIONS,
                 dynamic_shapes={INPUT: {0: torch.export.Dim("batch", min=1)}},
                 verbose=False,
             )
         except OnnxExporterError as error:
-            raise UserError(explained(error)) from None
+            raise UserError(explain_export_error(error)) from None
     assert program is not None
     file = program.model_proto
     name_nodes(file)
-    without_traces(file)
+    remove_build_traces(file)
     return file
 
 
-def save_onnx(file: onnx.ModelProto, facts: ModelMetadata, path: Path) -> None:
-    """Write a file that ONNX's checker takes, shapes inferred; the bytes are the same each time."""
-    describe(file, facts)
+def save_onnx(file: onnx.ModelProto, metadata: ModelMetadata, path: Path) -> None:
+    """Check the file, including its inferred shapes, and write it; the bytes are deterministic."""
+    write_metadata(file, metadata)
     onnx.checker.check_model(file, full_check=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(file.SerializeToString(deterministic=True))
 
 
-def check_size(model: nn.Module) -> None:
-    """Raises UserError when the weights are more than one file can hold."""
+def check_weight_size(model: nn.Module) -> None:
+    """Raise UserError if the weights exceed the maximum size of a file."""
     size = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
-    if size >= LARGEST:
+    if size >= MAX_FILE_BYTES:
         raise UserError(
-            f"the model's weights take {size / 1e9:.1f} GB, and an ONNX file holds at most {LARGEST / 1e9:.1f} GB; "
-            "take a smaller `train.model`"
+            f"the model's weights take {size / 1e9:.1f} GB; an ONNX file holds at most {MAX_FILE_BYTES / 1e9:.1f} GB. "
+            "Choose a smaller `train.model`"
         )
 
 
-def explained(error: OnnxExporterError) -> str:
-    """What cannot be exported, and what to do."""
+def explain_export_error(error: OnnxExporterError) -> str:
+    """Describe what cannot be exported and what to do about it."""
     causes = []
     cause: BaseException | None = error
     while cause is not None:
         causes.append(str(cause).strip())
         cause = cause.__cause__
     operators = sorted(set(re.findall(r"torch\.ops\.[\w.]+|aten[:.]+\w+", " ".join(causes))))
-    what = f"no ONNX operator for {', '.join(operators)}" if operators else causes[-1].splitlines()[0]
+    reason = f"no ONNX operator for {', '.join(operators)}" if operators else causes[-1].splitlines()[0]
     return (
-        f"the model cannot be written as ONNX (opset {OPSET}): {what}. Replace that operator in the model's file under "
-        "stages/detector/models/ by ones that ONNX has, or take another `train.model`"
+        f"the model cannot be exported to ONNX (opset {OPSET}): {reason}. In the model's file under "
+        "stages/detector/models/, replace the operator with ones that ONNX has, or choose another `train.model`"
     )
 
 
 def name_nodes(file: onnx.ModelProto) -> None:
-    """Put the module that a node comes from before its name."""
+    """Prefix each node's name with the module that it comes from."""
     for number, node in enumerate(file.graph.node):
         notes = {entry.key: entry.value for entry in node.metadata_props}
-        scopes = ast.literal_eval(notes.get(SCOPES, "[]"))  # such as ["", "model", "model.neck", "conv2d_3"]
+        scopes = ast.literal_eval(notes.get(SCOPES_KEY, "[]"))  # such as ["", "model", "model.neck", "conv2d_3"]
         module = scopes[-2].removeprefix("model").removeprefix(".") if len(scopes) > 1 else ""
         node.name = f"{module}/{node.op_type}_{number}"
 
 
-def without_traces(file: onnx.ModelProto) -> None:
-    """Remove what the exporter notes of this machine: source lines, paths, the build of torch."""
+def remove_build_traces(file: onnx.ModelProto) -> None:
+    """Remove what the exporter records about this machine: source lines, paths and the torch build."""
     graphs = [file.graph, *file.functions]
     for graph in graphs:
         del graph.metadata_props[:]
@@ -138,11 +138,11 @@ def without_traces(file: onnx.ModelProto) -> None:
     for value in [*file.graph.input, *file.graph.output]:
         del value.metadata_props[:]
     file.graph.doc_string = ""
-    file.producer_version = file.producer_version.partition("+")[0]  # without the build: cpu, cu132, ...
+    file.producer_version = file.producer_version.partition("+")[0]  # drop the build: cpu, cu132, ...
 
 
-def describe(file: onnx.ModelProto, facts: ModelMetadata) -> None:
+def write_metadata(file: onnx.ModelProto, metadata: ModelMetadata) -> None:
     """Write the metadata, each value as JSON."""
     del file.metadata_props[:]
-    for key, value in facts._asdict().items():
+    for key, value in metadata._asdict().items():
         file.metadata_props.add(key=key, value=json.dumps(value, ensure_ascii=False))

@@ -1,4 +1,4 @@
-"""Whether an ONNX file answers like the model: detections matched by overlap, not by place in the list."""
+"""Compare the detections of an ONNX file with the model's: matched by overlap, not by their position in the list."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ class ExportParams(Section):
 
     precision: Literal["fp32", "fp16", "int8"]
     max_ap_drop: float = Field(ge=0, le=1)
-    images: int = Field(ge=50)
+    parity_images: int = Field(ge=50)
     box_tolerance: float = Field(gt=0)
     score_tolerance: float = Field(gt=0)
     threads: int = Field(ge=0)
 
 
-class Difference(NamedTuple):
-    """The largest differences between two answers.
+class DetectionDifference(NamedTuple):
+    """The largest differences between two sets of detections.
 
-    box: pixels; score: 0..1, of the class or the state; unmatched: the highest score of a detection that
-    only one of them has.
+    box: pixels; score: 0..1, of the class or the state; unmatched: the highest score of a detection that is in only
+    one of them.
     """
 
     box: float
@@ -35,34 +35,41 @@ class Difference(NamedTuple):
     unmatched: float
 
 
-def difference(first: Detections, second: Detections, most: int, tie: float) -> Difference:
-    """Match each detection to the one of the same class that overlaps it most (IoU above 0.9).
+def compute_difference(
+    first: Detections, second: Detections, max_detections: int, score_tolerance: float
+) -> DetectionDifference:
+    """Match each detection to the one of the same class with the highest IoU (above 0.9) and compare the pairs.
 
-    Boxes without area, which overlap nothing, match where they lie: each corner within a pixel. most: detections that
-    a full list has. tie: scores that differ less are taken for equal. Of equal scores at the end of a full list it is
-    chance which ones still fit, so such a detection need not be on both sides.
+    Boxes without area, which overlap nothing, match by position: each corner within a pixel. max_detections: the
+    length of a full list. score_tolerance: scores that differ by less count as equal. Which of several equal scores
+    still fit at the end of a full list is arbitrary, so such a detection may be missing from the other list.
     """
     if not len(first.scores) or not len(second.scores):
-        return Difference(0.0, 0.0, float(max([0.0, *first.scores, *second.scores])))
+        return DetectionDifference(0.0, 0.0, float(max([0.0, *first.scores, *second.scores])))
     boxes, others = first.boxes_xyxy.astype(float), second.boxes_xyxy.astype(float)
     near = np.abs(boxes[:, None] - others[None]).max(axis=2) <= 1
     overlap = np.where(near & (area_xyxy(boxes) == 0)[:, None], 1.0, pairwise_iou_xyxy(boxes, others))
     overlap = np.where(first.labels[:, None] == second.labels[None, :], overlap, 0.0)
-    gap = np.abs(first.scores[:, None] - second.scores[None, :])  # which of several boxes without area it is
+    gap = np.abs(first.scores[:, None] - second.scores[None, :])  # tells boxes without area apart
     partner = (overlap - 1e-3 * np.nan_to_num(gap, nan=1.0)).argmax(1)
     matched = np.take_along_axis(overlap, partner[:, None], 1)[:, 0] > 0.9
-    of_first = first.scores[~matched]
-    of_second = second.scores[np.setdiff1d(np.arange(len(second.scores)), partner[matched])]
-    fits_first, fits_second = _last_score(first, most) + tie, _last_score(second, most) + tie
-    alone = [*of_first[of_first > fits_second], *of_second[of_second > fits_first]]
-    moved = np.abs(boxes[matched] - others[partner[matched]])
-    scores = np.maximum(
+    first_only = first.scores[~matched]
+    second_only = second.scores[np.setdiff1d(np.arange(len(second.scores)), partner[matched])]
+    first_cutoff = _last_score(first, max_detections) + score_tolerance
+    second_cutoff = _last_score(second, max_detections) + score_tolerance
+    unmatched = [*first_only[first_only > second_cutoff], *second_only[second_only > first_cutoff]]
+    box_differences = np.abs(boxes[matched] - others[partner[matched]])
+    score_differences = np.maximum(
         np.abs(first.scores[matched] - second.scores[partner[matched]]),
         np.abs(first.state_scores[matched] - second.state_scores[partner[matched]]),
     )
-    return Difference(float(moved.max(initial=0)), float(scores.max(initial=0)), float(max(alone, default=0.0)))
+    return DetectionDifference(
+        box=float(box_differences.max(initial=0)),
+        score=float(score_differences.max(initial=0)),
+        unmatched=float(max(unmatched, default=0.0)),
+    )
 
 
-def _last_score(found: Detections, most: int) -> float:
-    """The lowest score of a full list; one that is not full had room for everything: -1."""
-    return float(found.scores.min()) if len(found.scores) >= most else -1.0
+def _last_score(detections: Detections, max_detections: int) -> float:
+    """Return the lowest score of a full list; -1 for a list that is not full, which dropped nothing."""
+    return float(detections.scores.min()) if len(detections.scores) >= max_detections else -1.0

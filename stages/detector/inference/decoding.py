@@ -1,14 +1,14 @@
-"""Inputs decoded ahead of the model by threads, in their order; what cannot be read is a problem, not an end.
+"""Decode inputs in threads ahead of the model, in order; an unreadable input is reported, and the rest goes on.
 
-An animated image or one of several pages counts by its first picture. A JPEG is decoded at the size that the model
-needs (`draft`), everything else in full: 4 bytes a pixel.
+Of an animated or multi-page image only the first picture is used. A JPEG is decoded at the size that the model needs
+(`draft`), everything else in full size: 4 bytes per pixel.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from itertools import groupby, repeat
@@ -17,135 +17,140 @@ from typing import NamedTuple, TypeVar
 
 from PIL import Image, UnidentifiedImageError
 
-from detector.core.images import JPEG_FORMATS, Letterboxed, letterbox, open_image, unusable_depth, upright_size
+from detector.core.images import JPEG_FORMATS, LetterboxedImage, find_depth_problem, letterbox, open_image, upright_size
 from detector.inference.inputs import FORMATS, Input
-from detector.inference.video import Frame, Unreadable, read_frames
-from detector.runners.tiled import ModelMetadata, in_memory
+from detector.inference.video import Frame, VideoError, read_frames
+from detector.runners.tiled import ModelMetadata, to_upright_rgb
 
-MOST_PIXELS = 500_000_000  # of an image: 2 GB decoded
-LARGE_PIXELS = 50_000_000  # images from here on are decoded one at a time, however many threads there are
+MAX_PIXELS = 500_000_000  # per image: 2 GB decoded
+LARGE_PIXELS = 50_000_000  # larger images are decoded one at a time, regardless of the number of threads
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class Seen(NamedTuple):
-    """An image, or a frame of a video, for the model.
+class DecodedImage(NamedTuple):
+    """An image or a video frame, ready for the model.
 
-    width, height: pixels, upright. view: what the model sees of the whole. image: decoded in full, upright and RGB,
-    where that was asked for. frame: None for an image. first_of_many: whether its file holds more pictures.
+    width, height: pixels of the upright image. letterboxed: the model input. image: full size, upright and RGB, if
+    requested. frame: None for an image. is_multi_page: whether the file contains more pictures.
     """
 
     path: Path
     width: int
     height: int
-    view: Letterboxed
+    letterboxed: LetterboxedImage
     image: Image.Image | None
     frame: Frame | None
-    first_of_many: bool
+    is_multi_page: bool
 
 
-class Problem(NamedTuple):
-    """An input that cannot be read, or not to its end, and why."""
+class UnreadableInput(NamedTuple):
+    """An input that cannot be read, or not completely, and why."""
 
     path: Path
     reason: str
 
 
-class Asked(NamedTuple):
-    """facts: of the model. pixels: whether tiles or something else need every image decoded in full.
+class DecodeOptions(NamedTuple):
+    """keep_full_size: decode every image in full size, as tiling needs.
 
-    frames: whether the pictures of videos are needed later, which cannot be opened again.
+    keep_frames: keep the full-size frames of videos, which cannot be opened again later.
     """
 
-    facts: ModelMetadata
-    pixels: bool
-    frames: bool
+    metadata: ModelMetadata
+    keep_full_size: bool
+    keep_frames: bool
 
 
 def allow_large_images() -> None:
-    """Let this process open images up to MOST_PIXELS: `see` refuses larger ones itself, before decoding."""
+    """Let this process open images up to MAX_PIXELS; `decode_image` rejects larger ones before decoding."""
     Image.MAX_IMAGE_PIXELS = None
 
 
-def see_all(inputs: Iterable[Input], asked: Asked, threads: int, most: int) -> Iterator[Seen | Problem]:
-    """All inputs in their order, at most `most` decoded ahead by so many threads."""
+def decode_ahead(
+    inputs: Iterable[Input], options: DecodeOptions, threads: int, max_ahead: int
+) -> Iterator[DecodedImage | UnreadableInput]:
+    """Yield all inputs in order, decoding at most `max_ahead` of them ahead in this many threads."""
     for kind, group in groupby(inputs, key=lambda one: one.kind):
         if kind == "image":
-            yield from ahead(lambda one: see(one.path, asked), group, threads, most)
+            yield from map_ahead(lambda one: decode_image(one.path, options), group, threads, max_ahead)
             continue
         for one in group:
-            frames = _see_frames(one, asked)
-            for seen in ahead(_next, repeat(frames), 1, most):
-                if seen is None:
+            frames = _decode_frames(one, options)
+            for decoded in map_ahead(_next_frame, repeat(frames), 1, max_ahead):
+                if decoded is None:
                     break
-                yield seen
+                yield decoded
 
 
-def ahead(function: Callable[[Item], Result], items: Iterable[Item], threads: int, most: int) -> Iterator[Result]:
-    """function(item) for each, in their order, computed by threads at most `most` items ahead of who asks."""
-    waiting: deque[Future[Result]] = deque()
+def map_ahead(
+    function: Callable[[Item], Result], items: Iterable[Item], threads: int, max_ahead: int
+) -> Generator[Result, None, None]:
+    """Yield function(item) for each item in order, computed in threads at most `max_ahead` items ahead."""
+    pending: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         try:
             for item in items:
-                waiting.append(pool.submit(function, item))
-                if len(waiting) > most:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+                pending.append(pool.submit(function, item))
+                if len(pending) > max_ahead:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
         finally:
-            for future in waiting:
+            for future in pending:
                 future.cancel()
 
 
-def see(path: Path, asked: Asked) -> Seen | Problem:
-    """An image file."""
+def decode_image(path: Path, options: DecodeOptions) -> DecodedImage | UnreadableInput:
+    """Decode an image file."""
     try:
         with open_image(path, FORMATS) as image:
-            return _of_image(path, image, asked)
+            return _decode_opened(path, image, options)
     except UnidentifiedImageError:
-        return Problem(path, "not an image" if path.stat().st_size else "empty file")
+        return UnreadableInput(path, "not an image" if path.stat().st_size else "empty file")
     except OSError as error:
-        return Problem(path, error.strerror or str(error))
+        return UnreadableInput(path, error.strerror or str(error))
     except Exception as error:  # a broken file makes Pillow raise nearly anything
-        return Problem(path, f"{type(error).__name__}: {error}")
+        return UnreadableInput(path, f"{type(error).__name__}: {error}")
 
 
-def open_in_full(path: Path, longest: int) -> Image.Image:
-    """An image that could be read before, upright and RGB; a JPEG at half its size or less, but `longest` pixels."""
+def open_full_size(path: Path, longest: int) -> Image.Image:
+    """Open an image again, upright and RGB; a JPEG may be scaled down, but not below `longest` pixels."""
     with open_image(path, FORMATS) as image:
         width, height = image.size
-        with _large if width * height > LARGE_PIXELS else nullcontext():
+        with _large_image_lock if width * height > LARGE_PIXELS else nullcontext():
             image.draft(None, (min(width, longest), min(height, longest)))
-            return in_memory(image)
+            return to_upright_rgb(image)
 
 
-_large = threading.Lock()
+_large_image_lock = threading.Lock()
 
 
-def _of_image(path: Path, image: Image.Image, asked: Asked) -> Seen | Problem:
+def _decode_opened(path: Path, image: Image.Image, options: DecodeOptions) -> DecodedImage | UnreadableInput:
     width, height = upright_size(image)
-    if width * height > MOST_PIXELS:
-        return Problem(path, f"{width}x{height} pixels, at most {MOST_PIXELS // 1_000_000} million are decoded")
-    with _large if width * height > LARGE_PIXELS else nullcontext():
-        if useless := unusable_depth(image):
-            return Problem(path, f"{useless}, which would turn black")
-        many = image.format not in JPEG_FORMATS and getattr(image, "is_animated", False)
-        full = in_memory(image) if asked.pixels else None
-        view = letterbox(image if full is None else full, asked.facts.size, asked.facts.fill)
-    return Seen(path, width, height, view, full, None, many)
+    if width * height > MAX_PIXELS:
+        return UnreadableInput(path, f"{width}x{height} pixels, at most {MAX_PIXELS // 1_000_000} million are decoded")
+    with _large_image_lock if width * height > LARGE_PIXELS else nullcontext():
+        if problem := find_depth_problem(image):
+            return UnreadableInput(path, f"{problem}, which would turn black")
+        is_multi_page = image.format not in JPEG_FORMATS and getattr(image, "is_animated", False)
+        full = to_upright_rgb(image) if options.keep_full_size else None
+        letterboxed = letterbox(image if full is None else full, options.metadata.size, options.metadata.fill)
+    return DecodedImage(path, width, height, letterboxed, image=full, frame=None, is_multi_page=is_multi_page)
 
 
-def _see_frames(one: Input, asked: Asked) -> Iterator[Seen | Problem]:
-    """The frames of a video or camera."""
+def _decode_frames(one: Input, options: DecodeOptions) -> Iterator[DecodedImage | UnreadableInput]:
+    """Yield the frames of a video or camera."""
     try:
         for frame, image in read_frames(one):
-            view = letterbox(image, asked.facts.size, asked.facts.fill)
-            yield Seen(one.path, *image.size, view, image if asked.pixels or asked.frames else None, frame, False)
-    except Unreadable as error:
-        yield Problem(one.path, str(error))
+            letterboxed = letterbox(image, options.metadata.size, options.metadata.fill)
+            full = image if options.keep_full_size or options.keep_frames else None
+            yield DecodedImage(one.path, *image.size, letterboxed, image=full, frame=frame, is_multi_page=False)
+    except VideoError as error:
+        yield UnreadableInput(one.path, str(error))
 
 
-def _next(frames: Iterator[Seen | Problem]) -> Seen | Problem | None:
-    """None at the end."""
+def _next_frame(frames: Iterator[DecodedImage | UnreadableInput]) -> DecodedImage | UnreadableInput | None:
+    """Return the next frame, None at the end."""
     return next(frames, None)

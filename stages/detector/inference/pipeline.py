@@ -1,25 +1,27 @@
-"""From inputs to detections, one image after another, and what all of them come to."""
+"""Run a detector on inputs, one image after another, and count the results."""
 
 from __future__ import annotations
 
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import NamedTuple
 
-from detector.engine.detections import Detections, Prediction, coco_results
-from detector.inference.decoding import Asked, Problem, Seen, see_all
+from detector.engine.detections import Detections, Prediction, to_coco_results
+from detector.inference.decoding import DecodedImage, DecodeOptions, UnreadableInput, decode_ahead
 from detector.inference.inputs import Input
-from detector.inference.thresholds import counted
-from detector.runners.tiled import ModelMetadata, Runner, answers, find_in_tiles_of
-from detector.runners.tiling import Tiling, tiles_of
+from detector.inference.thresholds import apply_thresholds
+from detector.runners.tiled import ModelMetadata, Runner, detect_image_in_tiles, run_batched
+from detector.runners.tiling import Tiling, compute_windows
 
 
 class Detector(NamedTuple):
-    """An opened model and how to run it. threshold: of every class, None for the file's own; tiling: None: whole."""
+    """An opened model and how to run it.
 
-    facts: ModelMetadata
+    threshold: for all classes; None uses the thresholds stored in the model. tiling: None for whole images.
+    """
+
+    metadata: ModelMetadata
     runner: Runner
     threshold: float | None
     tiling: Tiling | None
@@ -28,55 +30,66 @@ class Detector(NamedTuple):
 
 
 class Totals:
-    """What a run came to."""
+    """Counts over all images of a run."""
 
     def __init__(self) -> None:
-        self.images = self.empty = self.first_of_many = 0
+        self.images = self.empty = self.multi_page = 0
         self.boxes, self.states = Counter[int](), Counter[int]()
-        self.files: set[Path] = set()
-        self.problems: list[Problem] = []
+        self.problems: list[UnreadableInput] = []
 
-    def add(self, seen: Seen, predictions: list[Prediction]) -> None:
-        """One more image."""
+    def add(self, decoded: DecodedImage, predictions: list[Prediction]) -> None:
+        """Count one more image."""
         self.images += 1
         self.empty += not predictions
-        self.first_of_many += seen.first_of_many
+        self.multi_page += decoded.is_multi_page
         self.boxes.update(prediction["category_id"] for prediction in predictions)
         self.states.update(prediction["state"] for prediction in predictions if prediction["state"])
 
 
-def predict(
-    inputs: Iterable[Input], detector: Detector, frames: bool, report: Callable[[Problem], None]
-) -> Iterator[tuple[Seen, list[Prediction]]]:
-    """Every input that can be read, in order, with what counts in it; image_id numbers them from 1.
+def predict_inputs(
+    inputs: Iterable[Input], detector: Detector, keep_frames: bool, report: Callable[[UnreadableInput], None]
+) -> Iterator[tuple[DecodedImage, list[Prediction]]]:
+    """Yield every readable input in order with its detections above the threshold; image_id counts from 1.
 
-    frames: whether `Seen.image` of a video's frames is needed. report: is told of what cannot be read.
+    keep_frames: keep `DecodedImage.image` of video frames. report: called with each input that cannot be read.
     """
-    asked = Asked(detector.facts, pixels=detector.tiling is not None, frames=frames)
-    # Full images wait in no long queue; of the model's small inputs, the next batch is ready when this one is done.
-    most = 1 if asked.pixels else detector.threads + 2 * detector.batch_size
-    readable = _without_problems(see_all(inputs, asked, detector.threads, most), report)
-    for number, (seen, found) in enumerate(_found(readable, detector), 1):
-        chosen = counted(found, detector.facts, detector.threshold)
-        yield seen, coco_results(chosen, number, seen.width, seen.height)
+    options = DecodeOptions(detector.metadata, keep_full_size=detector.tiling is not None, keep_frames=keep_frames)
+    # Few full-size images are kept in memory; small model inputs are queued so that the next batch is always ready.
+    max_ahead = 1 if options.keep_full_size else detector.threads + 2 * detector.batch_size
+    readable = _report_unreadable(decode_ahead(inputs, options, detector.threads, max_ahead), report)
+    for number, (decoded, detections) in enumerate(_detect(readable, detector), 1):
+        kept = apply_thresholds(detections, detector.metadata, detector.threshold)
+        yield decoded, to_coco_results(kept, number, decoded.width, decoded.height)
 
 
-def _without_problems(seen: Iterable[Seen | Problem], report: Callable[[Problem], None]) -> Iterator[Seen]:
-    for one in seen:
-        if isinstance(one, Problem):
+def _report_unreadable(
+    inputs: Iterable[DecodedImage | UnreadableInput], report: Callable[[UnreadableInput], None]
+) -> Iterator[DecodedImage]:
+    for one in inputs:
+        if isinstance(one, UnreadableInput):
             report(one)
         else:
             yield one
 
 
-def _found(readable: Iterator[Seen], detector: Detector) -> Iterator[tuple[Seen, Detections]]:
-    facts, runner, _, tiling, batch_size, _ = detector
+def _detect(readable: Iterator[DecodedImage], detector: Detector) -> Iterator[tuple[DecodedImage, Detections]]:
+    metadata, runner, _, tiling, batch_size, _ = detector
     if tiling is None:
-        one, other = itertools.tee(readable)
-        yield from zip(one, answers((seen.view for seen in other), runner, batch_size), strict=False)
+        images, model_inputs = itertools.tee(readable)
+        results = run_batched((decoded.letterboxed for decoded in model_inputs), runner, batch_size)
+        yield from zip(images, results, strict=False)
         return
-    for seen in readable:
-        assert seen.image is not None
-        # What the model gives of one input at most, of each tile: a large image has more objects than a small one.
-        most = facts.max_detections * len(tiles_of(*seen.image.size, tiling))
-        yield seen, find_in_tiles_of(seen.image, runner, facts, batch_size, tiling, facts.nms_iou, most)
+    for decoded in readable:
+        assert decoded.image is not None
+        # The model's limit applies to each tile: a large image contains more objects than a small one.
+        max_detections = metadata.max_detections * len(compute_windows(*decoded.image.size, tiling))
+        detections = detect_image_in_tiles(
+            decoded.image,
+            runner,
+            metadata,
+            batch_size,
+            tiling=tiling,
+            iou_threshold=metadata.nms_iou,
+            max_detections=max_detections,
+        )
+        yield decoded, detections

@@ -1,58 +1,65 @@
-"""How far a long run is, on stderr."""
+"""Show the progress of a long run on stderr."""
 
 from __future__ import annotations
 
 import sys
 import time
 
-TERMINAL_PAUSE = 0.2  # seconds between two states of the line
-LOG_PAUSE = 30.0  # and between two lines where stderr is no terminal
+TERMINAL_INTERVAL = 0.2  # seconds between updates of the line on a terminal
+LOG_INTERVAL = 30.0  # seconds between lines elsewhere
 
 
 class Progress:
-    """One line that is written over: images done, of how many, images/s, time left."""
+    """One line that is updated in place: images done, total, images/s, time left."""
 
     def __init__(self, total: int) -> None:
-        """total: 0 when nobody knows."""
+        """total: 0 if unknown."""
         self.total, self.done = total, 0
         self.start = time.perf_counter()
-        self.live = sys.stderr.isatty()
-        self.next = self.start + (0 if self.live else LOG_PAUSE)
+        self.is_terminal = sys.stderr.isatty()
+        self.next_update = self.start + (0 if self.is_terminal else LOG_INTERVAL)
 
     def step(self) -> None:
-        """One more is done."""
+        """Count one more image."""
         self.done += 1
         now = time.perf_counter()
-        if now >= self.next:
-            self.next = now + (TERMINAL_PAUSE if self.live else LOG_PAUSE)
+        if now >= self.next_update:
+            self.next_update = now + (TERMINAL_INTERVAL if self.is_terminal else LOG_INTERVAL)
             self.show()
 
     def show(self) -> None:
-        """The line as it is now."""
-        line = f"{self.done:,}{f' / {self.total:,}' if self.total else ''} images, {self.speed()}"
+        """Print the current line."""
+        done = f"{self.done:,} / {self.total:,} images" if self.total else pluralize(self.done, "image")
+        line = f"{done}, {self.speed()}"
         if self.done and self.total > self.done:
             seconds = round((self.total - self.done) / self.rate())
             line += f", {seconds // 60}:{seconds % 60:02d} left"
-        print(f"\r{line:<78}" if self.live else line, end="" if self.live else "\n", file=sys.stderr, flush=True)
+        text, end = (f"\r{line:<78}", "") if self.is_terminal else (line, "\n")
+        print(text, end=end, file=sys.stderr, flush=True)
 
-    def say(self, text: str) -> None:
-        """A line of its own."""
+    def print_line(self, text: str) -> None:
+        """Print a separate line."""
         self.clear()
         print(text, file=sys.stderr, flush=True)
 
     def clear(self) -> None:
-        """Make room for other output."""
-        if self.live:
+        """Clear the line for other output."""
+        if self.is_terminal:
             print(f"\r{'':<78}\r", end="", file=sys.stderr, flush=True)
 
     def rate(self) -> float:
-        """Images a second so far."""
+        """Return images per second so far."""
         return self.done / max(1e-9, self.seconds())
 
     def speed(self) -> str:
-        """The rate in words."""
+        """Return the rate as text."""
         return f"{self.rate():,.{1 if self.rate() >= 1 else 2}f} images/s"
 
     def seconds(self) -> float:
-        """Since the start."""
+        """Return the seconds since the start."""
         return time.perf_counter() - self.start
+
+
+def pluralize(count: int, noun: str) -> str:
+    """Return "1 image", "2 images" and so on."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

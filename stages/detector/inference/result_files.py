@@ -1,7 +1,7 @@
-"""Detections as COCO, JSON Lines and CSV files, which stay valid whenever writing ends.
+"""Write detections as COCO, JSON Lines and CSV files, which are valid even if writing is interrupted.
 
-The COCO file appears under its name when it is whole. Of the other two, lines are written at once, and after
-an error (a full disk) the line that was begun is taken back.
+The COCO file gets its final name when it is complete. The other two are written line by line; after an error, such as
+a full disk, the incomplete line is removed. `score` is calibrated, `state_score` is not.
 """
 
 from __future__ import annotations
@@ -17,36 +17,36 @@ from PIL import Image
 
 from detector.core.errors import UserError
 from detector.engine.detections import Prediction
-from detector.inference.decoding import Seen
+from detector.inference.decoding import DecodedImage
 from detector.runners.tiled import ModelMetadata
 
-FRAME_QUALITY = 95  # of the JPEGs that frames of a video are saved as
+FRAME_QUALITY = 95  # JPEG quality of saved video frames
 COLUMNS = ("image", "frame", "class", "score", "left", "top", "right", "bottom", "state", "state_score")
 
 
 class ResultFile(Protocol):
-    """What answers are written to, one image after another."""
+    """A file of detections, written one image after another."""
 
-    def add(self, seen: Seen, predictions: list[Prediction]) -> None:
-        """The detections of the next image; image_id counts from 1."""
+    def add(self, decoded: DecodedImage, predictions: list[Prediction]) -> None:
+        """Write the detections of the next image; image_id counts from 1."""
 
     def close(self) -> None:
-        """Finish: what was added so far is a valid file."""
+        """Finish the file; what was added so far is valid."""
 
 
-class Lines:
-    """A file that is written line by line, and keeps only whole ones. Raises UserError when it cannot."""
+class LineWriter:
+    """Writes a file line by line and keeps only complete lines. Raises UserError when it cannot be written."""
 
-    def __init__(self, path: Path, means: Path) -> None:
-        """means: the file that the user knows of."""
-        self.means, self.whole, self.failed = means, 0, False
+    def __init__(self, path: Path, reported_path: Path) -> None:
+        """reported_path: the file named in error messages."""
+        self.reported_path, self.complete_bytes, self.failed = reported_path, 0, False
         try:
             self.file = path.open("wb", buffering=0)
         except OSError as error:
-            raise unwritable(self.means, error) from None
+            raise build_write_error(self.reported_path, error) from None
 
     def write(self, text: str) -> None:
-        """One or more whole lines."""
+        """Write one or more complete lines."""
         data = text.encode("utf-8")
         rest = memoryview(data)
         try:
@@ -54,15 +54,15 @@ class Lines:
                 rest = rest[self.file.write(rest) :]
         except OSError as error:
             self.failed = True
-            self.take_back()
+            self.remove_incomplete_line()
             self.file.close()
-            raise unwritable(self.means, error) from None
-        self.whole += len(data)
+            raise build_write_error(self.reported_path, error) from None
+        self.complete_bytes += len(data)
 
-    def take_back(self) -> None:
-        """Remove the line that was begun."""
+    def remove_incomplete_line(self) -> None:
+        """Truncate the file to its last complete line."""
         try:
-            self.file.truncate(self.whole)
+            self.file.truncate(self.complete_bytes)
         except OSError:  # a device
             return
 
@@ -71,38 +71,38 @@ class Lines:
 
 
 class CocoFile:
-    """images, annotations, categories and states as coco-convert writes them, with a score on each annotation."""
+    """images, annotations, categories and states as written by coco-convert, with a score per annotation."""
 
-    def __init__(self, folder: Path, facts: ModelMetadata) -> None:
+    def __init__(self, folder: Path, metadata: ModelMetadata) -> None:
         self.folder, self.path = folder, folder / "predictions.json"
-        self.part, self.states = folder / "part-predictions.json", bool(facts.states)
+        self.part, self.states = folder / "part-predictions.json", bool(metadata.states)
         self.images: list[str] = []
         self.count = 0
-        self.lines = Lines(self.part, self.path)
-        head = {
-            "info": {"model": facts.model, "data": facts.data, "dataset": facts.dataset, "code": facts.code},
-            "categories": _named(facts.classes),
-            "states": _named(facts.states),
+        self.lines = LineWriter(self.part, self.path)
+        header = {
+            "info": {key: getattr(metadata, key) for key in ("model", "data", "dataset", "code")},
+            "categories": _number_names(metadata.classes),
+            "states": _number_names(metadata.states),
         }
         try:
-            self.lines.write(_json(head)[:-1] + ', "annotations": [')
+            self.lines.write(_to_json(header)[:-1] + ', "annotations": [')
         except UserError:
             self.close()
             raise
 
-    def add(self, seen: Seen, predictions: list[Prediction]) -> None:
+    def add(self, decoded: DecodedImage, predictions: list[Prediction]) -> None:
         image: dict[str, Any] = {
             "id": len(self.images) + 1,
-            "file_name": path_from(seen.path, self.folder),
-            "width": seen.width,
-            "height": seen.height,
+            "file_name": make_relative(decoded.path, self.folder),
+            "width": decoded.width,
+            "height": decoded.height,
         }
-        if seen.frame is not None:
-            image |= {"frame": seen.frame.number, "seconds": seen.frame.seconds}
-        self.images.append(_json(image))
-        self.lines.write("".join(self._annotation(prediction, image["id"]) for prediction in predictions))
+        if decoded.frame is not None:
+            image |= {"frame": decoded.frame.number, "seconds": decoded.frame.seconds}
+        self.images.append(_to_json(image))
+        self.lines.write("".join(self._build_annotation(prediction, image["id"]) for prediction in predictions))
 
-    def _annotation(self, prediction: Prediction, image_id: int) -> str:
+    def _build_annotation(self, prediction: Prediction, image_id: int) -> str:
         self.count += 1
         _, _, width, height = prediction["bbox"]
         row: dict[str, Any] = {
@@ -112,9 +112,9 @@ class CocoFile:
             "area": round(width * height, 2),
             "iscrowd": 0,
         }
-        if not self.states:  # a number that stands for nothing
+        if not self.states:  # it would be meaningless
             del row["state"], row["state_score"]
-        return ("," if self.count > 1 else "") + "\n" + _json(row)
+        return ("," if self.count > 1 else "") + "\n" + _to_json(row)
 
     def close(self) -> None:
         try:
@@ -132,43 +132,43 @@ class CocoFile:
 
 
 class JsonLinesFile:
-    """A dataset that `preprocess.format: jsonl` reads, so that detections can be corrected and trained on.
+    """A dataset for `preprocess.format: jsonl`: correct the detections and train on them.
 
-    Frames of a video are saved as images, and make one sequence: the split keeps them together.
+    Frames of a video are saved as images and form one sequence, which the split keeps together.
     """
 
-    def __init__(self, folder: Path, facts: ModelMetadata) -> None:
-        self.folder, self.facts, self.path = folder, facts, folder / "dataset.jsonl"
-        self.lines = Lines(self.path, self.path)
+    def __init__(self, folder: Path, metadata: ModelMetadata) -> None:
+        self.folder, self.metadata, self.path = folder, metadata, folder / "dataset.jsonl"
+        self.lines = LineWriter(self.path, self.path)
 
-    def add(self, seen: Seen, predictions: list[Prediction]) -> None:
-        line: dict[str, Any] = {"image_path": path_from(seen.path, self.folder)}
-        if seen.frame is not None:
-            saved = self._save_frame(seen)
+    def add(self, decoded: DecodedImage, predictions: list[Prediction]) -> None:
+        line: dict[str, Any] = {"image_path": make_relative(decoded.path, self.folder)}
+        if decoded.frame is not None:
+            saved = self._save_frame(decoded)
             line = {"image_path": saved.relative_to(self.folder).as_posix()}
-            sequence = f"sequence_{seen.path.stem}--frame_{seen.frame.number}"
+            sequence = f"sequence_{decoded.path.stem}--frame_{decoded.frame.number}"
             line["classification_annotations"] = [{"annotation_label": sequence}]
-        line["bounding_box_annotations"] = [self._box(seen, prediction) for prediction in predictions]
-        self.lines.write(_json(line) + "\n")
+        line["bounding_box_annotations"] = [self._build_box(decoded, prediction) for prediction in predictions]
+        self.lines.write(_to_json(line) + "\n")
 
-    def _box(self, seen: Seen, prediction: Prediction) -> dict[str, Any]:
+    def _build_box(self, decoded: DecodedImage, prediction: Prediction) -> dict[str, Any]:
         left, top, width, height = prediction["bbox"]
         box: dict[str, Any] = {
-            "annotation_label": self.facts.classes[prediction["category_id"] - 1],
-            "x_min_normalized": round(left / seen.width, 6),
-            "y_min_normalized": round(top / seen.height, 6),
-            "x_max_normalized": min(1.0, round((left + width) / seen.width, 6)),
-            "y_max_normalized": min(1.0, round((top + height) / seen.height, 6)),
+            "annotation_label": self.metadata.classes[prediction["category_id"] - 1],
+            "x_min_normalized": round(left / decoded.width, 6),
+            "y_min_normalized": round(top / decoded.height, 6),
+            "x_max_normalized": min(1.0, round((left + width) / decoded.width, 6)),
+            "y_max_normalized": min(1.0, round((top + height) / decoded.height, 6)),
         }
         if prediction["state"]:
-            box |= {"state": self.facts.states[prediction["state"] - 1], "state_score": prediction["state_score"]}
+            box |= {"state": self.metadata.states[prediction["state"] - 1], "state_score": prediction["state_score"]}
         return box | {"score": prediction["score"]}
 
-    def _save_frame(self, seen: Seen) -> Path:
-        assert seen.frame is not None
-        assert seen.image is not None
-        path = self.folder / "frames" / seen.path.name / f"{seen.frame.number:06d}.jpg"
-        save_jpeg(seen.image, path, FRAME_QUALITY)
+    def _save_frame(self, decoded: DecodedImage) -> Path:
+        assert decoded.frame is not None
+        assert decoded.image is not None
+        path = self.folder / "frames" / decoded.path.name / f"{decoded.frame.number:06d}.jpg"
+        save_jpeg(decoded.image, path, FRAME_QUALITY)
         return path
 
     def close(self) -> None:
@@ -176,25 +176,31 @@ class JsonLinesFile:
 
 
 class CsvFile:
-    """A row for each detection, for spreadsheets and pandas; corners in pixels of the image."""
+    """One row per detection, for spreadsheets and pandas; corners in pixels of the image."""
 
-    def __init__(self, folder: Path, facts: ModelMetadata) -> None:
-        self.facts, self.path = facts, folder / "predictions.csv"
-        self.lines = Lines(self.path, self.path)
+    def __init__(self, folder: Path, metadata: ModelMetadata) -> None:
+        self.metadata, self.path = metadata, folder / "predictions.csv"
+        self.lines = LineWriter(self.path, self.path)
         self._write([COLUMNS])
 
-    def add(self, seen: Seen, predictions: list[Prediction]) -> None:
-        self._write([self._row(seen, prediction) for prediction in predictions])
+    def add(self, decoded: DecodedImage, predictions: list[Prediction]) -> None:
+        self._write([self._build_row(decoded, prediction) for prediction in predictions])
 
-    def _row(self, seen: Seen, prediction: Prediction) -> tuple[object, ...]:
+    def _build_row(self, decoded: DecodedImage, prediction: Prediction) -> tuple[object, ...]:
         left, top, width, height = prediction["bbox"]
         state = prediction["state"]
         return (
-            seen.path.as_posix(), "" if seen.frame is None else seen.frame.number,
-            self.facts.classes[prediction["category_id"] - 1], prediction["score"],
-            left, top, round(left + width, 2), round(top + height, 2),
-            self.facts.states[state - 1] if state else "", prediction["state_score"] if state else "",
-        )  # fmt: skip
+            decoded.path.as_posix(),
+            "" if decoded.frame is None else decoded.frame.number,
+            self.metadata.classes[prediction["category_id"] - 1],
+            prediction["score"],
+            left,
+            top,
+            round(left + width, 2),
+            round(top + height, 2),
+            self.metadata.states[state - 1] if state else "",
+            prediction["state_score"] if state else "",
+        )
 
     def _write(self, rows: list[tuple[object, ...]]) -> None:
         text = io.StringIO()
@@ -206,9 +212,9 @@ class CsvFile:
 
 
 def save_jpeg(image: Image.Image, path: Path, quality: int) -> None:
-    """Write it whole or not at all. Raises UserError.
+    """Write the file completely or not at all. Raises UserError.
 
-    Not `image.save(path)`, which takes no notice when a full disk has room for the first part only.
+    `image.save(path)` would not notice a disk that becomes full.
     """
     data = io.BytesIO()
     image.save(data, "JPEG", quality=quality)
@@ -222,11 +228,11 @@ def save_jpeg(image: Image.Image, path: Path, quality: int) -> None:
             part.unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise unwritable(path, error) from None
+        raise build_write_error(path, error) from None
 
 
-def path_from(path: Path, folder: Path) -> str:
-    """A file as seen from a folder, so that both can be moved together; absolute where there is no such way."""
+def make_relative(path: Path, folder: Path) -> str:
+    """Return a file's path relative to a folder, so that both can be moved together; absolute if there is none."""
     full = path.parent.resolve() / path.name
     try:
         return Path(os.path.relpath(full, folder.resolve())).as_posix()
@@ -234,14 +240,14 @@ def path_from(path: Path, folder: Path) -> str:
         return full.as_posix()
 
 
-def unwritable(path: Path, error: OSError) -> UserError:
-    """What to tell of a file that cannot be written."""
-    return UserError(f"{path}: cannot be written ({error.strerror}); make room, or name another folder with --out")
+def build_write_error(path: Path, error: OSError) -> UserError:
+    """Build the error for a file that cannot be written."""
+    return UserError(f"{path}: cannot be written ({error.strerror}); free disk space or choose another --out folder")
 
 
-def _named(names: list[str]) -> list[dict[str, Any]]:
+def _number_names(names: list[str]) -> list[dict[str, Any]]:
     return [{"id": number, "name": name} for number, name in enumerate(names, 1)]
 
 
-def _json(value: object) -> str:
+def _to_json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)

@@ -1,25 +1,25 @@
-"""Which detections count, and how sure one may be of them."""
+"""Select detections by score threshold, and calibrate their scores."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from detector.engine.detections import Detections, rescaled
+from detector.engine.detections import Detections, rescale_scores
 from detector.runners.tiled import ModelMetadata
 
-DIGITS = 5  # of a score, as thresholds were chosen on written predictions
+DIGITS = 5  # of a score; thresholds were chosen on scores rounded to this
 
 
-def counted(found: Detections, facts: ModelMetadata, threshold: float | None = None) -> Detections:
-    """Those that count, with calibrated scores: of the detections with such a score, that share should be right.
+def apply_thresholds(detections: Detections, metadata: ModelMetadata, threshold: float | None = None) -> Detections:
+    """Return the detections that reach their threshold, with calibrated scores, which estimate precision.
 
-    A detection counts when the score that the file gives it reaches its class's operating threshold; or, with a
-    `threshold`, when the calibrated score reaches that, since it is the one that people see.
+    Without `threshold`, the uncalibrated score is compared with the operating threshold of the class stored in the
+    model. A given `threshold` is compared with the calibrated score, the one that is written and shown.
     """
-    scores = rescaled(found.scores.astype(np.float64), facts.temperature).round(DIGITS)
+    scores = rescale_scores(detections.scores.astype(np.float64), metadata.temperature).round(DIGITS)
     if threshold is None:
-        limits = np.array([0.0, *(facts.threshold[name] for name in facts.classes)])
-        counts = found.scores.astype(np.float64).round(DIGITS) >= limits[found.labels]
+        thresholds = np.array([0.0, *(metadata.threshold[name] for name in metadata.classes)])
+        kept = detections.scores.astype(np.float64).round(DIGITS) >= thresholds[detections.labels]
     else:
-        counts = scores >= threshold
-    return found._replace(scores=scores.astype(np.float32)).chosen(counts)
+        kept = scores >= threshold
+    return detections._replace(scores=scores.astype(np.float32)).select(kept)

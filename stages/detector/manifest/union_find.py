@@ -1,4 +1,4 @@
-"""Which things belong together when only pairs are known."""
+"""Union-find: connected components from pairs."""
 
 from __future__ import annotations
 
@@ -7,39 +7,40 @@ from collections.abc import Hashable, Iterable
 
 
 class DisjointSets:
-    """Union-find over 0..size-1; a set is named after its smallest member."""
+    """Union-find over 0..size-1; a set is represented by its smallest member."""
 
     def __init__(self, size: int) -> None:
         self._parent = list(range(size))
 
     def add(self) -> int:
-        """One more, alone in its set; its index."""
+        """Add a set of one member; return its index."""
         self._parent.append(len(self._parent))
         return len(self._parent) - 1
 
-    def root(self, index: int) -> int:
-        """The smallest member of the set that `index` is in."""
+    def find(self, index: int) -> int:
+        """The smallest member of the set that contains `index`."""
         while self._parent[index] != index:
             self._parent[index] = self._parent[self._parent[index]]
             index = self._parent[index]
         return index
 
-    def join(self, first: int, second: int) -> None:
-        """Make the sets of both one."""
-        first, second = sorted((self.root(first), self.root(second)))
+    def union(self, first: int, second: int) -> None:
+        """Merge the sets of both members."""
+        first, second = sorted((self.find(first), self.find(second)))
         self._parent[second] = first
 
 
-def linked_by_keys(keys_of_items: Iterable[Iterable[Hashable]]) -> list[list[int]]:
-    """Indices of the items that share a key, directly or through others, in the order of their first item."""
+def group_by_shared_keys(keys_per_item: Iterable[Iterable[Hashable]]) -> list[list[int]]:
+    """Groups of item indices that share a key, directly or through other items, ordered by their first item."""
     sets = DisjointSets(0)
-    first: dict[Hashable, int] = {}
+    first_item: dict[Hashable, int] = {}
     count = 0
-    for of_item in keys_of_items:
-        count = sets.add() + 1
-        for key in of_item:
-            sets.join(first.setdefault(key, count - 1), count - 1)
-    linked: dict[int, list[int]] = defaultdict(list)
+    for keys in keys_per_item:
+        index = sets.add()
+        for key in keys:
+            sets.union(first_item.setdefault(key, index), index)
+        count = index + 1
+    groups: dict[int, list[int]] = defaultdict(list)
     for index in range(count):
-        linked[sets.root(index)].append(index)
-    return list(linked.values())
+        groups[sets.find(index)].append(index)
+    return list(groups.values())

@@ -1,4 +1,4 @@
-"""The detectors, one file and one line of the table each: used by train, evaluate and export."""
+"""The detectors: one file and one entry of MODELS per model; used by train, evaluate and export."""
 
 from __future__ import annotations
 
@@ -20,60 +20,63 @@ from detector.models import (
     simple,
     ssdlite,
 )
-from detector.models.normalization import IMAGENET, PixelStatistics
+from detector.models.normalization import IMAGENET_STATISTICS, PixelStatistics
 from detector.models.postprocess import Postprocess
 from detector.models.recipe import Recipe
-from detector.models.state_head import States
+from detector.models.state_head import StateConfig
 
 
-class Model(NamedTuple):
-    """build(classes, states, statistics, postprocess, weights) -> module; weights: what it accepts, best first.
+class ModelSpec(NamedTuple):
+    """One entry of MODELS: how a model is built and trained, and which pretrained weights it has.
 
-    statistics: how pretrained weights want pixels normalized; from scratch it is the dataset's own.
-    coco_statistics: where those of COCO want it otherwise.
+    build(classes, states, statistics, postprocess, weights) -> module. recipe: its training settings. weights: the
+    accepted values of `train.weights`, best first. statistics, coco_statistics: pixel normalization that ImageNet and
+    COCO weights expect; a model trained from scratch uses the statistics of its dataset.
     """
 
-    build: Callable[[int, States, PixelStatistics, Postprocess, str], nn.Module]
+    build: Callable[[int, StateConfig, PixelStatistics, Postprocess, str], nn.Module]
     recipe: Recipe
     weights: tuple[str, ...]
-    statistics: PixelStatistics = IMAGENET
-    coco_statistics: PixelStatistics = IMAGENET
+    statistics: PixelStatistics = IMAGENET_STATISTICS
+    coco_statistics: PixelStatistics = IMAGENET_STATISTICS
 
-    def statistics_for(self, weights: str) -> PixelStatistics:
-        """How these pretrained weights want pixels normalized."""
+    def choose_statistics(self, weights: str) -> PixelStatistics:
+        """The pixel normalization that these pretrained weights expect."""
         return self.coco_statistics if weights == "coco" else self.statistics
 
 
-ALL = ("coco", "imagenet", "none")
+ALL_WEIGHTS = ("coco", "imagenet", "none")
 
-MODELS: dict[str, Model] = {
-    "simple": Model(simple.build, simple.RECIPE, ("none",)),
-    "effnet_lite": Model(effnet_lite.build, effnet_lite.RECIPE, ("imagenet",), effnet_lite.STATISTICS),
-    "effnet": Model(effnet.build, effnet.RECIPE, ("imagenet", "none")),
-    "ssdlite": Model(ssdlite.build, ssdlite.RECIPE, ALL, coco_statistics=ssdlite.COCO_STATISTICS),
-    "retinanet": Model(retinanet.build, retinanet.RECIPE, ALL),
-    "fcos": Model(fcos.build, fcos.RECIPE, ALL),
-    "faster_rcnn": Model(faster_rcnn.build, faster_rcnn.RECIPE, ALL),
-    "faster_rcnn_resnet50": Model(faster_rcnn_resnet50.build, faster_rcnn_resnet50.RECIPE, ALL),
-    "detr": Model(detr.build, detr.RECIPE, ALL),
-    "rtdetr": Model(rtdetr.build, rtdetr.RECIPE, ("coco", "none"), coco_statistics=rtdetr.STATISTICS),
+MODELS: dict[str, ModelSpec] = {
+    "simple": ModelSpec(simple.build_simple, simple.RECIPE, ("none",)),
+    "effnet_lite": ModelSpec(effnet_lite.build_effnet_lite, effnet_lite.RECIPE, ("imagenet",), effnet_lite.STATISTICS),
+    "effnet": ModelSpec(effnet.build_effnet, effnet.RECIPE, ("imagenet", "none")),
+    "ssdlite": ModelSpec(ssdlite.build_ssdlite, ssdlite.RECIPE, ALL_WEIGHTS, coco_statistics=ssdlite.COCO_STATISTICS),
+    "retinanet": ModelSpec(retinanet.build_retinanet, retinanet.RECIPE, ALL_WEIGHTS),
+    "fcos": ModelSpec(fcos.build_fcos, fcos.RECIPE, ALL_WEIGHTS),
+    "faster_rcnn": ModelSpec(faster_rcnn.build_faster_rcnn, faster_rcnn.RECIPE, ALL_WEIGHTS),
+    "faster_rcnn_resnet50": ModelSpec(
+        faster_rcnn_resnet50.build_faster_rcnn_resnet50, faster_rcnn_resnet50.RECIPE, ALL_WEIGHTS
+    ),
+    "detr": ModelSpec(detr.build_detr, detr.RECIPE, ALL_WEIGHTS),
+    "rtdetr": ModelSpec(rtdetr.build_rtdetr, rtdetr.RECIPE, ("coco", "none"), coco_statistics=rtdetr.STATISTICS),
 }
 
 
 def load_model(name: str, weights: dict[str, Tensor], classes: int, states: int, postprocess: Postprocess) -> nn.Module:
-    """The trained model in evaluation mode; states: how many its head tells apart, 0 without one.
+    """Load the trained model in evaluation mode; states: number of states, 0 without a state head.
 
-    Raises UserError when the weights are of another model.
+    Raises UserError when the weights belong to another model.
     """
     if name not in MODELS:
-        raise UserError(f"the checkpoint is of model {name!r}; known are {', '.join(MODELS)}")
-    # The statistics and what is known of the states are among the weights; these only make room for them.
-    room = States((True,) * states, (1.0,) * states)
-    model = MODELS[name].build(classes, room, PixelStatistics((0, 0, 0), (1, 1, 1)), postprocess, "none")
+        raise UserError(f"the checkpoint belongs to the unknown model {name!r}; known models: {', '.join(MODELS)}")
+    # Placeholders: pixel statistics and state settings are buffers, which the weights overwrite.
+    state_config = StateConfig((True,) * states, (1.0,) * states)
+    model = MODELS[name].build(classes, state_config, PixelStatistics((0, 0, 0), (1, 1, 1)), postprocess, "none")
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
         raise UserError(
-            f"the checkpoint does not fit {name} with {classes} classes and {states} states; train again.\n{error}"
+            f"the checkpoint does not match {name} with {classes} classes and {states} states; train it again.\n{error}"
         ) from None
     return model.eval()

@@ -1,4 +1,4 @@
-"""What anchor-based models share: box offsets, anchor-to-object matching, balanced sampling. All batched."""
+"""Shared by the anchor-based models: box encoding, anchor matching, balanced sampling. All batched."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import torch
 from torch import Tensor
 
 from detector.engine.structures import Targets
-from detector.models.postprocess import pairwise_iou_xyxy
+from detector.models.postprocess import box_iou_xyxy
 
-# Widths and heights grow by at most this factor (1000 / 16), as in Detectron: exp() must not overflow.
-LARGEST_LOG_SCALE = math.log(1000.0 / 16)
+# Limits growth of widths and heights to this factor (1000 / 16), as in Detectron: exp() must not overflow.
+MAX_LOG_SCALE = math.log(1000.0 / 16)
 
-Weights = tuple[float, float, float, float]
+CoderWeights = tuple[float, float, float, float]
 
 
-def encode(boxes_xyxy: Tensor, anchors_xyxy: Tensor, weights: Weights) -> Tensor:
+def encode_boxes(boxes_xyxy: Tensor, anchors_xyxy: Tensor, weights: CoderWeights) -> Tensor:
     """Offsets [..., 4] that turn anchors [..., 4] into boxes (Ren et al. 2015, "Faster R-CNN")."""
     x, y, width, height = _to_cxcywh(anchors_xyxy)
     box_x, box_y, box_width, box_height = _to_cxcywh(boxes_xyxy)
@@ -31,15 +31,15 @@ def encode(boxes_xyxy: Tensor, anchors_xyxy: Tensor, weights: Weights) -> Tensor
     )
 
 
-def decode(offsets: Tensor, anchors_xyxy: Tensor, weights: Weights) -> Tensor:
-    """Boxes xyxy [..., 4] from offsets and anchors [..., 4]: the inverse of `encode`."""
+def decode_offsets(offsets: Tensor, anchors_xyxy: Tensor, weights: CoderWeights) -> Tensor:
+    """Boxes xyxy [..., 4] from offsets and anchors [..., 4]: the inverse of `encode_boxes`."""
     x, y, width, height = _to_cxcywh(anchors_xyxy)
-    centre_x = offsets[..., 0] / weights[0] * width + x
-    centre_y = offsets[..., 1] / weights[1] * height + y
-    half_width = (offsets[..., 2] / weights[2]).clamp(max=LARGEST_LOG_SCALE).exp() * width / 2
-    half_height = (offsets[..., 3] / weights[3]).clamp(max=LARGEST_LOG_SCALE).exp() * height / 2
+    center_x = offsets[..., 0] / weights[0] * width + x
+    center_y = offsets[..., 1] / weights[1] * height + y
+    half_width = (offsets[..., 2] / weights[2]).clamp(max=MAX_LOG_SCALE).exp() * width / 2
+    half_height = (offsets[..., 3] / weights[3]).clamp(max=MAX_LOG_SCALE).exp() * height / 2
     return torch.stack(
-        [centre_x - half_width, centre_y - half_height, centre_x + half_width, centre_y + half_height], dim=-1
+        [center_x - half_width, center_y - half_height, center_x + half_width, center_y + half_height], dim=-1
     )
 
 
@@ -48,40 +48,42 @@ def _to_cxcywh(boxes_xyxy: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return (left + right) / 2, (top + bottom) / 2, right - left, bottom - top
 
 
-def match(anchors_xyxy: Tensor, targets: Targets, low: float, high: float, keep_best: bool) -> Tensor:
-    """For each anchor [A, 4] (or [B, A, 4]) the object it answers for: int64 [B, A].
+def match_anchors(
+    anchors_xyxy: Tensor, targets: Targets, background_iou: float, object_iou: float, allow_low_quality_matches: bool
+) -> Tensor:
+    """Match each anchor [A, 4] (or [B, A, 4]) to an object: int64 [B, A].
 
-    The index of the object that overlaps it most if by at least `high`; -1 (background) if by less than
-    `low`; -2 (neither) in between. With `keep_best`, each object also takes the anchors that overlap it
-    most, however little.
+    The index of the object with the highest IoU if that is at least `object_iou`; -1 (background) if it is below
+    `background_iou`; -2 (ignored) in between. With `allow_low_quality_matches`, each object also gets the anchors
+    that overlap it most, however little.
     """
     batch, objects = targets.labels.shape
     anchors = anchors_xyxy.expand(batch, -1, 4) if anchors_xyxy.dim() == 2 else anchors_xyxy  # [B, A, 4]
     if objects == 0:
         return torch.full(anchors.shape[:2], -1, dtype=torch.int64, device=anchors.device)
     real = (targets.labels > 0)[..., None]  # [B, M, 1]
-    overlap = torch.where(real, pairwise_iou_xyxy(targets.boxes_xyxy, anchors), -1.0)  # [B, M, A]
+    overlap = torch.where(real, box_iou_xyxy(targets.boxes_xyxy, anchors), -1.0)  # [B, M, A]
     highest, index = overlap.max(dim=1)  # [B, A]
-    matched = torch.where(highest >= high, index, torch.where(highest < low, -1, -2))
-    if keep_best:
+    matched = torch.where(highest >= object_iou, index, torch.where(highest < background_iou, -1, -2))
+    if allow_low_quality_matches:
         best = overlap.amax(dim=2, keepdim=True)
-        wanted = (overlap == best) & (best > 0)  # [B, M, A]
-        matched = torch.where(wanted.any(dim=1), index, matched)
+        is_best = (overlap == best) & (best > 0)  # [B, M, A]
+        matched = torch.where(is_best.any(dim=1), index, matched)
     return matched
 
 
-def sample(matched: Tensor, count: int, positive_share: float) -> tuple[Tensor, Tensor]:
-    """Random positives (at most the share) and negatives, `count` an image: bool [B, A] each.
+def sample_balanced(matched: Tensor, count: int, positive_fraction: float) -> tuple[Tensor, Tensor]:
+    """Sample `count` anchors per image, at most `positive_fraction` of them positive: two bool masks [B, A].
 
-    matched: from `match`. Uses torch's generator.
+    Returns positives and negatives. matched: from `match_anchors`. Uses torch's generator.
     """
     noise = torch.rand(matched.shape, device=matched.device)
-    positive = _pick(noise, matched >= 0, torch.full_like(matched[:, :1], int(count * positive_share)))
-    negative = _pick(noise, matched == -1, count - positive.sum(dim=1, keepdim=True))
+    positive = _select_highest(noise, matched >= 0, torch.full_like(matched[:, :1], int(count * positive_fraction)))
+    negative = _select_highest(noise, matched == -1, count - positive.sum(dim=1, keepdim=True))
     return positive, negative
 
 
-def _pick(noise: Tensor, allowed: Tensor, most: Tensor) -> Tensor:
-    """Up to `most` [B, 1] of the allowed places [B, A], those with the highest noise."""
+def _select_highest(noise: Tensor, allowed: Tensor, count_limit: Tensor) -> Tensor:
+    """Of the allowed anchors [B, A], the `count_limit` [B, 1] with the highest noise."""
     rank = torch.where(allowed, noise, -1.0).argsort(dim=1, descending=True).argsort(dim=1)
-    return allowed & (rank < most)
+    return allowed & (rank < count_limit)

@@ -1,7 +1,7 @@
-"""Objects with noise as further queries in training, which makes a DETR learn sooner.
+"""Contrastive denoising: noised ground-truth objects as additional queries, which makes a DETR converge faster.
 
-Zhang et al. 2022, "DINO: DETR with Improved DeNoising Anchor Boxes": the decoder is to find the object that a
-query began near, and nothing from a query that began too far off. No matching is needed for these.
+Zhang et al. 2022, "DINO: DETR with Improved DeNoising Anchor Boxes": a query that starts near an object must
+find it, a query that starts too far away must predict no object. These queries need no matching.
 """
 
 from __future__ import annotations
@@ -11,48 +11,46 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from detector.models.hungarian import Goals, Pairs
+from detector.models.hungarian import MatchIndices, SetTargets
+from detector.models.private_imports import CONTRASTIVE_DENOISING_GROUP
 
-OBJECTS = 100  # about so many queries near an object, and as many too far off, has each image
-LABEL_NOISE, BOX_NOISE = 0.5, 1.0  # half of this share gets a random class; how far edges move, in half boxes
+DENOISING_QUERIES = 100  # approximate number per image of queries near an object; as many start too far away
+LABEL_NOISE, BOX_NOISE = 0.5, 1.0  # half of this fraction get a random class; edge shift in half box sizes
 
 
-class Noisy(NamedTuple):
-    """K queries for each image; most of them belong to an object, the others pad.
+class DenoisingQueries(NamedTuple):
+    """K denoising queries per image; most belong to an object, the rest is padding.
 
-    features [B, K, D], boxes [B, K, 4] before the sigmoid. mask: added to the attention [K + Q, K + Q], so that
-    the Q other queries do not see these and those of one group not another. pairs: which of them answers for
-    which object. groups: how many queries each object has.
+    features [B, K, D], boxes [B, K, 4] before the sigmoid. mask: [K + Q, K + Q], added to the attention, hides these
+    queries from the Q regular ones and the groups from each other. matches: query and object of each match in the
+    batch. groups: number of queries per object.
     """
 
     features: Tensor
     boxes: Tensor
     mask: Tensor
-    pairs: Pairs
+    matches: MatchIndices
     groups: int
 
 
-def add_noise(goals: Goals, embedding: nn.Embedding, queries: int) -> Noisy | None:
-    """Of the objects in `goals`, a row for each image; None where there are none. Uses torch's generator.
+def make_denoising_queries(set_targets: SetTargets, embedding: nn.Embedding, queries: int) -> DenoisingQueries | None:
+    """Make denoising queries from `set_targets` of one layer; None without objects. Uses torch's generator.
 
-    embedding: of the classes, [classes + 1, D]. queries: Q, how many others there are.
+    embedding: of the classes, [classes + 1, D]. queries: Q, the number of regular queries.
     """
-    # Here, because importing it takes seconds.
-    from transformers.models.rt_detr_v2.modeling_rt_detr_v2 import get_contrastive_denoising_training_group
-
-    real = goals.labels > 0
+    real = set_targets.labels > 0
     objects = [
-        {"class_labels": labels[known] - 1, "boxes": boxes[known]}
-        for labels, boxes, known in zip(goals.labels, goals.boxes_cxcywh, real, strict=True)
+        {"class_labels": labels[mask] - 1, "boxes": boxes[mask]}
+        for labels, boxes, mask in zip(set_targets.labels, set_targets.boxes_cxcywh, real, strict=True)
     ]
     classes = embedding.num_embeddings - 1
-    features, boxes, mask, facts = get_contrastive_denoising_training_group(
-        objects, classes, queries, embedding, OBJECTS, LABEL_NOISE, BOX_NOISE
+    features, boxes, mask, metadata = CONTRASTIVE_DENOISING_GROUP.load()(
+        objects, classes, queries, embedding, DENOISING_QUERIES, LABEL_NOISE, BOX_NOISE
     )
     if features is None:
         return None
-    groups = facts["dn_num_group"]
-    places = facts["dn_positive_idx"]  # of each image: its objects in the first group, in the second, ...
-    row = torch.cat([torch.full_like(place, number) for number, place in enumerate(places)])
-    owner = torch.cat([known.nonzero()[:, 0].repeat(groups) for known in real])
-    return Noisy(features, boxes, mask, Pairs(row, torch.cat(places), owner), groups)
+    groups = metadata["dn_num_group"]
+    query = metadata["dn_positive_idx"]  # per image: the queries of its objects in the first group, the second, ...
+    row = torch.cat([torch.full_like(indices, image) for image, indices in enumerate(query)])
+    object_index = torch.cat([mask.nonzero()[:, 0].repeat(groups) for mask in real])
+    return DenoisingQueries(features, boxes, mask, MatchIndices(row, torch.cat(query), object_index), groups)

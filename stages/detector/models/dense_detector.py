@@ -1,20 +1,20 @@
-"""What anchor-free detectors share: how backbone, neck and dense head become losses and detections."""
+"""The anchor-free detector: backbone, neck and dense head to losses and detections."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
 from detector.engine.structures import Output, Targets
-from detector.models.assignment import nearest_locations
-from detector.models.dense_head import DenseHead, DenseLogits, decode_boxes, locations_of
+from detector.models.assignment import find_nearest_locations
+from detector.models.dense_head import DenseHead, DenseLogits, decode_box_logits, make_locations
 from detector.models.dense_loss import dense_loss
 from detector.models.normalization import Normalize
 from detector.models.postprocess import Postprocess
-from detector.models.state_head import present_scores
+from detector.models.state_head import apply_presence
 
 
 class DenseDetector(nn.Module):
-    """backbone: images -> maps, fine to coarse; neck: maps -> maps of one width, for the head."""
+    """backbone: images -> feature maps, fine to coarse; neck: feature maps -> maps of equal width for the head."""
 
     def __init__(
         self, normalize: Normalize, backbone: nn.Module, neck: nn.Module, head: DenseHead, postprocess: Postprocess
@@ -31,14 +31,14 @@ class DenseDetector(nn.Module):
         maps = self.neck(self.backbone(self.normalize(images)))
         logits: DenseLogits = self.head(maps)
         sizes = [(level.shape[2], level.shape[3]) for level in maps]
-        centres, strides = locations_of(sizes, self.head.strides, images.device)
-        losses = {} if targets is None else dense_loss(logits, centres, strides, targets, self.head.states)
+        centers, strides = make_locations(sizes, self.head.strides, images.device)
+        losses = {} if targets is None else dense_loss(logits, centers, strides, targets, self.head.states)
         if self.training:
             return Output(losses, None)
-        boxes = decode_boxes(logits.boxes, centres, strides)
-        scores = present_scores(logits.classes.sigmoid(), logits.states, self.head.states)
+        boxes = decode_box_logits(logits.boxes, centers, strides)
+        scores = apply_presence(logits.classes.sigmoid(), logits.states, self.head.states)
         target_states = None
         if targets is not None and logits.states is not None:
-            place = nearest_locations(boxes, centres, targets)[..., None].expand(-1, -1, logits.states.shape[-1])
-            target_states = logits.states.gather(1, place)
+            index = find_nearest_locations(boxes, centers, targets)[..., None].expand(-1, -1, logits.states.shape[-1])
+            target_states = logits.states.gather(1, index)
         return Output(losses, self.postprocess(boxes, scores, logits.states), target_states)

@@ -1,4 +1,4 @@
-"""`effnet`: EfficientNet-B0 (Tan and Le 2019), torchvision's, with a two-way pyramid and an anchor-free head."""
+"""`effnet`: EfficientNet-B0 (Tan and Le 2019), torchvision's, with a PAFPN and an anchor-free head."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from torchvision.models import EfficientNet_B0_Weights, efficientnet_b0
 from detector.models.dense_detector import DenseDetector
 from detector.models.dense_head import DenseHead
 from detector.models.normalization import FrozenBatchNorm, Normalize, PixelStatistics
-from detector.models.pafpn import TwoWayPyramid
+from detector.models.pafpn import PAFPN
 from detector.models.postprocess import Postprocess
 from detector.models.pretrained import load_pretrained
 from detector.models.recipe import REFERENCE
-from detector.models.state_head import States
+from detector.models.state_head import StateConfig
 
 RECIPE = REFERENCE
 
 STRIDES = (8, 16, 32)
-WIDTHS = (40, 112, 320)  # channels of the maps at STRIDES: the last before each further stride
-NECK = 64  # channels of the pyramid and the head
+WIDTHS = (40, 112, 320)  # channels of the feature maps at STRIDES, the last before each downsampling
+NECK = 64  # channels of the neck and the head
 
 
-class Backbone(nn.Module):
-    """torchvision's network without its classifier; pretrained batch norms stay as they are."""
+class EffNetBackbone(nn.Module):
+    """torchvision's network without its classifier; pretrained batch norms are frozen."""
 
     def __init__(self, weights: str) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class Backbone(nn.Module):
         self.blocks = network.features[:8]
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Normalized images -> maps at STRIDES."""
+        """Normalized images -> feature maps at STRIDES."""
         maps = []
         for index, block in enumerate(self.blocks):
             x = block(x)
@@ -41,9 +41,9 @@ class Backbone(nn.Module):
         return maps
 
 
-def build(
-    classes: int, states: States, statistics: PixelStatistics, postprocess: Postprocess, weights: str
+def build_effnet(
+    classes: int, states: StateConfig, statistics: PixelStatistics, postprocess: Postprocess, weights: str
 ) -> DenseDetector:
     """weights: imagenet (downloaded) or none."""
     head = DenseHead(NECK, classes, STRIDES, states)
-    return DenseDetector(Normalize(statistics), Backbone(weights), TwoWayPyramid(WIDTHS, NECK), head, postprocess)
+    return DenseDetector(Normalize(statistics), EffNetBackbone(weights), PAFPN(WIDTHS, NECK), head, postprocess)

@@ -1,4 +1,4 @@
-"""`faster_rcnn`: Faster R-CNN with a MobileNetV3-Large FPN, torchvision's parts."""
+"""`faster_rcnn`: Faster R-CNN with a MobileNetV3-Large FPN, from torchvision's parts."""
 
 from __future__ import annotations
 
@@ -6,23 +6,30 @@ from torchvision.models.detection import FasterRCNN_MobileNet_V3_Large_FPN_Weigh
 
 from detector.models.normalization import PixelStatistics
 from detector.models.postprocess import Postprocess
-from detector.models.pyramids import MOBILENET_EPS, mobilenet_pyramid
+from detector.models.pyramids import MOBILENET_EPS, build_mobilenet_fpn
 from detector.models.recipe import REFERENCE
-from detector.models.state_head import States
-from detector.models.two_stage import Layout, TwoStage, load_coco
+from detector.models.state_head import StateConfig
+from detector.models.two_stage import ProposalConfig, TwoStage, load_coco_weights
 
 RECIPE = REFERENCE
 
-# Both maps of this pyramid have stride 32, and boxes are pooled from the first.
-LAYOUT = Layout(((32, 64, 128, 256, 512),) * 3, (32,), candidates=600, proposals=200)
+# The first two feature maps have stride 32; boxes are pooled from the first.
+PROPOSALS = ProposalConfig(((32, 64, 128, 256, 512),) * 3, (32,), pre_nms_top_n=600, post_nms_top_n=200)
 
 
-def build(
-    classes: int, states: States, statistics: PixelStatistics, postprocess: Postprocess, weights: str
+def build_faster_rcnn(
+    classes: int, states: StateConfig, statistics: PixelStatistics, postprocess: Postprocess, weights: str
 ) -> TwoStage:
     """weights: coco or imagenet (downloaded), or none."""
-    model = TwoStage(mobilenet_pyramid(weights), LAYOUT, classes, states, statistics, postprocess)
+    model = TwoStage(
+        build_mobilenet_fpn(weights),
+        PROPOSALS,
+        classes=classes,
+        states=states,
+        statistics=statistics,
+        postprocess=postprocess,
+    )
     if weights == "coco":
-        # torchvision trained them with another epsilon than the one that it gives to this backbone.
-        load_coco(model, FasterRCNN_MobileNet_V3_Large_FPN_Weights.COCO_V1, 1e-5, MOBILENET_EPS)
+        # torchvision trained them with a different epsilon than this backbone uses.
+        load_coco_weights(model, FasterRCNN_MobileNet_V3_Large_FPN_Weights.COCO_V1, 1e-5, MOBILENET_EPS)
     return model

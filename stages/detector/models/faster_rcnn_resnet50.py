@@ -1,4 +1,4 @@
-"""`faster_rcnn_resnet50`: Faster R-CNN with a ResNet-50 FPN (He et al. 2016), torchvision's parts."""
+"""`faster_rcnn_resnet50`: Faster R-CNN with a ResNet-50 FPN (He et al. 2016), from torchvision's parts."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from detector.models.normalization import PixelStatistics
 from detector.models.postprocess import Postprocess
-from detector.models.pyramids import RESNET_EPS, resnet50_pyramid
+from detector.models.pyramids import RESNET_EPS, build_resnet50_fpn
 from detector.models.recipe import Recipe
-from detector.models.state_head import States
-from detector.models.two_stage import Layout, TwoStage, load_coco
+from detector.models.state_head import StateConfig
+from detector.models.two_stage import ProposalConfig, TwoStage, load_coco_weights
 
 RECIPE = Recipe(
-    size=640,
+    image_size=640,
     epochs=20,
     batch_size=2,
     optimizer="adamw",
@@ -23,15 +23,18 @@ RECIPE = Recipe(
     warmup_iterations=500,
 )
 
-LAYOUT = Layout(((32,), (64,), (128,), (256,), (512,)), (4, 8, 16, 32), candidates=1000, proposals=300)
+ANCHOR_SIZES = ((32,), (64,), (128,), (256,), (512,))
+PROPOSALS = ProposalConfig(ANCHOR_SIZES, (4, 8, 16, 32), pre_nms_top_n=1000, post_nms_top_n=300)
 
 
-def build(
-    classes: int, states: States, statistics: PixelStatistics, postprocess: Postprocess, weights: str
+def build_faster_rcnn_resnet50(
+    classes: int, states: StateConfig, statistics: PixelStatistics, postprocess: Postprocess, weights: str
 ) -> TwoStage:
     """weights: coco or imagenet (downloaded), or none."""
-    with_pyramid = resnet50_pyramid(weights, [1, 2, 3, 4], LastLevelMaxPool())
-    model = TwoStage(with_pyramid, LAYOUT, classes, states, statistics, postprocess)
+    backbone_with_fpn = build_resnet50_fpn(weights, [1, 2, 3, 4], LastLevelMaxPool())
+    model = TwoStage(
+        backbone_with_fpn, PROPOSALS, classes=classes, states=states, statistics=statistics, postprocess=postprocess
+    )
     if weights == "coco":
-        load_coco(model, FasterRCNN_ResNet50_FPN_Weights.COCO_V1, 0.0, RESNET_EPS)
+        load_coco_weights(model, FasterRCNN_ResNet50_FPN_Weights.COCO_V1, 0.0, RESNET_EPS)
     return model

@@ -1,4 +1,4 @@
-"""`fcos`: FCOS with a ResNet-50 FPN (Tian et al. 2019; with centre sampling, 2020), torchvision's parts."""
+"""`fcos`: FCOS with a ResNet-50 FPN (Tian et al. 2019; with center sampling, 2020), from torchvision's parts."""
 
 from __future__ import annotations
 
@@ -17,47 +17,47 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from detector.engine.distributed import loss_normalizer
 from detector.engine.structures import Output, Targets
-from detector.models.assignment import nearest_locations
-from detector.models.dense_head import flatten_levels
+from detector.models.assignment import find_nearest_locations
+from detector.models.dense_head import decode_distances, flatten_levels
 from detector.models.normalization import Normalize, PixelStatistics
-from detector.models.postprocess import Postprocess, area_xyxy
-from detector.models.pretrained import detection_weights, load_all_but
-from detector.models.pyramids import resnet50_pyramid
+from detector.models.postprocess import Postprocess, box_area_xyxy
+from detector.models.pretrained import download_detection_weights, load_except
+from detector.models.pyramids import build_resnet50_fpn
 from detector.models.recipe import REFERENCE
-from detector.models.state_head import StateHead, States, present_scores, state_head
+from detector.models.state_head import StateConfig, StateHead, apply_presence, box_loss_mask, build_state_head
 
-RECIPE = replace(REFERENCE, size=640, backbone_lr_factor=1.0)
+RECIPE = replace(REFERENCE, image_size=640, backbone_lr_factor=1.0)
 STRIDES = (8, 16, 32, 64, 128)
-RADIUS = 1.5  # in strides, about an object's centre: where locations answer for it
-REACH = (4, 8)  # in strides: how far the farthest edge is of the objects that a map is for
+CENTER_RADIUS = 1.5  # strides; locations within it around an object's center are positive
+SIZE_RANGE = (4, 8)  # strides; distance to the farthest edge of the objects assigned to a feature map
 
 
-class Logits(NamedTuple):
-    """What L locations say: classes [B, L, C], distances to the edges in strides [B, L, 4], centre-ness [B, L].
+class FCOSLogits(NamedTuple):
+    """Logits of L locations: classes [B, L, C], centerness [B, L], states [B, L, S] (None without a state head).
 
-    states [B, L, S]: None without a head.
+    distances [B, L, 4]: to the edges, in strides.
     """
 
     classes: Tensor
     distances: Tensor
-    centre: Tensor
+    centerness: Tensor
     states: Tensor | None
 
 
 class FCOS(nn.Module):
-    """torchvision's backbone, head and locations; assignment, loss and detection for whole batches."""
+    """torchvision's backbone, head and locations; batched assignment, loss and detection."""
 
     def __init__(
-        self, classes: int, states: States, statistics: PixelStatistics, postprocess: Postprocess, weights: str
+        self, classes: int, states: StateConfig, statistics: PixelStatistics, postprocess: Postprocess, weights: str
     ) -> None:
         super().__init__()
-        with_pyramid = resnet50_pyramid(weights, [2, 3, 4], LastLevelP6P7(256, 256))
+        backbone_with_fpn = build_resnet50_fpn(weights, [2, 3, 4], LastLevelP6P7(256, 256))
         self.normalize = Normalize(statistics)
-        self.backbone, self.pyramid = with_pyramid.body, with_pyramid.fpn
-        # One square of a stride's size a location.
+        self.backbone, self.pyramid = backbone_with_fpn.body, backbone_with_fpn.fpn
+        # One square cell of stride size per location.
         self.cells = AnchorGenerator(tuple((stride,) for stride in STRIDES), ((1.0,),) * len(STRIDES))
-        self.head = FCOSHead(with_pyramid.out_channels, 1, classes)
-        self.states = state_head(with_pyramid.out_channels, states)
+        self.head = FCOSHead(backbone_with_fpn.out_channels, 1, classes)
+        self.states = build_state_head(backbone_with_fpn.out_channels, states)
         self.postprocess = postprocess
 
     def forward(self, images: Tensor, targets: Targets | None = None) -> Output:
@@ -66,100 +66,97 @@ class FCOS(nn.Module):
         logits = self._logits(maps)
         height, width = images.shape[-2:]
         cells = self.cells(ImageList(images, [(height, width)]), maps)[0]  # [L, 4]
-        centres, strides = (cells[:, :2] + cells[:, 2:]) / 2, cells[:, 2] - cells[:, 0]
-        losses = {} if targets is None else fcos_loss(logits, centres, strides, targets, self.states)
+        centers, strides = (cells[:, :2] + cells[:, 2:]) / 2, cells[:, 2] - cells[:, 0]
+        losses = {} if targets is None else fcos_loss(logits, centers, strides, targets, self.states)
         if self.training:
             return Output(losses, None)
-        boxes = clip_boxes_to_image(decode_boxes(logits.distances, centres, strides), (height, width))
-        scores = (logits.classes.sigmoid() * logits.centre.sigmoid()[..., None]).sqrt()
-        scores = present_scores(scores, logits.states, self.states)
+        boxes = clip_boxes_to_image(decode_distances(logits.distances, centers, strides), (height, width))
+        scores = (logits.classes.sigmoid() * logits.centerness.sigmoid()[..., None]).sqrt()
+        scores = apply_presence(scores, logits.states, self.states)
         target_states = None
         if targets is not None and logits.states is not None:
-            place = nearest_locations(boxes, centres, targets)[..., None].expand(-1, -1, logits.states.shape[-1])
-            target_states = logits.states.gather(1, place)
+            index = find_nearest_locations(boxes, centers, targets)[..., None].expand(-1, -1, logits.states.shape[-1])
+            target_states = logits.states.gather(1, index)
         return Output(losses, self.postprocess(boxes, scores, logits.states), target_states)
 
-    def _logits(self, maps: list[Tensor]) -> Logits:
-        """The state is read from what found the class."""
+    def _logits(self, maps: list[Tensor]) -> FCOSLogits:
+        """The state head uses the features of the class branch."""
         head = self.head.classification_head
-        seen = [head.conv(level) for level in maps]
-        distances, centre = self.head.regression_head(maps)
-        return Logits(
-            flatten_levels([head.cls_logits(level) for level in seen]),
+        class_features = [head.conv(level) for level in maps]
+        distances, centerness = self.head.regression_head(maps)
+        return FCOSLogits(
+            flatten_levels([head.cls_logits(level) for level in class_features]),
             distances,
-            centre[..., 0],
-            None if self.states is None else self.states(flatten_levels(seen)),
+            centerness[..., 0],
+            None if self.states is None else self.states(flatten_levels(class_features)),
         )
 
 
-def decode_boxes(distances: Tensor, centres: Tensor, strides: Tensor) -> Tensor:
-    """Distances [..., L, 4] in strides (left, top, right, bottom) -> boxes_xyxy [..., L, 4] in pixels."""
-    pixels = distances * strides[:, None]
-    return torch.cat([centres - pixels[..., :2], centres + pixels[..., 2:]], dim=-1)
-
-
 @torch.no_grad()
-def assign(centres: Tensor, strides: Tensor, targets: Targets) -> Tensor:
-    """The object that each location answers for: int64 [B, L]; -1 for none.
+def assign_by_center(centers: Tensor, strides: Tensor, targets: Targets) -> Tensor:
+    """Assign an object to each location: int64 [B, L]; -1 for background.
 
-    It lies near the object's centre and inside the box, on the map for its size; of several objects the
-    smallest is taken. centres [L, 2] and strides [L] in pixels.
+    The location must be near the object's center and inside its box, on the feature map for its size; of several
+    objects the smallest is assigned. centers [L, 2] and strides [L] in pixels.
     """
     batch, objects = targets.labels.shape
     if objects == 0:
         return torch.full((batch, len(strides)), -1, device=strides.device)
     left_top, right_bottom = targets.boxes_xyxy[:, :, None, :2], targets.boxes_xyxy[:, :, None, 2:]  # [B, M, 1, 2]
-    offset = (centres - (left_top + right_bottom) / 2).abs().amax(-1)  # [B, M, L]
-    edges = torch.cat([centres - left_top, right_bottom - centres], dim=-1)  # [B, M, L, 4]
+    offset = (centers - (left_top + right_bottom) / 2).abs().amax(-1)  # [B, M, L]
+    edges = torch.cat([centers - left_top, right_bottom - centers], dim=-1)  # [B, M, L, 4]
     farthest = edges.amax(-1)
-    low = torch.where(strides == strides.min(), 0, strides * REACH[0])
-    high = torch.where(strides == strides.max(), torch.inf, strides * REACH[1])
-    fits = (offset < RADIUS * strides) & (edges.amin(-1) > 0) & (farthest > low) & (farthest < high)
-    fits = fits & (targets.labels > 0)[..., None]
-    area = torch.where(fits, area_xyxy(targets.boxes_xyxy)[..., None], torch.inf)
+    low = torch.where(strides == strides.min(), 0, strides * SIZE_RANGE[0])
+    high = torch.where(strides == strides.max(), torch.inf, strides * SIZE_RANGE[1])
+    positive = (offset < CENTER_RADIUS * strides) & (edges.amin(-1) > 0) & (farthest > low) & (farthest < high)
+    positive = positive & (targets.labels > 0)[..., None]
+    area = torch.where(positive, box_area_xyxy(targets.boxes_xyxy)[..., None], torch.inf)
     smallest, index = area.min(dim=1)  # [B, L]
     return torch.where(smallest < torch.inf, index, -1)
 
 
 def fcos_loss(
-    logits: Logits, centres: Tensor, strides: Tensor, targets: Targets, states: StateHead | None
+    logits: FCOSLogits, centers: Tensor, strides: Tensor, targets: Targets, states: StateHead | None
 ) -> dict[str, Tensor]:
-    """Focal loss of all locations; generalized IoU and centre-ness of those that answer for an object.
+    """`loss_cls` (focal) of all locations; `loss_giou`, `loss_centerness` and `loss_state` of those with an object.
 
-    With a state head also `state`. The box of an absent object is a guess: it teaches no edges, and no
-    centre-ness, which is a matter of edges.
+    Centerness depends on the box edges, so it is a box loss: absent objects do not contribute to it.
     """
-    matched = assign(centres, strides, targets)
+    matched = assign_by_center(centers, strides, targets)
     image, location = (matched >= 0).nonzero(as_tuple=True)  # [P]
     owner = matched[image, location]
     total = loss_normalizer((matched >= 0).sum())
-    wanted_classes = torch.zeros_like(logits.classes)
-    wanted_classes[image, location, targets.labels[image, owner] - 1] = 1
-    losses = {"class": sigmoid_focal_loss(logits.classes, wanted_classes, reduction="sum") / total}
+    class_targets = torch.zeros_like(logits.classes)
+    class_targets[image, location, targets.labels[image, owner] - 1] = 1
+    losses = {"loss_cls": sigmoid_focal_loss(logits.classes, class_targets, reduction="sum") / total}
+    true_states = targets.states[image, owner]
     if states is not None and logits.states is not None:
-        true_states = targets.states[image, owner]
-        losses["state"] = states.loss(logits.states[image, location], true_states)
-        there = states.is_present(true_states)
-        image, location, owner = image[there], location[there], owner[there]
-    wanted = targets.boxes_xyxy[image, owner]  # [P, 4]
-    boxes = decode_boxes(logits.distances[image, location], centres[location], strides[location])
-    box_loss = generalized_box_iou_loss(boxes, wanted, reduction="sum")
-    centre = centreness(centres[location], wanted)
-    centre_loss = F.binary_cross_entropy_with_logits(logits.centre[image, location], centre, reduction="sum")
-    return losses | {"box": box_loss / total, "centre": centre_loss / total}
+        losses["loss_state"] = states.loss(logits.states[image, location], true_states)
+    mask = box_loss_mask(states, true_states)
+    image, location, owner = image[mask], location[mask], owner[mask]
+    true_boxes = targets.boxes_xyxy[image, owner]  # [P, 4]
+    boxes = decode_distances(logits.distances[image, location], centers[location], strides[location])
+    giou_loss = generalized_box_iou_loss(boxes, true_boxes, reduction="sum")
+    centerness = compute_centerness(centers[location], true_boxes)
+    centerness_loss = F.binary_cross_entropy_with_logits(
+        logits.centerness[image, location], centerness, reduction="sum"
+    )
+    return losses | {"loss_giou": giou_loss / total, "loss_centerness": centerness_loss / total}
 
 
-def centreness(centres: Tensor, boxes_xyxy: Tensor) -> Tensor:
-    """How central each location [P, 2] is in its own box [P, 4]: [P], 1 at the centre, 0 at an edge."""
-    before, after = centres - boxes_xyxy[:, :2], boxes_xyxy[:, 2:] - centres
-    return (torch.minimum(before, after) / torch.maximum(before, after)).prod(-1).sqrt()
+def compute_centerness(centers: Tensor, boxes_xyxy: Tensor) -> Tensor:
+    """Centerness of each location [P, 2] in its box [P, 4]: [P], 1 at the center, 0 at an edge."""
+    left_top, right_bottom = centers - boxes_xyxy[:, :2], boxes_xyxy[:, 2:] - centers
+    return (torch.minimum(left_top, right_bottom) / torch.maximum(left_top, right_bottom)).prod(-1).sqrt()
 
 
-def build(classes: int, states: States, statistics: PixelStatistics, postprocess: Postprocess, weights: str) -> FCOS:
+def build_fcos(
+    classes: int, states: StateConfig, statistics: PixelStatistics, postprocess: Postprocess, weights: str
+) -> FCOS:
     """weights: coco or imagenet (downloaded), or none."""
     model = FCOS(classes, states, statistics, postprocess, weights)
     if weights == "coco":
         names = {"backbone.body.": "backbone.", "backbone.fpn.": "pyramid.", "head.": "head."}
-        stored = detection_weights(FCOS_ResNet50_FPN_Weights.COCO_V1, names)
-        load_all_but(model, stored, ("head.classification_head.cls_logits.", "states."))
+        stored = download_detection_weights(FCOS_ResNet50_FPN_Weights.COCO_V1, names)
+        load_except(model, stored, ("head.classification_head.cls_logits.", "states."))
     return model

@@ -1,4 +1,4 @@
-"""The pyramid of the EfficientNet detectors: from coarse to fine and back."""
+"""The neck of the EfficientNet detectors: a feature pyramid with a top-down and a bottom-up path."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from torch.nn import functional as F
 from detector.models.dense_head import conv_block
 
 
-class TwoWayPyramid(nn.Module):
-    """Coarse maps tell fine ones what they see, then fine ones tell coarse where (Liu et al. 2018, "PANet")."""
+class PAFPN(nn.Module):
+    """A top-down path for semantics, then a bottom-up path for localization (Liu et al. 2018, "PANet")."""
 
     def __init__(self, widths: tuple[int, ...], channels: int) -> None:
         super().__init__()
@@ -19,11 +19,11 @@ class TwoWayPyramid(nn.Module):
         self.up = nn.ModuleList(conv_block(channels, channels) for _ in widths[1:])
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
-        """Fine to coarse, in and out."""
+        """Feature maps, fine to coarse -> maps of equal width, in the same order."""
         maps = [lateral(level) for lateral, level in zip(self.lateral, maps, strict=True)]
         for index in range(len(maps) - 2, -1, -1):
-            wide = F.interpolate(maps[index + 1], scale_factor=2.0, mode="nearest")
-            maps[index] = self.down[index](maps[index] + wide)
+            upsampled = F.interpolate(maps[index + 1], scale_factor=2.0, mode="nearest")
+            maps[index] = self.down[index](maps[index] + upsampled)
         for index in range(1, len(maps)):
             maps[index] = self.up[index - 1](maps[index] + self.shrink[index - 1](maps[index - 1]))
         return maps

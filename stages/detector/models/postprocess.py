@@ -1,8 +1,8 @@
-"""Scores and boxes of every location -> a fixed number of detections, without a data-dependent shape.
+"""Scores and boxes of all locations -> a fixed number of detections, without data-dependent shapes.
 
-Because no shape depends on the data, the same code serves validation, ONNX and a two-stage model's
-proposals, for any batch size. Only NMS is another in an ONNX file: the operator of that name, for which
-`exporting/nms.py` translates `exported_nms_mask`. It answers the same, several times as fast.
+Fixed shapes let the same code serve validation, ONNX and the proposals of two-stage models, at any batch size. Only
+NMS differs in an ONNX file: `exporting/nms.py` translates `exported_nms_mask` to the ONNX operator, which gives the
+same result several times as fast.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from torch.nn import functional as F
 from detector.core.params import Section
 from detector.engine.structures import BatchDetections
 
-# Longest chain of "A removes B, so B no longer removes C, ..." that is followed. Chains on real
-# images end after about 3.
-NMS_ITERATIONS = 12
-CANDIDATES = 5  # for each detection wanted, that go to NMS: a dense head finds an object several times
+# Longest chain of "A suppresses B, so B does not suppress C, ..." that is resolved. On real images chains have a
+# length of about 3.
+MAX_NMS_ITERATIONS = 12
+CANDIDATES_PER_DETECTION = 5  # candidates for NMS; a dense head detects each object several times
 
 
 class PostprocessParams(Section):
-    """`postprocess:` of params.yaml, the fields of `Postprocess`: evaluation and the exported file share them."""
+    """`postprocess:` of params.yaml, the fields of `Postprocess`; used for evaluation and in the exported file."""
 
     score_threshold: float = Field(ge=0, lt=1)
     nms_iou: float = Field(gt=0, le=1)
@@ -34,11 +34,11 @@ class PostprocessParams(Section):
 
 @dataclass(frozen=True)
 class Postprocess:
-    """How detections are picked.
+    """Selects the detections from a model's scores and boxes.
 
-    score_threshold: candidates below it are dropped.
-    nms_iou: of two boxes of one class that overlap more, the lower score is dropped.
-    max_detections: N of the output; CANDIDATES times as many (location, class) pairs an image go to NMS.
+    score_threshold: detections below this score are dropped.
+    nms_iou: NMS IoU threshold, per class.
+    max_detections: N of the output; NMS gets CANDIDATES_PER_DETECTION times as many (location, class) pairs.
     """
 
     score_threshold: float = 0.01
@@ -50,24 +50,25 @@ class Postprocess:
 
         Boxes are [B, L, 4], or [B, L, C, 4] where each class has its own; state_logits [B, L, S].
         """
-        candidates = self._best_pairs(boxes_xyxy, class_scores, state_logits, CANDIDATES * self.max_detections)
+        count = CANDIDATES_PER_DETECTION * self.max_detections
+        candidates = self._top_candidates(boxes_xyxy, class_scores, state_logits, count)
         groups = torch.where(candidates.scores > 0, candidates.labels, -1)
         keep = batched_nms_mask(candidates.boxes_xyxy, groups, self.nms_iou)
-        return select(candidates._replace(scores=candidates.scores * keep), self.max_detections)
+        return select_detections(candidates._replace(scores=candidates.scores * keep), self.max_detections)
 
-    def without_nms(
+    def select_without_nms(
         self, boxes_xyxy: Tensor, class_scores: Tensor, state_logits: Tensor | None = None
     ) -> BatchDetections:
-        """The same for models that find each object once: the best (location, class) pairs."""
-        candidates = self._best_pairs(boxes_xyxy, class_scores, state_logits, self.max_detections)
-        return select(candidates, self.max_detections)
+        """The best (location, class) pairs as detections, for models that predict each object once."""
+        candidates = self._top_candidates(boxes_xyxy, class_scores, state_logits, self.max_detections)
+        return select_detections(candidates, self.max_detections)
 
-    def _best_pairs(
-        self, boxes_xyxy: Tensor, class_scores: Tensor, state_logits: Tensor | None, most: int
+    def _top_candidates(
+        self, boxes_xyxy: Tensor, class_scores: Tensor, state_logits: Tensor | None, count: int
     ) -> Candidates:
-        """The `most` (location, class) pairs with the highest scores, best first; below the threshold it is 0."""
+        """The `count` best (location, class) pairs, best first; scores below the threshold become 0."""
         _, locations, classes = class_scores.shape
-        scores, flat = class_scores.flatten(1).topk(min(most, locations * classes))  # [B, K]
+        scores, flat = class_scores.flatten(1).topk(min(count, locations * classes))  # [B, K]
         location = torch.div(flat, classes, rounding_mode="floor")
         category = flat - location * classes  # [B, K]
         box = flat if boxes_xyxy.dim() == 4 else location  # [B, K]
@@ -83,7 +84,7 @@ class Postprocess:
 
 
 class Candidates(NamedTuple):
-    """K candidates an image; boxes_xyxy [B, K, 4], all others [B, K]; those with score 0 are none."""
+    """K candidates per image: boxes_xyxy [B, K, 4], the others [B, K]; a score of 0 marks padding."""
 
     boxes_xyxy: Tensor
     scores: Tensor
@@ -92,12 +93,12 @@ class Candidates(NamedTuple):
     state_scores: Tensor
 
 
-def select(candidates: Candidates, max_detections: int) -> BatchDetections:
-    """The best `max_detections` candidates, zeros for those with score 0, and zeros to pad."""
-    picked = min(max_detections, candidates.scores.shape[1])
-    scores, order = candidates.scores.topk(picked)  # [B, N]
+def select_detections(candidates: Candidates, max_detections: int) -> BatchDetections:
+    """The best `max_detections` candidates, padded with zeros; candidates with score 0 become zeros too."""
+    count = min(max_detections, candidates.scores.shape[1])
+    scores, order = candidates.scores.topk(count)  # [B, N]
     real = scores > 0
-    padding = (0, max_detections - picked)
+    padding = (0, max_detections - count)
     labels, states, state_scores = (
         F.pad(column.gather(1, order) * real, padding)
         for column in (candidates.labels, candidates.states, candidates.state_scores)
@@ -108,9 +109,9 @@ def select(candidates: Candidates, max_detections: int) -> BatchDetections:
 
 
 def batched_nms_mask(boxes_xyxy: Tensor, groups: Tensor, iou_threshold: float) -> Tensor:
-    """Which of the candidates [B, K], sorted by score, greedy NMS keeps within each group: bool [B, K].
+    """Which candidates [B, K], sorted by score, greedy NMS keeps within each group: bool [B, K].
 
-    groups: int64, from 0; those of group -1 are no candidates and are not kept.
+    groups: int64, from 0; candidates of group -1 are padding and not kept.
     """
     nms = exported_nms_mask if torch.compiler.is_exporting() else cluster_nms_mask
     return nms(boxes_xyxy, groups, iou_threshold)
@@ -119,25 +120,24 @@ def batched_nms_mask(boxes_xyxy: Tensor, groups: Tensor, iou_threshold: float) -
 def cluster_nms_mask(boxes_xyxy: Tensor, groups: Tensor, iou_threshold: float) -> Tensor:
     """`batched_nms_mask` on any device.
 
-    Cluster-NMS (Zheng et al. 2020, "Enhancing Geometric Factors in Model Learning and Inference"):
-    greedy NMS as repeated masked matrix products, which reach its result after as many iterations as
-    the longest chain of suppressions.
+    Cluster-NMS (Zheng et al. 2020, "Enhancing Geometric Factors in Model Learning and Inference"): greedy NMS as
+    repeated masked matrix products, which converge after as many iterations as the longest suppression chain.
     """
-    overlap = pairwise_iou_xyxy(boxes_xyxy, boxes_xyxy) > iou_threshold  # [B, K, K]
+    overlap = box_iou_xyxy(boxes_xyxy, boxes_xyxy) > iou_threshold  # [B, K, K]
     same_group = groups[:, :, None] == groups[:, None, :]
     suppresses = torch.triu((overlap & same_group).to(boxes_xyxy.dtype), diagonal=1)
     keep = torch.ones_like(boxes_xyxy[..., 0])  # [B, K]
-    for _ in range(NMS_ITERATIONS):
+    for _ in range(MAX_NMS_ITERATIONS):
         suppressed = torch.matmul(keep[:, None, :], suppresses)[:, 0]  # [B, K]
         before, keep = keep, (suppressed < 0.5).to(boxes_xyxy.dtype)
         if torch.equal(before, keep):
-            break  # the further iterations change nothing
+            break  # converged
     return (keep > 0.5) & (groups >= 0)
 
 
 @torch.library.custom_op("detector::nms_mask", mutates_args=())
 def exported_nms_mask(boxes_xyxy: Tensor, groups: Tensor, iou_threshold: float) -> Tensor:
-    """`batched_nms_mask` as one operator, so that the export can put ONNX's own NMS in its place."""
+    """`batched_nms_mask` as one operator, which the export replaces by the ONNX operator."""
     return cluster_nms_mask(boxes_xyxy, groups, iou_threshold)
 
 
@@ -146,19 +146,19 @@ def _(boxes_xyxy: Tensor, groups: Tensor, iou_threshold: float) -> Tensor:
     return torch.empty_like(groups, dtype=torch.bool)
 
 
-def pairwise_iou_xyxy(first_xyxy: Tensor, second_xyxy: Tensor) -> Tensor:
-    """Intersection over union of every pair: [B, N, 4] and [B, M, 4] -> [B, N, M]; 0 for empty boxes."""
-    # Coordinate by coordinate: a last axis of two would keep the processor from working on many pairs at once.
+def box_iou_xyxy(first_xyxy: Tensor, second_xyxy: Tensor) -> Tensor:
+    """IoU of every pair: [B, N, 4] and [B, M, 4] -> [B, N, M]; 0 for empty boxes."""
+    # Coordinate by coordinate: a last axis of length two would prevent vectorization.
     left, top, right, bottom = first_xyxy[:, :, None].unbind(-1)
     other_left, other_top, other_right, other_bottom = second_xyxy[:, None].unbind(-1)
     width = (torch.minimum(right, other_right) - torch.maximum(left, other_left)).clamp(min=0)
     height = (torch.minimum(bottom, other_bottom) - torch.maximum(top, other_top)).clamp(min=0)
     intersection = width * height
-    union = area_xyxy(first_xyxy)[:, :, None] + area_xyxy(second_xyxy)[:, None] - intersection
+    union = box_area_xyxy(first_xyxy)[:, :, None] + box_area_xyxy(second_xyxy)[:, None] - intersection
     return intersection / union.clamp(min=1e-9)
 
 
-def area_xyxy(boxes_xyxy: Tensor) -> Tensor:
+def box_area_xyxy(boxes_xyxy: Tensor) -> Tensor:
     """Areas [...] of boxes [..., 4]."""
     size = (boxes_xyxy[..., 2:] - boxes_xyxy[..., :2]).clamp(min=0)
     return size[..., 0] * size[..., 1]

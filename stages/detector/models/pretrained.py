@@ -1,4 +1,4 @@
-"""Weights from the internet, and what to do where there is none."""
+"""Loading pretrained weights: downloads, renaming, and advice when there is no internet access."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ Loaded = TypeVar("Loaded")
 
 
 def load_pretrained(build: Callable[[], Loaded], hub: str = "") -> Loaded:
-    """`build()`, which may download: from the repository `hub` of Hugging Face or, if "", from torch's server.
+    """Call `build`, which may download weights from the Hugging Face repository `hub` or, if "", from torch's server.
 
-    Raises UserError naming the cache folder when it cannot.
+    Raises UserError naming the cache folder when the download fails.
     """
     try:
         return build()
     except (OSError, RuntimeError) as error:
         raise UserError(
-            f"pretrained weights could not be had: {error}\n"
-            f"They are looked for in {_cache(hub)} there from a machine with internet, or train from scratch with "
-            "`train.weights: none`."
+            f"could not download the pretrained weights: {error}\n"
+            f"They are cached in {_describe_cache(hub)} there from a machine with internet access, or train from "
+            "scratch with `train.weights: none`."
         ) from None
 
 
-def _cache(hub: str) -> str:
-    """Where weights are kept once downloaded, and what to copy."""
+def _describe_cache(hub: str) -> str:
+    """The cache folder of downloaded weights, and what to copy."""
     if not hub:
         return f"{torch.hub.get_dir()}/checkpoints: copy the file"
     from huggingface_hub.constants import HF_HUB_CACHE
@@ -38,41 +38,41 @@ def _cache(hub: str) -> str:
     return f"{HF_HUB_CACHE}: copy the folder models--{hub.replace('/', '--')}"
 
 
-def detection_weights(source: WeightsEnum, names: dict[str, str]) -> dict[str, Tensor]:
-    """torchvision's weights of a whole detector, downloaded, under our names.
+def download_detection_weights(source: WeightsEnum, names: dict[str, str]) -> dict[str, Tensor]:
+    """Download torchvision's weights of a whole detector and rename them for our model.
 
-    names: beginnings of the names there and here.
+    names: name prefixes in torchvision -> name prefixes in our model.
     """
     stored = load_pretrained(lambda: source.get_state_dict(progress=True, check_hash=True))
     renamed = {}
     for name, value in stored.items():
-        there = next((beginning for beginning in names if name.startswith(beginning)), "")
-        renamed[names.get(there, "") + name.removeprefix(there)] = value
+        prefix = next((prefix for prefix in names if name.startswith(prefix)), "")
+        renamed[names.get(prefix, "") + name.removeprefix(prefix)] = value
     return renamed
 
 
-def load_all_but(model: nn.Module, weights: dict[str, Tensor], new: tuple[str, ...]) -> None:
-    """Copy the weights into the model, except for names that begin with one of `new`: these stay as they are."""
-    kept = {name: value for name, value in weights.items() if not name.startswith(new)}
-    missing, unexpected = model.load_state_dict(kept, strict=False)
-    lacking = [name for name in missing if not name.startswith((*new, "normalize."))]
-    if lacking or unexpected:
-        raise RuntimeError(f"the weights lack {lacking} and have {unexpected} besides; torchvision has changed")
+def load_except(model: nn.Module, weights: dict[str, Tensor], skip: tuple[str, ...]) -> None:
+    """Load the weights into the model, except for names that start with one of the prefixes `skip`."""
+    selected = {name: value for name, value in weights.items() if not name.startswith(skip)}
+    missing, unexpected = model.load_state_dict(selected, strict=False)
+    missing = [name for name in missing if not name.startswith((*skip, "normalize."))]
+    if missing or unexpected:
+        raise RuntimeError(f"torchvision's weights have changed: missing {missing}, unexpected {unexpected}")
 
 
-def with_epsilon(weights: dict[str, Tensor], trained: float, own: float) -> dict[str, Tensor]:
-    """The same function for batch norms that add `own` to the variance, not `trained` as these weights want."""
+def adjust_batch_norm_epsilon(weights: dict[str, Tensor], trained: float, used: float) -> dict[str, Tensor]:
+    """Scale weights trained with batch norms of epsilon `trained` to compute the same with epsilon `used`."""
     scaled = dict(weights)
     for name, variance in weights.items():
         if name.endswith(".running_var"):
             weight = name.replace(".running_var", ".weight")
-            scaled[weight] = weights[weight] * ((variance + own) / (variance + trained)).sqrt()
+            scaled[weight] = weights[weight] * ((variance + used) / (variance + trained)).sqrt()
     return scaled
 
 
-def load_frozen(module: nn.Module, weights: dict[str, Tensor]) -> None:
-    """Load weights from where batch norms are frozen for good: such do not count batches, all else must fit."""
+def load_without_batch_counts(module: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Load weights of a model with frozen batch norms, which lack batch counters; all other names must match."""
     missing, unexpected = module.load_state_dict(weights, strict=False)
-    wrong = [*unexpected, *(name for name in missing if not name.endswith("num_batches_tracked"))]
-    if wrong:
-        raise RuntimeError(f"weights of another model: {', '.join(wrong)}")
+    mismatched = [*unexpected, *(name for name in missing if not name.endswith("num_batches_tracked"))]
+    if mismatched:
+        raise RuntimeError(f"weights of another model: {', '.join(mismatched)}")

@@ -1,4 +1,4 @@
-"""How a model is trained when params.yaml says `auto`: each model's file holds its own recipe."""
+"""Training recipes, which `auto` in params.yaml refers to; each model's file defines its own."""
 
 from __future__ import annotations
 
@@ -8,19 +8,17 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Recipe:
-    """Training settings; params.yaml has the same keys.
+    """Training settings, under the names that params.yaml uses and explains.
 
-    size: longest side in pixels of the input. lr: for `batch_size` * `accumulate` images a step, scaled
-    linearly to others. lr_steps: epochs after which multistep multiplies the learning rate by 0.1, as shares of all
-    epochs. min_lr: where cosine ends, as a share of `lr`. clip_norm: of the gradient, 0 is off.
-    state_weight: of the state head's loss, 0 is no head. ema_decay: of the averaged weights, 0 is off.
-    flip, zoom, distortion, mosaic, mixup, crop, rotation: see `augmentation.Augment`. balance: images with a class
-    that is in a smaller share of the images than this are repeated, 0 is off. accumulate: batches whose
-    gradients make one step. patience: epochs without a better AP before training ends, 0 is off. freeze:
-    beginnings of the names of parameters that do not learn.
+    image_size: longer side of the input in pixels. lr: for `batch_size` * `accumulate_steps` images per step; scaled
+    linearly for other numbers. lr_steps: epochs after which multistep multiplies the learning rate by 0.1, as
+    fractions of all epochs. min_lr_ratio: final learning rate of cosine as a fraction of `lr`. flip to rotation: see
+    `augmentation.Augmenter`. repeat_factor_threshold: see `compute_repeat_factors`. freeze: names of modules and
+    parameters. 0 disables grad_clip_norm, state_loss_weight (no state head), ema_decay, repeat_factor_threshold and
+    patience.
     """
 
-    size: int
+    image_size: int
     epochs: int
     batch_size: int
     optimizer: Literal["sgd", "adamw"]
@@ -29,28 +27,28 @@ class Recipe:
     schedule: Literal["multistep", "cosine", "plateau", "constant"]
     warmup_iterations: int
     lr_steps: tuple[float, ...] = (16 / 26, 22 / 26)
-    min_lr: float = 0.01
-    clip_norm: float = 10.0
+    min_lr_ratio: float = 0.01
+    grad_clip_norm: float = 10.0
     backbone_lr_factor: float = 1.0
-    state_weight: float = 0.5
+    state_loss_weight: float = 0.5
     ema_decay: float = 0.998
     flip: float = 0.5
-    zoom: tuple[float, float] = (0.7, 1.5)
-    distortion: float = 0.2
+    scale: tuple[float, float] = (0.7, 1.5)
+    color_jitter: float = 0.2
     mosaic: float = 0.0
     mixup: float = 0.0
     crop: float = 0.0
     rotation: float = 0.0
-    balance: float = 0.0
+    repeat_factor_threshold: float = 0.0
     freeze: tuple[str, ...] = ()
-    accumulate: int = 1
+    accumulate_steps: int = 1
     patience: int = 0
 
 
-# The recipe of torchvision's reference detectors as the JSONL trainer used it: SGD with Nesterov
-# momentum, warm-up from a thousandth, two drops, a slower backbone.
+# The recipe of torchvision's reference detectors with SGD and Nesterov momentum: warm-up from lr / 1000, two drops of
+# the learning rate, and a lower one for the backbone.
 REFERENCE = Recipe(
-    size=320,
+    image_size=320,
     epochs=26,
     batch_size=16,
     optimizer="sgd",
@@ -61,9 +59,9 @@ REFERENCE = Recipe(
     backbone_lr_factor=0.1,
 )
 
-# For the anchor-free dense head on little data: many small steps, and no two images alike.
+# For the anchor-free dense head on small datasets: many small steps and strong augmentation.
 DENSE = Recipe(
-    size=320,
+    image_size=320,
     epochs=50,
     batch_size=8,
     optimizer="adamw",

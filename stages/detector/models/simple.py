@@ -10,14 +10,14 @@ from detector.models.dense_head import DenseHead, conv_block
 from detector.models.normalization import Normalize, PixelStatistics
 from detector.models.postprocess import Postprocess
 from detector.models.recipe import DENSE
-from detector.models.state_head import States
+from detector.models.state_head import StateConfig
 
 RECIPE = DENSE
 
 STEM = (16, 32)  # channels at strides 2 and 4
-WIDTHS = (64, 128, 192)  # channels at the three strides below
+WIDTHS = (64, 128, 192)  # channels at STRIDES
 STRIDES = (8, 16, 32)
-NECK = 64  # channels of the pyramid and the head
+NECK = 64  # channels of the neck and the head
 
 
 class Residual(nn.Module):
@@ -28,12 +28,13 @@ class Residual(nn.Module):
         self.block = nn.Sequential(conv_block(channels, channels), conv_block(channels, channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Add what the block finds."""
-        return x + self.block(x)
+        """Apply the block and add its input."""
+        result: Tensor = x + self.block(x)
+        return result
 
 
-class Backbone(nn.Module):
-    """A stem to stride 4 and three stages; [B, 3, H, W] -> maps [B, WIDTHS[i], H/s, W/s] for s in STRIDES."""
+class SimpleBackbone(nn.Module):
+    """A stem to stride 4 and three stages: [B, 3, H, W] -> maps [B, WIDTHS[i], H/s, W/s] for s in STRIDES."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,7 +46,7 @@ class Backbone(nn.Module):
         )
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Fine to coarse."""
+        """Normalized images -> feature maps at STRIDES, fine to coarse."""
         x = self.stem(x)
         maps = []
         for stage in self.stages:
@@ -55,7 +56,7 @@ class Backbone(nn.Module):
 
 
 class FeaturePyramid(nn.Module):
-    """Coarse maps tell fine ones what they see (Lin et al. 2017); all come out with `channels`."""
+    """A top-down feature pyramid (Lin et al. 2017); all output maps have `channels`."""
 
     def __init__(self, widths: tuple[int, ...], channels: int) -> None:
         super().__init__()
@@ -63,17 +64,17 @@ class FeaturePyramid(nn.Module):
         self.smooth = nn.ModuleList(conv_block(channels, channels) for _ in widths)
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
-        """Fine to coarse, in and out."""
+        """Feature maps, fine to coarse -> maps of equal width, in the same order."""
         maps = [lateral(level) for lateral, level in zip(self.lateral, maps, strict=True)]
         for index in range(len(maps) - 2, -1, -1):
             maps[index] = maps[index] + F.interpolate(maps[index + 1], scale_factor=2.0, mode="nearest")
         return [smooth(level) for smooth, level in zip(self.smooth, maps, strict=True)]
 
 
-def build(
-    classes: int, states: States, statistics: PixelStatistics, postprocess: Postprocess, weights: str
+def build_simple(
+    classes: int, states: StateConfig, statistics: PixelStatistics, postprocess: Postprocess, weights: str
 ) -> DenseDetector:
-    """A model with random weights; `weights` may only be none."""
-    del weights  # checked by the caller against what the table allows
+    """Build the model with random weights; weights: only none."""
+    del weights  # the caller checks them against MODELS
     head = DenseHead(NECK, classes, STRIDES, states)
-    return DenseDetector(Normalize(statistics), Backbone(), FeaturePyramid(WIDTHS, NECK), head, postprocess)
+    return DenseDetector(Normalize(statistics), SimpleBackbone(), FeaturePyramid(WIDTHS, NECK), head, postprocess)

@@ -1,4 +1,4 @@
-"""`ssdlite`: SSD-Lite with MobileNetV3-Large (Sandler et al. 2018; Howard et al. 2019), torchvision's parts."""
+"""`ssdlite`: SSD-Lite with MobileNetV3-Large (Sandler et al. 2018; Howard et al. 2019), from torchvision's parts."""
 
 from __future__ import annotations
 
@@ -11,41 +11,42 @@ from torchvision.models import MobileNet_V3_Large_Weights, mobilenet_v3_large
 from torchvision.models.detection import SSDLite320_MobileNet_V3_Large_Weights
 from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
 from torchvision.models.detection.image_list import ImageList
-from torchvision.models.detection.ssdlite import SSDLiteHead, _mobilenet_extractor
+from torchvision.models.detection.ssdlite import SSDLiteHead
 
 from detector.engine.distributed import loss_normalizer
 from detector.engine.structures import Output, Targets
-from detector.models.anchors import decode, encode, match
+from detector.models.anchors import decode_offsets, encode_boxes, match_anchors
 from detector.models.normalization import Normalize, PixelStatistics
-from detector.models.postprocess import Postprocess, pairwise_iou_xyxy
-from detector.models.pretrained import detection_weights, load_all_but, load_pretrained
+from detector.models.postprocess import Postprocess, box_iou_xyxy
+from detector.models.pretrained import download_detection_weights, load_except, load_pretrained
+from detector.models.private_imports import SSDLITE_EXTRACTOR
 from detector.models.recipe import REFERENCE
-from detector.models.state_head import StateHead, States, present_scores, state_head
+from detector.models.state_head import StateConfig, StateHead, apply_presence, box_loss_mask, build_state_head
 
 RECIPE = REFERENCE
 OFFSET_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 NEGATIVES_PER_POSITIVE = 3
 CHANNELS = [672, 960, 512, 256, 256, 128]  # of the six feature maps
-COCO_STATISTICS = PixelStatistics((127, 127, 127), (128, 128, 128))  # what torchvision's COCO weights expect
-STATE_CHANNELS = 128  # to which all maps are brought for the state head they share
+COCO_STATISTICS = PixelStatistics((127, 127, 127), (128, 128, 128))  # normalization of torchvision's COCO weights
+STATE_CHANNELS = 128  # all feature maps are projected to this width for the shared state head
 
 
 class SSDLite(nn.Module):
-    """torchvision's backbone, head and default boxes; matching, loss and detection for whole batches."""
+    """torchvision's backbone, head and default boxes; batched matching, loss and detection."""
 
     def __init__(
-        self, classes: int, states: States, statistics: PixelStatistics, postprocess: Postprocess, weights: str
+        self, classes: int, states: StateConfig, statistics: PixelStatistics, postprocess: Postprocess, weights: str
     ) -> None:
         super().__init__()
         norm = partial(nn.BatchNorm2d, eps=0.001, momentum=0.03)
         source = MobileNet_V3_Large_Weights.IMAGENET1K_V1 if weights == "imagenet" else None
-        extractor = load_pretrained(lambda: mobilenet_v3_large(weights=source, norm_layer=norm))
+        mobilenet = load_pretrained(lambda: mobilenet_v3_large(weights=source, norm_layer=norm))
         self.normalize = Normalize(statistics)
-        extended = _mobilenet_extractor(extractor, 6, norm)
-        self.backbone, self.extra = extended.features, extended.extra
+        backbone = SSDLITE_EXTRACTOR.load()(mobilenet, 6, norm)
+        self.backbone, self.extra = backbone.features, backbone.extra
         self.boxes = DefaultBoxGenerator([[2, 3] for _ in CHANNELS], min_ratio=0.2, max_ratio=0.95)
         self.head = SSDLiteHead(CHANNELS, self.boxes.num_anchors_per_location(), classes + 1, norm)
-        self.states = state_head(STATE_CHANNELS, states)
+        self.states = build_state_head(STATE_CHANNELS, states)
         self.state_features = nn.ModuleList(
             nn.Conv2d(width, STATE_CHANNELS, 1) for width in CHANNELS if self.states is not None
         )
@@ -58,25 +59,27 @@ class SSDLite(nn.Module):
         for block in (*self.backbone, *self.extra):
             x = block(x)
             maps.append(x)
-        found = self.head(maps)
-        offsets, logits = found["bbox_regression"], found["cls_logits"]  # [B, A, 4], [B, A, classes + 1]
+        outputs = self.head(maps)
+        offsets, logits = outputs["bbox_regression"], outputs["cls_logits"]  # [B, A, 4], [B, A, classes + 1]
         height, width = images.shape[-2:]
         anchors = self.boxes(ImageList(images, [(height, width)]), maps)[0]  # [A, 4]
         state_logits = self._state_logits(maps)
-        losses = {} if targets is None else ssd_loss(offsets, logits, anchors, targets, state_logits, self.states)
+        losses: dict[str, Tensor] = {}
+        if targets is not None:
+            losses = ssd_loss(offsets, logits, anchors, targets, state_logits=state_logits, states=self.states)
         if self.training:
             return Output(losses, None)
-        boxes_xyxy = decode(offsets, anchors, OFFSET_WEIGHTS)
-        scores = present_scores(logits.softmax(-1)[..., 1:], state_logits, self.states)
+        boxes_xyxy = decode_offsets(offsets, anchors, OFFSET_WEIGHTS)
+        scores = apply_presence(logits.softmax(-1)[..., 1:], state_logits, self.states)
         target_states = None
         if targets is not None and state_logits is not None:
-            overlap = pairwise_iou_xyxy(targets.boxes_xyxy, anchors[None])  # [B, M, A]
-            place = overlap.argmax(-1)[..., None].expand(-1, -1, state_logits.shape[-1])
-            target_states = state_logits.gather(1, place)
+            overlap = box_iou_xyxy(targets.boxes_xyxy, anchors[None])  # [B, M, A]
+            index = overlap.argmax(-1)[..., None].expand(-1, -1, state_logits.shape[-1])
+            target_states = state_logits.gather(1, index)
         return Output(losses, self.postprocess(boxes_xyxy, scores, state_logits), target_states)
 
     def _state_logits(self, maps: list[Tensor]) -> Tensor | None:
-        """[B, A, S]: the anchors of a location share what it says."""
+        """State logits [B, A, S]; the anchors of a location share its state."""
         if self.states is None:
             return None
         features = [
@@ -91,60 +94,64 @@ def ssd_loss(
     logits: Tensor,
     anchors: Tensor,
     targets: Targets,
+    *,
     state_logits: Tensor | None,
     states: StateHead | None,
 ) -> dict[str, Tensor]:
-    """Smooth L1 of matched anchors, cross-entropy of these and of the hardest negatives (Liu et al. 2016).
+    """`loss_cls` (cross-entropy) of positive anchors and hard negatives; `loss_smooth_l1`, `loss_state` of positives.
 
-    With a state head also `state`. The box of an absent object is a guess: it teaches no edges.
+    Hard negative mining as in Liu et al. 2016, "SSD: Single Shot MultiBox Detector".
     """
     with torch.no_grad():
-        matched = match(anchors, targets, 0.5, 0.5, keep_best=True)  # [B, A]
+        matched = match_anchors(anchors, targets, 0.5, 0.5, allow_low_quality_matches=True)  # [B, A]
     positive = matched >= 0
     total = loss_normalizer(positive.sum())
     labels = torch.zeros_like(matched)
     box_loss = offsets.sum() * 0
     image, anchor = positive.nonzero(as_tuple=True)
     losses = {}
+    true_states = targets.states[image, matched[image, anchor]]
     if states is not None and state_logits is not None:
-        losses["state"] = states.loss(state_logits[image, anchor], targets.states[image, matched[image, anchor]])
+        losses["loss_state"] = states.loss(state_logits[image, anchor], true_states)
     if len(image):
         labels[image, anchor] = targets.labels[image, matched[image, anchor]]
-        if states is not None:
-            there = states.is_present(targets.states[image, matched[image, anchor]])
-            image, anchor = image[there], anchor[there]
-        wanted = encode(targets.boxes_xyxy[image, matched[image, anchor]], anchors[anchor], OFFSET_WEIGHTS)
-        box_loss = F.smooth_l1_loss(offsets[image, anchor], wanted, reduction="sum")
-    # Flat, because only then is it deterministic on a GPU.
+        mask = box_loss_mask(states, true_states)
+        image, anchor = image[mask], anchor[mask]
+        true_boxes = targets.boxes_xyxy[image, matched[image, anchor]]
+        true_offsets = encode_boxes(true_boxes, anchors[anchor], OFFSET_WEIGHTS)
+        box_loss = F.smooth_l1_loss(offsets[image, anchor], true_offsets, reduction="sum")
+    # Flat, to be deterministic on a GPU.
     class_losses = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(labels)  # [B, A]
     negatives = torch.where(positive, -1.0, class_losses.detach())
     rank = negatives.argsort(dim=1, descending=True).argsort(dim=1)
     hard = rank < NEGATIVES_PER_POSITIVE * positive.sum(dim=1, keepdim=True)
     class_loss = class_losses[positive | hard].sum()
-    return losses | {"class": class_loss / total, "box": box_loss / total}
+    return losses | {"loss_cls": class_loss / total, "loss_smooth_l1": box_loss / total}
 
 
-def build(classes: int, states: States, statistics: PixelStatistics, postprocess: Postprocess, weights: str) -> SSDLite:
+def build_ssdlite(
+    classes: int, states: StateConfig, statistics: PixelStatistics, postprocess: Postprocess, weights: str
+) -> SSDLite:
     """weights: coco or imagenet (downloaded), or none."""
     model = SSDLite(classes, states, statistics, postprocess, weights)
     if weights == "coco":
         names = {"backbone.features.": "backbone.", "backbone.extra.": "extra.", "head.": "head."}
-        own = model.state_dict()
-        stored = detection_weights(SSDLite320_MobileNet_V3_Large_Weights.COCO_V1, names)
-        # The layers that depend on the classes are the last of each map's block.
-        new = tuple(f"head.classification_head.module_list.{index}.1." for index in range(len(CHANNELS)))
-        fitting = {name: value for name, value in stored.items() if not name.startswith(new)}
-        widened = {name: widen(value, own[name]) for name, value in fitting.items()}
-        load_all_but(model, widened, (*new, "states.", "state_features."))
+        initial = model.state_dict()
+        stored = download_detection_weights(SSDLite320_MobileNet_V3_Large_Weights.COCO_V1, names)
+        # The layers that depend on the classes are the last ones of each feature map's block.
+        class_layers = tuple(f"head.classification_head.module_list.{index}.1." for index in range(len(CHANNELS)))
+        reusable = {name: value for name, value in stored.items() if not name.startswith(class_layers)}
+        widened = {name: widen_weights(value, initial[name]) for name, value in reusable.items()}
+        load_except(model, widened, (*class_layers, "states.", "state_features."))
     return model
 
 
-def widen(narrow: Tensor, wide: Tensor) -> Tensor:
-    """A layer's weights with those of a narrower one inside, whose channels go on as if they were alone.
+def widen_weights(narrow: Tensor, wide: Tensor) -> Tensor:
+    """Insert the weights of a narrower layer into a wide one without changing the outputs of its channels.
 
-    torchvision's COCO weights are of a MobileNet with half the channels at its end; that of ImageNet has
-    all. No narrow channel hears of the further ones, which keep their random weights and may come to be
-    of use (Chen et al. 2016, "Net2Net").
+    torchvision's COCO weights are of a MobileNet with half the channels at its end, its ImageNet weights of one with
+    all. The inserted channels get no input from the additional ones, which keep their random weights and can still
+    learn (Chen et al. 2016, "Net2Net").
     """
     result = wide.clone()
     if narrow.dim() > 1:

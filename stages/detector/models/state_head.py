@@ -1,4 +1,4 @@
-"""The state head: from the feature that found an object to the state the object is in."""
+"""The state head: the state of an object, from the features of the query, location or region that detected it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ HIDDEN = 256
 DROPOUT = 0.2
 
 
-class States(NamedTuple):
-    """What a state head has to know of the states, whose ids start at 1; all empty: no head.
+class StateConfig(NamedTuple):
+    """Settings of the state head, one entry per state id from 1; no head when empty.
 
-    present: whether an object in that state is there to be detected. weights: of the state in the loss,
-    about 1. loss_weight: of the whole loss.
+    present: whether objects in this state are to be detected. weights: weight of each state in the loss, around 1.
+    loss_weight: weight of the whole state loss.
     """
 
     present: tuple[bool, ...] = ()
@@ -32,7 +32,7 @@ class StateHead(nn.Module):
     present: Tensor
     weights: Tensor
 
-    def __init__(self, features: int, states: States) -> None:
+    def __init__(self, features: int, states: StateConfig) -> None:
         super().__init__()
         self.layers = nn.Sequential(
             nn.Linear(features, HIDDEN), nn.ReLU(), nn.Dropout(DROPOUT), nn.Linear(HIDDEN, len(states.present))
@@ -47,40 +47,48 @@ class StateHead(nn.Module):
         return logits
 
     def loss(self, logits: Tensor, states: Tensor) -> Tensor:
-        """Weighted cross-entropy of P predictions, each against its own object: [P, S] and int64 [P] -> scalar.
+        """Weighted cross-entropy of P predictions and their objects' states: [P, S] and int64 [P] -> scalar.
 
-        State 0, unknown, teaches nothing.
+        Unknown states (0) are ignored.
         """
         known = states > 0
         total = F.cross_entropy(logits[known], states[known] - 1, weight=self.weights, reduction="sum")
         return total / loss_normalizer(known.sum()) * self.loss_weight
 
     def presence(self, logits: Tensor) -> Tensor:
-        """Probability that the object is there at all: [..., S] -> [...]."""
-        # Not as a product of matrices, which ONNX Runtime computes several times slower for so few columns.
+        """Probability that the object is present: [..., S] -> [...]."""
+        # Not a matrix product, which ONNX Runtime computes several times slower for so few columns.
         return (logits.softmax(-1) * self.present.to(logits.dtype)).sum(-1)
 
     def is_present(self, states: Tensor) -> Tensor:
-        """Which objects are there: int64 ids [...] -> bool [...]; one of unknown state is."""
+        """Whether each object is present, by state id: int64 [...] -> bool [...]; unknown states count as present."""
         return torch.cat([self.present.new_ones(1), self.present])[states]
 
 
-def state_head(features: int, states: States) -> StateHead | None:
-    """The head, or none when there are no states."""
+def build_state_head(features: int, states: StateConfig) -> StateHead | None:
+    """Build the head; None without states."""
     return StateHead(features, states) if states.present else None
 
 
-def present_scores(class_scores: Tensor, logits: Tensor | None, head: StateHead | None) -> Tensor:
-    """Scores [B, L, C] times the probability that the object is there, by state logits [B, L, S]."""
+def apply_presence(class_scores: Tensor, logits: Tensor | None, head: StateHead | None) -> Tensor:
+    """Scores [B, L, C] times the probability that the object is present, from state logits [B, L, S]."""
     if head is None or logits is None:
         return class_scores
     return class_scores * head.presence(logits)[..., None]
 
 
-def state_weights(counts: list[int]) -> tuple[float, ...]:
-    """Weight of each state from how often it occurs: 1 / sqrt(count), scaled so that boxes weigh 1 on average.
+def box_loss_mask(head: StateHead | None, states: Tensor) -> Tensor:
+    """Which objects contribute to the box losses: int64 ids [...] -> bool [...], all of them without a state head.
 
-    The square root evens rare states out without letting a handful of boxes rule the loss.
+    Absent objects do not: their annotated boxes are guesses.
+    """
+    return torch.ones_like(states, dtype=torch.bool) if head is None else head.is_present(states)
+
+
+def compute_state_weights(counts: list[int]) -> tuple[float, ...]:
+    """Weight of each state from its box count: 1 / sqrt(count), scaled to a mean weight of 1 per box.
+
+    The square root helps rare states without letting a few boxes dominate the loss.
     """
     roots = [max(1, count) ** 0.5 for count in counts]
     mean_root = sum(counts) / max(1.0, sum(count / root for count, root in zip(counts, roots, strict=True)))

@@ -1,7 +1,7 @@
-"""What two-stage detectors share (Ren et al. 2015; Lin et al. 2017), from torchvision's parts.
+"""The two-stage detector (Ren et al. 2015; Lin et al. 2017), from torchvision's parts.
 
-No image-by-image loop: proposals, sampling, pooling and detection work on whole batches with fixed sizes,
-so the same code trains, validates and exports.
+Proposals, sampling, pooling and detection are batched with fixed shapes, without a loop over images, so the same code
+trains, validates and exports.
 """
 
 from __future__ import annotations
@@ -21,35 +21,35 @@ from torchvision.ops import clip_boxes_to_image
 
 from detector.engine.distributed import loss_normalizer
 from detector.engine.structures import Output, Targets
-from detector.models.anchors import decode, encode, match, sample
+from detector.models.anchors import decode_offsets, encode_boxes, match_anchors, sample_balanced
 from detector.models.normalization import Normalize, PixelStatistics
 from detector.models.postprocess import Postprocess, batched_nms_mask
-from detector.models.pretrained import detection_weights, load_all_but, with_epsilon
-from detector.models.roi_pooling import POOLED, pool
-from detector.models.state_head import StateHead, States, present_scores, state_head
+from detector.models.pretrained import adjust_batch_norm_epsilon, download_detection_weights, load_except
+from detector.models.roi_pooling import POOL_SIZE, pool_boxes
+from detector.models.state_head import StateConfig, StateHead, apply_presence, box_loss_mask, build_state_head
 
-PROPOSAL_WEIGHTS = (1.0, 1.0, 1.0, 1.0)
-BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
-PROPOSAL_IOU = 0.7
-RPN_SAMPLES, RPN_POSITIVE = 256, 0.5  # anchors of an image in the proposal loss
-BOX_SAMPLES, BOX_POSITIVE = 128, 0.25  # proposals of an image that the box head learns from
+RPN_CODER_WEIGHTS = (1.0, 1.0, 1.0, 1.0)
+BOX_CODER_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
+RPN_NMS_IOU = 0.7
+RPN_SAMPLES, RPN_POSITIVE_FRACTION = 256, 0.5  # sampled anchors per image in the RPN loss
+BOX_SAMPLES, BOX_POSITIVE_FRACTION = 128, 0.25  # sampled proposals per image in the box head's loss
 
 
-class Layout(NamedTuple):
-    """Where a detector looks.
+class ProposalConfig(NamedTuple):
+    """Anchors and proposals of a two-stage detector.
 
-    anchors: sizes in pixels, for each map of the pyramid. strides: pixels per cell of the maps, the first
-    of the pyramid, that boxes are pooled from. candidates, proposals: of an image before and after NMS.
+    anchor_sizes: in pixels, per pyramid level. pool_strides: pixels per cell of the levels that boxes are pooled
+    from, the first ones of the pyramid. pre_nms_top_n, post_nms_top_n: proposals per image before and after NMS.
     """
 
-    anchors: tuple[tuple[int, ...], ...]
-    strides: tuple[int, ...]
-    candidates: int
-    proposals: int
+    anchor_sizes: tuple[tuple[int, ...], ...]
+    pool_strides: tuple[int, ...]
+    pre_nms_top_n: int
+    post_nms_top_n: int
 
 
 class ProposalNetwork(nn.Module):
-    """Anchors, and which of them hold an object."""
+    """The region proposal network (RPN): objectness and box offsets of all anchors."""
 
     def __init__(self, channels: int, sizes: tuple[tuple[int, ...], ...]) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class ProposalNetwork(nn.Module):
 
 
 class BoxLogits(NamedTuple):
-    """Of R proposals: classes [B, R, C + 1], offsets [B, R, C + 1, 4], states [B, R, S] (None without a head)."""
+    """Logits of R proposals: classes [B, R, C + 1], offsets [B, R, C + 1, 4], states [B, R, S], None without a head."""
 
     classes: Tensor
     offsets: Tensor
@@ -75,19 +75,19 @@ class BoxLogits(NamedTuple):
 
 
 class BoxHead(nn.Module):
-    """What is in each proposal, where exactly, and in which state."""
+    """Predicts class, box offsets and state of each proposal."""
 
-    def __init__(self, channels: int, strides: tuple[int, ...], classes: int, states: States) -> None:
+    def __init__(self, channels: int, strides: tuple[int, ...], classes: int, states: StateConfig) -> None:
         super().__init__()
         self.strides = strides
-        self.layers = TwoMLPHead(channels * POOLED**2, 1024)
+        self.layers = TwoMLPHead(channels * POOL_SIZE**2, 1024)
         self.predictor = FastRCNNPredictor(1024, classes + 1)
-        self.states = state_head(1024, states)
+        self.states = build_state_head(1024, states)
 
     def forward(self, maps: list[Tensor], proposals: Tensor) -> BoxLogits:
-        """Look at proposals [B, R, 4]."""
+        """Feature maps and proposals [B, R, 4] -> logits."""
         batch, count, _ = proposals.shape
-        pooled = pool(maps[: len(self.strides)], self.strides, proposals)  # [B * R, C, POOLED, POOLED]
+        pooled = pool_boxes(maps[: len(self.strides)], self.strides, proposals)  # [B * R, C, POOL_SIZE, POOL_SIZE]
         features = self.layers(pooled)
         classes, offsets = self.predictor(features)
         return BoxLogits(
@@ -98,23 +98,24 @@ class BoxHead(nn.Module):
 
 
 class TwoStage(nn.Module):
-    """Backbone with pyramid, proposal network, box head."""
+    """Backbone with feature pyramid, proposal network, box head."""
 
     def __init__(
         self,
-        with_pyramid: BackboneWithFPN,
-        layout: Layout,
+        backbone_with_fpn: BackboneWithFPN,
+        proposal_config: ProposalConfig,
+        *,
         classes: int,
-        states: States,
+        states: StateConfig,
         statistics: PixelStatistics,
         postprocess: Postprocess,
     ) -> None:
         super().__init__()
-        self.layout = layout
+        self.proposal_config = proposal_config
         self.normalize = Normalize(statistics)
-        self.backbone, self.pyramid = with_pyramid.body, with_pyramid.fpn
-        self.proposal_network = ProposalNetwork(with_pyramid.out_channels, layout.anchors)
-        self.box_head = BoxHead(with_pyramid.out_channels, layout.strides, classes, states)
+        self.backbone, self.pyramid = backbone_with_fpn.body, backbone_with_fpn.fpn
+        self.proposal_network = ProposalNetwork(backbone_with_fpn.out_channels, proposal_config.anchor_sizes)
+        self.box_head = BoxHead(backbone_with_fpn.out_channels, proposal_config.pool_strides, classes, states)
         self.postprocess = postprocess
 
     def forward(self, images: Tensor, targets: Targets | None = None) -> Output:
@@ -124,94 +125,100 @@ class TwoStage(nn.Module):
         objectness, offsets, anchors = self.proposal_network(maps, images)
         losses: dict[str, Tensor] = {}
         with torch.no_grad():
-            proposals = propose(objectness, offsets, anchors, (height, width), self.layout)  # [B, R, 4]
+            size = (height, width)
+            proposals = select_proposals(objectness, offsets, anchors, size, self.proposal_config)  # [B, R, 4]
         if targets is not None:
-            losses |= proposal_loss(objectness, offsets, anchors, targets, self.box_head.states)
+            losses |= rpn_loss(objectness, offsets, anchors, targets, self.box_head.states)
             losses |= self._box_loss(maps, proposals, targets)
         if self.training:
             return Output(losses, None)
-        found = self.box_head(maps, proposals)
-        boxes = decode(found.offsets[:, :, 1:], proposals[:, :, None], BOX_WEIGHTS)  # [B, R, classes, 4]
+        logits = self.box_head(maps, proposals)
+        boxes = decode_offsets(logits.offsets[:, :, 1:], proposals[:, :, None], BOX_CODER_WEIGHTS)  # [B, R, classes, 4]
         boxes = clip_boxes_to_image(boxes, (height, width))
-        real = (proposals[..., 2:] > proposals[..., :2]).all(-1, keepdim=True)  # padding finds nothing
-        scores = found.classes.softmax(-1)[..., 1:] * real
-        scores = present_scores(scores, found.states, self.box_head.states)
+        real = (proposals[..., 2:] > proposals[..., :2]).all(-1, keepdim=True)  # False for padding
+        scores = logits.classes.softmax(-1)[..., 1:] * real
+        scores = apply_presence(scores, logits.states, self.box_head.states)
         target_states = None
-        if targets is not None and found.states is not None:
+        if targets is not None and logits.states is not None:
             target_states = self.box_head(maps, targets.boxes_xyxy).states
-        return Output(losses, self.postprocess(boxes, scores, found.states), target_states)
+        return Output(losses, self.postprocess(boxes, scores, logits.states), target_states)
 
     def _box_loss(self, maps: list[Tensor], proposals: Tensor, targets: Targets) -> dict[str, Tensor]:
-        """Cross-entropy and smooth L1 of sampled proposals; the true boxes are among them."""
+        """`loss_classifier` (cross-entropy), `loss_box_reg` (smooth L1) and `loss_state` of sampled proposals.
+
+        The ground-truth boxes are added to the proposals.
+        """
         proposals = torch.cat([targets.boxes_xyxy, proposals], dim=1)
-        matched = match(proposals, targets, 0.5, 0.5, keep_best=False)
-        # Padding is no box: neither an object nor background.
+        matched = match_anchors(proposals, targets, 0.5, 0.5, allow_low_quality_matches=False)
+        # Padding is ignored: neither object nor background.
         padding = (proposals[..., 2:] <= proposals[..., :2]).any(dim=2)
-        positive, negative = sample(torch.where(padding, -2, matched), BOX_SAMPLES, BOX_POSITIVE)
+        positive, negative = sample_balanced(torch.where(padding, -2, matched), BOX_SAMPLES, BOX_POSITIVE_FRACTION)
         weight, index = (positive.float() * 2 + negative.float()).topk(min(BOX_SAMPLES, matched.shape[1]), dim=1)
-        chosen = proposals.gather(1, index[..., None].expand(-1, -1, 4))  # [B, S, 4]
-        found = self.box_head(maps, chosen)
+        sampled = proposals.gather(1, index[..., None].expand(-1, -1, 4))  # [B, R, 4]
+        logits = self.box_head(maps, sampled)
         owner = matched.gather(1, index).clamp(min=0)
-        hit = weight > 1.5  # [B, S]
         labels = torch.zeros_like(owner)
-        box_loss = found.offsets.sum() * 0
+        box_loss = logits.offsets.sum() * 0
         losses = {}
         states = self.box_head.states
-        image, place = hit.nonzero(as_tuple=True)
+        image, region = (weight > 1.5).nonzero(as_tuple=True)  # the positives
         if len(image):
-            labels[image, place] = targets.labels[image, owner[image, place]]
-        if states is not None and found.states is not None:
-            true_states = targets.states[image, owner[image, place]]
-            losses["state"] = states.loss(found.states[image, place], true_states)
-            there = states.is_present(true_states)
-            image, place = image[there], place[there]
+            labels[image, region] = targets.labels[image, owner[image, region]]
+        true_states = targets.states[image, owner[image, region]]
+        if states is not None and logits.states is not None:
+            losses["loss_state"] = states.loss(logits.states[image, region], true_states)
+        mask = box_loss_mask(states, true_states)
+        image, region = image[mask], region[mask]
         if len(image):
-            wanted = encode(targets.boxes_xyxy[image, owner[image, place]], chosen[image, place], BOX_WEIGHTS)
-            box_loss = F.smooth_l1_loss(
-                found.offsets[image, place, labels[image, place]], wanted, beta=1 / 9, reduction="sum"
-            )
+            true_boxes = targets.boxes_xyxy[image, owner[image, region]]
+            true_offsets = encode_boxes(true_boxes, sampled[image, region], BOX_CODER_WEIGHTS)
+            own_offsets = logits.offsets[image, region, labels[image, region]]
+            box_loss = F.smooth_l1_loss(own_offsets, true_offsets, beta=1 / 9, reduction="sum")
         used = weight > 0.5
-        class_loss = F.cross_entropy(found.classes[used], labels[used], reduction="sum")
+        class_loss = F.cross_entropy(logits.classes[used], labels[used], reduction="sum")
         total = loss_normalizer(used.sum())
-        return losses | {"class": class_loss / total, "box": box_loss / total}
+        return losses | {"loss_classifier": class_loss / total, "loss_box_reg": box_loss / total}
 
 
-def propose(objectness: Tensor, offsets: Tensor, anchors: Tensor, size: tuple[int, int], layout: Layout) -> Tensor:
-    """The best anchors after NMS, as boxes inside the image (H, W): [B, layout.proposals, 4]; zeros pad."""
-    candidates = min(layout.candidates, objectness.shape[1])
-    scores, index = objectness.sigmoid().topk(candidates, dim=1)
+def select_proposals(
+    objectness: Tensor, offsets: Tensor, anchors: Tensor, size: tuple[int, int], config: ProposalConfig
+) -> Tensor:
+    """The best anchors after NMS as boxes inside the image (H, W): [B, config.post_nms_top_n, 4], zero-padded."""
+    count = min(config.pre_nms_top_n, objectness.shape[1])
+    scores, index = objectness.sigmoid().topk(count, dim=1)
     wide = index[..., None].expand(-1, -1, 4)
-    boxes = decode(offsets.gather(1, wide), anchors[index], PROPOSAL_WEIGHTS)
+    boxes = decode_offsets(offsets.gather(1, wide), anchors[index], RPN_CODER_WEIGHTS)
     boxes = clip_boxes_to_image(boxes, size)
-    keep = batched_nms_mask(boxes, torch.zeros_like(index), PROPOSAL_IOU)
+    keep = batched_nms_mask(boxes, torch.zeros_like(index), RPN_NMS_IOU)
     keep = keep & ((boxes[..., 2:] - boxes[..., :2]).amin(dim=2) > 1e-3)
-    _, order = (scores * keep).topk(min(layout.proposals, candidates), dim=1)
-    return (boxes * keep[..., None]).gather(1, order[..., None].expand(-1, -1, 4))
+    _, order = (scores * keep).topk(min(config.post_nms_top_n, count), dim=1)
+    proposals: Tensor = (boxes * keep[..., None]).gather(1, order[..., None].expand(-1, -1, 4))
+    return proposals
 
 
-def proposal_loss(
+def rpn_loss(
     objectness: Tensor, offsets: Tensor, anchors: Tensor, targets: Targets, states: StateHead | None
 ) -> dict[str, Tensor]:
-    """Binary cross-entropy and smooth L1 of sampled anchors; the box of an absent object teaches no edges."""
+    """`loss_objectness` (binary cross-entropy) and `loss_rpn_box_reg` (smooth L1) of sampled anchors."""
     with torch.no_grad():
-        matched = match(anchors, targets, 0.3, 0.7, keep_best=True)
-        positive, negative = sample(matched, RPN_SAMPLES, RPN_POSITIVE)
+        matched = match_anchors(anchors, targets, 0.3, 0.7, allow_low_quality_matches=True)
+        positive, negative = sample_balanced(matched, RPN_SAMPLES, RPN_POSITIVE_FRACTION)
     used = positive | negative
     total = loss_normalizer(used.sum())
     object_loss = F.binary_cross_entropy_with_logits(objectness[used], positive[used].float(), reduction="sum")
     box_loss = offsets.sum() * 0
     image, anchor = positive.nonzero(as_tuple=True)
-    if states is not None:
-        there = states.is_present(targets.states[image, matched[image, anchor]])
-        image, anchor = image[there], anchor[there]
+    mask = box_loss_mask(states, targets.states[image, matched[image, anchor]])
+    image, anchor = image[mask], anchor[mask]
     if len(image):
-        wanted = encode(targets.boxes_xyxy[image, matched[image, anchor]], anchors[anchor], PROPOSAL_WEIGHTS)
-        box_loss = F.smooth_l1_loss(offsets[image, anchor], wanted, beta=1 / 9, reduction="sum")
-    return {"proposal_object": object_loss / total, "proposal_box": box_loss / total}
+        true_boxes = targets.boxes_xyxy[image, matched[image, anchor]]
+        true_offsets = encode_boxes(true_boxes, anchors[anchor], RPN_CODER_WEIGHTS)
+        box_loss = F.smooth_l1_loss(offsets[image, anchor], true_offsets, beta=1 / 9, reduction="sum")
+    return {"loss_objectness": object_loss / total, "loss_rpn_box_reg": box_loss / total}
 
 
-def load_coco(model: TwoStage, source: WeightsEnum, trained_epsilon: float, own_epsilon: float) -> None:
-    """torchvision's weights, but for the layers that depend on the classes; the epsilons are of batch norms."""
+def load_coco_weights(model: TwoStage, source: WeightsEnum, trained_epsilon: float, used_epsilon: float) -> None:
+    """Load torchvision's COCO weights, except the layers that depend on the classes; epsilons: of the batch norms."""
     names = {
         "backbone.body.": "backbone.",
         "backbone.fpn.": "pyramid.",
@@ -219,5 +226,5 @@ def load_coco(model: TwoStage, source: WeightsEnum, trained_epsilon: float, own_
         "roi_heads.box_head.": "box_head.layers.",
         "roi_heads.box_predictor.": "box_head.predictor.",
     }
-    weights = with_epsilon(detection_weights(source, names), trained_epsilon, own_epsilon)
-    load_all_but(model, weights, ("box_head.predictor.", "box_head.states."))
+    weights = adjust_batch_norm_epsilon(download_detection_weights(source, names), trained_epsilon, used_epsilon)
+    load_except(model, weights, ("box_head.predictor.", "box_head.states."))

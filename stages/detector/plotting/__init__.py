@@ -1,1 +1,1 @@
-"""Boxes drawn on images and the style of every plot: used by preprocess and evaluate."""
+"""Boxes drawn on images, and the colors and style of every plot; used by preprocess, evaluate, export and predict."""

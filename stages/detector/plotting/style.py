@@ -1,4 +1,4 @@
-"""One look for all pictures, and files that are the same bytes each time."""
+"""The style of all matplotlib plots, and image files with reproducible bytes."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-from detector.plotting.boxes_on_images import PALETTE
+from detector.plotting.palette import PALETTE
 
 plt.rcParams.update(
     {
         "figure.dpi": 110,
         "figure.constrained_layout.use": True,
         "font.size": 9,
-        "text.parse_math": False,  # a name may hold dollar signs
+        "text.parse_math": False,  # class names may contain dollar signs
         "axes.spines.top": False,
         "axes.spines.right": False,
         "axes.titleweight": "bold",
@@ -34,7 +34,7 @@ plt.rcParams.update(
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a PNG or JPEG without metadata, which would differ between versions, and close the figure."""
+    """Write a PNG or JPEG without metadata that differs between versions, and close the figure."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, metadata={"Software": None} if path.suffix == ".png" else None)
     plt.close(figure)

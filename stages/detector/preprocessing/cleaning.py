@@ -1,11 +1,11 @@
-"""The rules of preprocess: which boxes stay, which are repaired, which are dropped, and why."""
+"""The rules of preprocess: which boxes are kept, repaired or dropped, and why."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
 from collections.abc import Iterable
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 from pydantic import Field
@@ -14,42 +14,34 @@ from detector.core.boxes import pairwise_iou_xyxy
 from detector.core.errors import UserError
 from detector.core.params import Section
 from detector.manifest.manifest import CleanBox, Labels
+from detector.preprocessing.findings import Finding, FindingKind
 from detector.preprocessing.raw_annotations import RawBox, RawImage
 
-# A normalized coordinate beyond these is no slip of the hand but another unit (pixels, per cent).
+# Normalized coordinates outside this range are not sloppy labels but another unit (pixels, percent).
 NORMALIZED_RANGE = (-0.5, 1.5)
 
 
 class PreprocessParams(Section):
-    """`preprocess:` of params.yaml, where every key is explained."""
+    """Section `preprocess` of params.yaml, which explains every key."""
 
     dataset: str
     format: Literal["jsonl", "parts", "coco", "voc", "yolo", "archive"]
     classes: list[str] | None = None
     states: list[str] | None = None
-    trust_threshold: float = Field(ge=0, le=1)
+    min_trust: float = Field(ge=0, le=1)
     min_box_size: float = Field(ge=0)
     duplicate_iou: float = Field(gt=0, le=1)
-    near_duplicate: float = Field(gt=0)
+    near_duplicate_similarity: float | None = Field(gt=0, le=1)
     on_error: Literal["drop", "stop"]
     executor: Literal["threads", "processes", "dask"] = "threads"
     dask_scheduler: str | None = None
 
 
-class Finding(NamedTuple):
-    """Something that was dropped or repaired. where: place in the annotations; image: path there."""
+def collect_labels(images: Iterable[RawImage], params: PreprocessParams) -> Labels:
+    """The classes and states: those listed in `params`, in that order, or all found, sorted.
 
-    reason: str
-    where: str
-    image: str
-    detail: str
-
-
-def labels_of(images: Iterable[RawImage], params: PreprocessParams) -> Labels:
-    """The classes and states: those that params name, in that order, otherwise all that occur, sorted.
-
-    A dataset without states has none, whatever params name.
-    Raises UserError when a name that params list occurs nowhere.
+    A dataset without states has none, whatever `params.states` lists.
+    Raises UserError when a listed class does not occur, or no listed state does.
     """
     found_classes: Counter[str] = Counter()
     found_states: Counter[str] = Counter()
@@ -58,102 +50,116 @@ def labels_of(images: Iterable[RawImage], params: PreprocessParams) -> Labels:
             found_classes[box.label] += 1
             if box.state is not None:
                 found_states[box.state] += 1
-    return Labels(_wanted("classes", params.classes, found_classes), _wanted("states", params.states, found_states))
+    return Labels(
+        _select_names("classes", params.classes, found_classes), _select_names("states", params.states, found_states)
+    )
 
 
-def _wanted(key: str, wanted: list[str] | None, found: Counter[str]) -> list[str]:
-    if wanted is None or (key == "states" and not found):
+def _select_names(key: str, listed: list[str] | None, found: Counter[str]) -> list[str]:
+    if listed is None or (key == "states" and not found):
         return sorted(found)
-    if len(set(wanted)) != len(wanted):
-        raise UserError(f"params.yaml: `preprocess.{key}` names something twice: {wanted}")
-    if found and not set(wanted) & set(found):
+    if len(set(listed)) != len(listed):
+        raise UserError(f"params.yaml: `preprocess.{key}` is {listed}, which contains duplicates; list each name once")
+    if found and not set(listed) & set(found):
         raise UserError(
-            f"params.yaml: no name of `preprocess.{key}` {wanted} occurs in the dataset; "
-            f"it has {sorted(found)}. Use null to take them all."
+            f"params.yaml: `preprocess.{key}` is {listed}, but the dataset has only {sorted(found)}; "
+            "use null for all of them"
         )
-    # Classes that do not occur are an error: a detector cannot learn them. States may be rare.
-    missing = sorted(set(wanted) - set(found)) if key == "classes" else []
+    # A class that does not occur is an error: a detector cannot learn it. A state may be rare.
+    missing = sorted(set(listed) - set(found)) if key == "classes" else []
     if missing:
         raise UserError(
-            f"params.yaml: `preprocess.classes` names {missing}, which do not occur; it has {sorted(found)}"
+            f"params.yaml: `preprocess.classes` lists {missing}, which the dataset does not have; "
+            f"it has {sorted(found)}"
         )
-    return wanted
+    return listed
 
 
 def clean_boxes(
     image: RawImage, width: int, height: int, labels: Labels, params: PreprocessParams
 ) -> tuple[tuple[CleanBox, ...], list[Finding]]:
-    """The boxes of one image of `width` x `height` pixels that can be used, and what was found wrong."""
-    kept: list[CleanBox] = []
+    """The usable boxes of an image of `width` x `height` pixels, and the findings about its boxes."""
+    boxes: list[CleanBox] = []
+    numbers: list[int] = []
     findings: list[Finding] = []
     for number, raw in enumerate(image.boxes, 1):
-        box, reasons = _clean_box(raw, image.normalized, width, height, labels, params)
-        detail = f"box {number}: {raw.label} {_show(raw.xyxy)}"
-        findings += [Finding(reason, image.where, image.path, detail) for reason in reasons]
+        box, kinds = _clean_box(raw, image.normalized, (width, height), labels, params)
+        findings += [Finding(kind, image.where, image.path, number, _describe_box(raw, kind)) for kind in kinds]
         if box is not None:
-            kept.append(box)
-    unique, doubled = _without_doubles(kept, params.duplicate_iou)
-    for box in doubled:
-        detail = f"{box.label} {_show(box.xyxy)}"
-        findings.append(Finding("same-class duplicate box, dropped", image.where, image.path, detail))
-    return unique, findings
+            boxes.append(box)
+            numbers.append(number)
+    duplicates = _find_duplicate_boxes(boxes, params.duplicate_iou)
+    for index in sorted(duplicates):
+        details = f"{boxes[index].label} {_format_xyxy(boxes[index].xyxy)}"
+        findings.append(Finding(FindingKind.DUPLICATE_BOX, image.where, image.path, numbers[index], details))
+    return tuple(box for index, box in enumerate(boxes) if index not in duplicates), findings
 
 
 def _clean_box(
-    raw: RawBox, normalized: bool, width: int, height: int, labels: Labels, params: PreprocessParams
-) -> tuple[CleanBox | None, list[str]]:
+    raw: RawBox, normalized: bool, size: tuple[int, int], labels: Labels, params: PreprocessParams
+) -> tuple[CleanBox | None, list[FindingKind]]:
+    """The box in pixels, clipped to its image, or None when it cannot be used; and what was found."""
     if raw.label not in labels.classes:
-        return None, ["label not in classes, box left out"]
+        return None, [FindingKind.UNSELECTED_CLASS]
     if not all(math.isfinite(value) for value in raw.xyxy):
-        return None, ["coordinate not finite, box dropped"]
+        return None, [FindingKind.NON_FINITE_BOX]
     low, high = NORMALIZED_RANGE
     if normalized and not all(low <= value <= high for value in raw.xyxy):
-        return None, ["normalized coordinate far outside 0..1, box dropped"]
-    if raw.trust is not None and not raw.trust >= params.trust_threshold:
-        return None, ["trust below threshold, box left out"]
+        return None, [FindingKind.COORDINATE_OUT_OF_RANGE]
+    if raw.trust is not None and not raw.trust >= params.min_trust:  # NaN is excluded, too
+        return None, [FindingKind.LOW_TRUST]
+    width, height = size
     scale = (width, height) * 2 if normalized else (1.0,) * 4
     left, top, right, bottom = (value * factor for value, factor in zip(raw.xyxy, scale, strict=True))
     if not (left < right and top < bottom):
-        return None, ["box without area, dropped"]
+        return None, [FindingKind.EMPTY_BOX]
     clipped = (
         round(min(max(left, 0.0), float(width)), 3),
         round(min(max(top, 0.0), float(height)), 3),
         round(min(max(right, 0.0), float(width)), 3),
         round(min(max(bottom, 0.0), float(height)), 3),
     )
-    size = round(min(clipped[2] - clipped[0], clipped[3] - clipped[1]), 3)
-    if size <= 0:
-        beside = left >= width or top >= height or right <= 0 or bottom <= 0
-        return None, ["box wholly outside the image, dropped" if beside else "box without area, dropped"]
-    if size < params.min_box_size:
-        return None, ["box smaller than min_box_size, left out"]
-    reasons = []
+    shorter_side = round(min(clipped[2] - clipped[0], clipped[3] - clipped[1]), 3)
+    if shorter_side <= 0:
+        outside = left >= width or top >= height or right <= 0 or bottom <= 0
+        return None, [FindingKind.BOX_OUTSIDE_IMAGE if outside else FindingKind.EMPTY_BOX]
+    if shorter_side < params.min_box_size:
+        return None, [FindingKind.SMALL_BOX]
+    kinds = []
     if max(abs(a - b) for a, b in zip(clipped, (left, top, right, bottom), strict=True)) > 0.5:
-        reasons.append("box outside the image, clipped")
+        kinds.append(FindingKind.BOX_CLIPPED)
     state = raw.state
     if state is not None and state not in labels.states:
         state = None
-        reasons.append("state unknown, box kept without a state")
-    return CleanBox(raw.label, clipped, state, raw.trust, raw.iscrowd), reasons
+        kinds.append(FindingKind.UNKNOWN_STATE)
+    return CleanBox(raw.label, clipped, state, raw.trust, raw.iscrowd), kinds
 
 
-def _without_doubles(boxes: list[CleanBox], iou: float) -> tuple[tuple[CleanBox, ...], list[CleanBox]]:
-    """Of same-class boxes that overlap by more than `iou`, the most trusted (then the first) stays."""
+def _find_duplicate_boxes(boxes: list[CleanBox], max_iou: float) -> set[int]:
+    """Indices of the boxes to drop: of two boxes of a class with a higher IoU, the less trusted or later one."""
     if len(boxes) < 2:
-        return tuple(boxes), []
+        return set()
     boxes_xyxy = np.array([box.xyxy for box in boxes])
     labels = np.array([box.label for box in boxes])
     single = np.array([not box.iscrowd for box in boxes])
-    double = pairwise_iou_xyxy(boxes_xyxy, boxes_xyxy) > iou
-    double &= (labels[:, None] == labels) & single[:, None] & single
-    np.fill_diagonal(double, False)
+    overlapping = pairwise_iou_xyxy(boxes_xyxy, boxes_xyxy) > max_iou
+    overlapping &= (labels[:, None] == labels) & single[:, None] & single
+    np.fill_diagonal(overlapping, False)
+    candidates = set(overlapping.nonzero()[0].tolist())
     dropped: set[int] = set()
-    for index in sorted(set(double.nonzero()[0].tolist()), key=lambda index: (-(boxes[index].trust or 0.0), index)):
+    for index in sorted(candidates, key=lambda index: (-(boxes[index].trust or 0.0), index)):
         if index not in dropped:
-            dropped.update(double[index].nonzero()[0].tolist())
-    kept = tuple(box for index, box in enumerate(boxes) if index not in dropped)
-    return kept, [boxes[index] for index in sorted(dropped)]
+            dropped.update(overlapping[index].nonzero()[0].tolist())
+    return dropped
 
 
-def _show(xyxy: tuple[float, ...]) -> str:
+def _describe_box(raw: RawBox, kind: FindingKind) -> str:
+    """Label and coordinates as annotated, and the value that the finding is about."""
+    details = f"{raw.label} {_format_xyxy(raw.xyxy)}"
+    if kind is FindingKind.LOW_TRUST:
+        return f"{details}, trust {raw.trust}"
+    return f"{details}, state {raw.state}" if kind is FindingKind.UNKNOWN_STATE else details
+
+
+def _format_xyxy(xyxy: tuple[float, ...]) -> str:
     return "[" + ", ".join(f"{value:.6g}" for value in xyxy) + "]"

@@ -1,4 +1,4 @@
-"""Pictures of a dataset: what a data scientist asks first."""
+"""Plots of a dataset: class balance, box sizes, boxes per image and samples."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
+from PIL import Image
 
-from detector.core.images import open_image
+from detector.core.images import open_image, to_rgb
 from detector.manifest.manifest import CleanImage, Labels
-from detector.plotting.boxes_on_images import PALETTE, colour
+from detector.plotting.box_drawing import StyledBox, draw_boxes
+from detector.plotting.palette import PALETTE, palette_color
 from detector.plotting.style import save_figure
 
 NO_STATE = "no state"
-SHEET = (3, 4)  # rows and columns of the sheet of sample images
-SHEET_SIZE = 400  # longest side in pixels of an image on the sheet
+SAMPLE_GRID = (3, 4)  # rows and columns of sample images
+SAMPLE_SIZE = 400  # longer side in pixels of a sample image
 
 
-def box_table(images: Sequence[CleanImage]) -> pd.DataFrame:
-    """One row a box: label, state, trust (NaN when unknown), width, height (pixels), relative size."""
+def build_box_table(images: Sequence[CleanImage]) -> pd.DataFrame:
+    """One row per box: label, state, trust (NaN if unknown), width and height (pixels), relative size."""
     rows = [
         (
             box.label,
@@ -43,84 +44,84 @@ def box_table(images: Sequence[CleanImage]) -> pd.DataFrame:
     return table
 
 
-def draw_all(images: Sequence[CleanImage], labels: Labels, root: Path, folder: Path) -> None:
-    """Write every picture of the dataset into `folder`; image paths are relative to `root`."""
-    table = box_table(images)
+def write_dataset_plots(images: Sequence[CleanImage], labels: Labels, root: Path, folder: Path) -> None:
+    """Write all plots of the dataset into `folder`; image paths are relative to `root`."""
+    table = build_box_table(images)
     draw_classes(table, labels, folder / "classes.png")
     draw_states(table, labels, folder / "class_states.png")
     draw_sizes(table, folder / "box_sizes.png")
     draw_counts(table, images, folder / "boxes_per_image.png")
-    draw_sheet(images, labels, root, folder / "samples.jpg")
+    draw_samples(images, labels, root, folder / "samples.jpg")
 
 
 def draw_classes(table: pd.DataFrame, labels: Labels, path: Path) -> None:
     """Boxes per class, most frequent first."""
     counts = table.label.value_counts().reindex(labels.classes, fill_value=0).sort_values(kind="stable")
     figure, axes = plt.subplots(figsize=(6, 1.4 + 0.28 * len(counts)))
-    bars = axes.barh(counts.index, counts, color=colour(0))
-    shares = [f"{count:,}  ({count / max(1, counts.sum()):.0%})" for count in counts]
-    axes.bar_label(bars, shares, padding=3)
+    bars = axes.barh(counts.index, counts, color=palette_color(0))
+    captions = [f"{count:,}  ({count / max(1, counts.sum()):.0%})" for count in counts]
+    axes.bar_label(bars, captions, padding=3)
     axes.margins(x=0.18)
     axes.set(title=f"Boxes per class ({counts.sum():,} boxes)", xlabel="boxes")
     save_figure(figure, path)
 
 
 def draw_states(table: pd.DataFrame, labels: Labels, path: Path) -> None:
-    """Boxes per class and state as a heat map, each class's shares in colour and counts in numbers."""
+    """Heat map of boxes per class and state: counts as numbers, fractions of the class as colors."""
     columns = [*labels.states, *([NO_STATE] if (table.state == NO_STATE).any() or not labels.states else [])]
     counts = pd.crosstab(table.label, table.state).reindex(index=labels.classes, columns=columns, fill_value=0)
-    shares = counts.div(counts.sum(axis=1).clip(lower=1), axis=0)
+    fractions = counts.div(counts.sum(axis=1).clip(lower=1), axis=0)
     figure, axes = plt.subplots(figsize=(2.6 + 0.8 * len(columns), 1.6 + 0.32 * len(counts)))
-    picture = axes.imshow(shares, vmin=0, vmax=1, aspect="auto")
+    heat_map = axes.imshow(fractions, vmin=0, vmax=1, aspect="auto")
     axes.set_xticks(range(len(columns)), columns)
     axes.set_yticks(range(len(counts)), counts.index)
     for row, column in np.ndindex(*counts.shape):
-        dark = shares.iat[row, column] > 0.6
+        dark = fractions.iat[row, column] > 0.6
         axes.text(column, row, f"{counts.iat[row, column]:,}", ha="center", va="center", color="w" if dark else "k")
     axes.set(title="Boxes per class and state", xlabel="state", ylabel="class")
-    figure.colorbar(picture, label="share of the class")
+    figure.colorbar(heat_map, label="fraction of the class")
     save_figure(figure, path)
 
 
 def draw_sizes(table: pd.DataFrame, path: Path) -> None:
-    """Width against height, size relative to the image, and aspect ratio, by class."""
+    """Width against height, size relative to the image, and aspect ratio, per class."""
     figure, (scatter, sizes, ratios) = plt.subplots(1, 3, figsize=(12, 3.8))
-    groups = rows_by_class(table, len(PALETTE))
+    groups = group_by_class(table, len(PALETTE))
     for index, (label, rows) in enumerate(groups):
         shown = rows.iloc[:: max(1, len(rows) // 400)]
-        scatter.scatter(shown.width, shown.height, s=6, alpha=0.5, color=colour(index), label=label)
+        scatter.scatter(shown.width, shown.height, s=6, alpha=0.5, color=palette_color(index), label=label)
     scatter.set(title="Box size", xlabel="width (pixels)", ylabel="height (pixels)", xlim=(0, None), ylim=(0, None))
     if groups:
         scatter.legend(markerscale=2)
-    _histogram(sizes, groups, "relative", np.linspace(0, 1, 26))
+    _draw_histogram(sizes, groups, "relative", np.linspace(0, 1, 26))
     sizes.set(title="Box size relative to the image", xlabel="√(box area / image area)", ylabel="boxes")
-    ratio = [(label, rows.assign(ratio=np.log2(rows.width / rows.height).clip(-3, 3))) for label, rows in groups]
-    _histogram(ratios, ratio, "ratio", np.linspace(-3, 3, 25))
+    ratio_groups = [(label, rows.assign(ratio=np.log2(rows.width / rows.height).clip(-3, 3))) for label, rows in groups]
+    _draw_histogram(ratios, ratio_groups, "ratio", np.linspace(-3, 3, 25))
     ratios.set(title="Aspect ratio", xlabel="width / height", ylabel="boxes")
     ratios.set_xticks(range(-3, 4), ["≤ 1:8", "1:4", "1:2", "1", "2", "4", "≥ 8"])
     save_figure(figure, path)
 
 
-def rows_by_class(table: pd.DataFrame, most: int) -> list[tuple[str, pd.DataFrame]]:
-    """The rows of each class, sorted by name; of more than `most` classes, the rarest are one group at the end."""
+def group_by_class(table: pd.DataFrame, max_groups: int) -> list[tuple[str, pd.DataFrame]]:
+    """The rows of each class, sorted by name; beyond `max_groups` classes, the rarest form one last group."""
     counts = Counter(table.label)
     frequent = sorted(counts, key=lambda label: (-counts[label], label))
-    if len(counts) > most:
-        frequent = frequent[: most - 1]
+    if len(counts) > max_groups:
+        frequent = frequent[: max_groups - 1]
     groups = [(label, table[table.label == label]) for label in sorted(frequent)]
-    if len(counts) > most:
+    if len(counts) > max_groups:
         groups.append((f"{len(counts) - len(frequent)} others", table[~table.label.isin(frequent)]))
     return groups
 
 
-def _histogram(axes: Axes, groups: list[tuple[str, pd.DataFrame]], column: str, bins: np.ndarray) -> None:
+def _draw_histogram(axes: Axes, groups: list[tuple[str, pd.DataFrame]], column: str, bins: np.ndarray) -> None:
     values = [rows[column] for _, rows in groups]
     if values:
-        axes.hist(values, bins=bins.tolist(), stacked=True, color=[colour(i) for i in range(len(values))])
+        axes.hist(values, bins=bins.tolist(), stacked=True, color=[palette_color(i) for i in range(len(values))])
 
 
 def draw_counts(table: pd.DataFrame, images: Sequence[CleanImage], path: Path) -> None:
-    """How many boxes the images have, and how far the boxes are trusted."""
+    """Histograms of the boxes per image and of their trust."""
     figure, (counts, trust) = plt.subplots(1, 2, figsize=(9, 3.2))
     per_image = [len(image.boxes) for image in images]
     counts.hist(per_image, bins=np.arange(-0.5, max(per_image, default=0) + 1.5).tolist(), rwidth=0.9)
@@ -128,34 +129,42 @@ def draw_counts(table: pd.DataFrame, images: Sequence[CleanImage], path: Path) -
     counts.xaxis.set_major_locator(MaxNLocator(integer=True))
     known = table.trust.dropna()
     trust.hist(known, bins=np.linspace(0, 1, 21).tolist(), rwidth=0.9)
-    trust.set(title=f"Trust ({len(known):,} of {len(table):,} boxes have one)", xlabel="trust", ylabel="boxes")
+    trust.set(title=f"Trust (given for {len(known):,} of {len(table):,} boxes)", xlabel="trust", ylabel="boxes")
     save_figure(figure, path)
 
 
-def draw_sheet(images: Sequence[CleanImage], labels: Labels, root: Path, path: Path) -> None:
-    """Sample images, evenly spread over the dataset, with boxes in the colour of their state."""
-    rows, columns = SHEET
+def draw_samples(images: Sequence[CleanImage], labels: Labels, root: Path, path: Path) -> None:
+    """Sample images, evenly spaced over the dataset, with boxes in the color of their state."""
+    rows, columns = SAMPLE_GRID
     names = [*labels.states, NO_STATE]
     picked = [images[index * len(images) // (rows * columns)] for index in range(min(rows * columns, len(images)))]
     figure, axes = plt.subplots(rows, columns, figsize=(4 * columns, 3.2 * rows))
-    for place in axes.flat:
-        place.axis("off")
-    for place, image in zip(axes.flat, picked, strict=False):
-        with open_image(root / image.image) as opened:
-            opened.draft("RGB", (SHEET_SIZE, SHEET_SIZE))
-            opened.thumbnail((SHEET_SIZE, SHEET_SIZE))
-            place.imshow(np.asarray(opened), extent=(0, image.width, image.height, 0), interpolation="auto")
-        for box in image.boxes:
-            _draw_box(place, box.xyxy, box.label, colour(names.index(box.state or NO_STATE)))
-        place.set_title(Path(image.image).name, fontsize=8, fontweight="normal")
+    for cell in axes.flat:
+        cell.axis("off")
+    for cell, image in zip(axes.flat, picked, strict=False):
+        cell.imshow(np.asarray(_draw_sample(image, names, root)), interpolation="auto")
+        cell.set_title(Path(image.image).name, fontsize=8, fontweight="normal")
     used = {box.state or NO_STATE for image in picked for box in image.boxes}
-    handles = [Line2D([], [], color=colour(i), lw=3, label=name) for i, name in enumerate(names) if name in used]
+    handles = [Line2D([], [], color=palette_color(i), lw=3, label=name) for i, name in enumerate(names) if name in used]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(names), fontsize=11)
     save_figure(figure, path)
 
 
-def _draw_box(axes: Axes, xyxy: tuple[float, float, float, float], label: str, edge: str) -> None:
-    left, top, right, bottom = xyxy
-    axes.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, lw=1.6, ec=edge))
-    axes.text(left, top, label, fontsize=6.5, color="white", va="bottom", clip_on=True,
-              bbox={"fc": edge, "ec": "none", "pad": 0.8})  # fmt: skip
+def _draw_sample(image: CleanImage, states: list[str], root: Path) -> Image.Image:
+    """The image with its boxes, its longer side SAMPLE_SIZE pixels."""
+    scale = SAMPLE_SIZE / max(image.width, image.height)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    with open_image(root / image.image) as opened:
+        opened.draft("RGB", size)
+        picture = to_rgb(opened).resize(size)
+    boxes = [
+        StyledBox(
+            tuple(value * scale for value in box.xyxy),
+            palette_color(states.index(box.state or NO_STATE)),
+            label=box.label,
+            width=2,
+        )
+        for box in image.boxes
+    ]
+    draw_boxes(picture, boxes, font_size=11)
+    return picture

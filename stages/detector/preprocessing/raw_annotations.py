@@ -1,19 +1,20 @@
-"""What a dataset reader yields: one raw image with its boxes, before anything is checked against the pixels."""
+"""Raw annotations as a dataset reader yields them, before they are checked against the pixels."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from detector.preprocessing.findings import FindingLog
 
 
 @dataclass(frozen=True, slots=True)
 class RawBox:
     """One annotated box as the file gives it.
 
-    `xyxy` is (left, top, right, bottom), in pixels or, when the image's `normalized` is true, as
-    shares of the width and height. Values may be absurd (NaN, outside): preprocess judges them.
+    xyxy: left, top, right, bottom in pixels, or as fractions of the width and height when the image's
+    `normalized` is true. Values may be invalid (NaN, outside the image); preprocess handles them.
     """
 
     label: str
@@ -29,10 +30,10 @@ class RawImage:
 
     path: the image file; relative to the dataset folder, or absolute.
     where: the place in the annotations for messages, for example `dataset.jsonl:12`.
-    normalized: whether the boxes are shares of the image's size instead of pixels.
+    normalized: whether boxes are fractions of the image size instead of pixels.
     sequence: name of the sequence (video, burst) that the image belongs to.
-    split: `train`, `val` or `test` where the dataset brings its own lists.
-    size: (width, height) in pixels that the boxes were drawn on, where the annotations say it.
+    split: `train`, `val` or `test` if the dataset has predefined splits.
+    size: (width, height) in pixels of the annotated image, if the annotations give it.
     """
 
     path: str
@@ -44,5 +45,5 @@ class RawImage:
     size: tuple[int, int] | None = None
 
 
-# A reader takes the absolute path of the dataset folder and a counter in which it notes what it leaves out, by reason.
-Reader = Callable[[Path, "Counter[str]"], Iterator[RawImage]]
+# A reader takes the absolute path of the dataset folder and the log for what it leaves out.
+Reader = Callable[[Path, FindingLog], Iterator[RawImage]]

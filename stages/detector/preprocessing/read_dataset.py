@@ -1,4 +1,4 @@
-"""A dataset folder in any of the formats -> images that can be used, by the rules of preprocess."""
+"""Read a raw dataset in any of the formats and clean it by the rules of preprocess."""
 
 from __future__ import annotations
 
@@ -13,147 +13,160 @@ from tqdm.contrib.concurrent import thread_map
 
 from detector.core.errors import UserError
 from detector.manifest.manifest import CleanImage, Labels
-from detector.preprocessing.cleaning import Finding, PreprocessParams, clean_boxes, labels_of
-from detector.preprocessing.duplicates import duplicate_groups
+from detector.preprocessing.cleaning import PreprocessParams, clean_boxes, collect_labels
+from detector.preprocessing.duplicates import group_duplicates
 from detector.preprocessing.executors import Executor
+from detector.preprocessing.findings import Finding, FindingKind, FindingLog
 from detector.preprocessing.formats import READERS
-from detector.preprocessing.inspection import ImageFacts
-from detector.preprocessing.inspection_cache import convert, inspect_all
+from detector.preprocessing.inspection import ImageInfo
+from detector.preprocessing.inspection_cache import convert_cached, inspect_images
 from detector.preprocessing.raw_annotations import RawImage
 
 
-class Cleaned(NamedTuple):
-    """The usable images, and everything that was dropped or repaired."""
-
-    images: list[CleanImage]
-    findings: list[Finding]
-
-
-class CleanFolder(NamedTuple):
-    """images: those that can be used; findings: all that was dropped or repaired; notes: counts of the reader."""
+class CleanDataset(NamedTuple):
+    """The usable images of a dataset, its classes and states, and everything that was found."""
 
     images: list[CleanImage]
     labels: Labels
-    findings: list[Finding]
-    notes: dict[str, int]
+    log: FindingLog
 
 
-def read_folder(rules: PreprocessParams, split: str | None, converted: Path, memory: Path) -> CleanFolder:
-    """Read `rules.dataset` in `rules.format`; with `split`, only the images of that list of the dataset's own.
+def read_clean_dataset(params: PreprocessParams, split: str | None, converted: Path, cache: Path) -> CleanDataset:
+    """Read and clean `params.dataset`; with `split`, only the images of that predefined split.
 
-    Images that cannot be used as they are (turned by EXIF, not RGB, ...) are written changed into the folder
-    `converted`. memory: the folder in which preprocess keeps what it knows of files.
-    Raises UserError when the folder, its annotations or that list cannot be used.
+    converted: folder for images that have to be converted (turned by EXIF, not RGB, ...).
+    cache: folder of preprocess's caches.
+    Raises UserError when the folder, its annotations or that split cannot be used.
     """
-    folder, notes = Path(rules.dataset), Counter[str]()
+    folder, log = Path(params.dataset), FindingLog()
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
-    images, findings = read_dataset(rules, notes)
-    labels = labels_of(images, rules)
+    images = read_raw_dataset(params, log)
+    labels = collect_labels(images, params)
     if split is not None:
-        lists = sorted({image.split for image in images if image.split is not None})
+        splits = sorted({image.split for image in images if image.split is not None})
         images = [image for image in images if image.split == split]
         if not images:
-            raise UserError(f"{folder}: no image is in a list `{split}`; the dataset has {', '.join(lists) or 'none'}")
-    facts, _ = inspect_all([folder / image.path for image in images], memory / "memory.sqlite", executor_of(rules))
-    cleaned = clean(images, facts, labels, rules, converted, memory / "images")
-    return CleanFolder(cleaned.images, labels, sorted(findings + cleaned.findings), dict(sorted(notes.items())))
+            raise UserError(
+                f"{folder}: no image belongs to split `{split}`; predefined splits: {', '.join(splits) or 'none'}"
+            )
+    paths = [folder / image.path for image in images]
+    infos, _ = inspect_images(paths, cache / "inspections.sqlite", build_executor(params))
+    clean = clean_images(images, infos, labels, params, log=log, converted=converted, cache=cache / "images")
+    return CleanDataset(clean, labels, log)
 
 
-def read_dataset(rules: PreprocessParams, notes: Counter[str]) -> tuple[list[RawImage], list[Finding]]:
-    """All images of the folder `rules.dataset`, each file once, and a finding for each that is listed again.
+def read_raw_dataset(params: PreprocessParams, log: FindingLog) -> list[RawImage]:
+    """All images of `params.dataset`; a file that is listed more than once counts once.
 
-    What the reader leaves out is counted in `notes`. Raises UserError when there is no image.
+    Raises UserError when there is no image.
     """
-    folder = Path(rules.dataset)
+    folder = Path(params.dataset)
     images: dict[str, RawImage] = {}
-    findings = []
-    for image in READERS[rules.format](folder.absolute(), notes):
-        if images.setdefault(os.path.normpath(folder / image.path), image) is not image:
-            findings.append(Finding("image listed twice, dropped", image.where, image.path, "the first stays"))
+    for image in READERS[params.format](folder.absolute(), log):
+        first = images.setdefault(os.path.normpath(folder / image.path), image)
+        if first is not image:
+            log.listed.append(
+                Finding(FindingKind.DUPLICATE_ENTRY, image.where, image.path, details=f"first entry: {first.where}")
+            )
     if not images:
-        raise UserError(f"{folder}: no images in this {rules.format} dataset")
-    return list(images.values()), findings
+        raise UserError(f"{folder}: no images in this {params.format} dataset")
+    return list(images.values())
 
 
-def executor_of(rules: PreprocessParams) -> Executor:
-    """What opens the images."""
-    return Executor(rules.executor, rules.dask_scheduler)
+def build_executor(params: PreprocessParams) -> Executor:
+    """The executor that inspects the images."""
+    return Executor(params.executor, params.dask_scheduler)
 
 
-def clean(
-    images: Sequence[RawImage], facts: Sequence[ImageFacts], labels: Labels, rules: PreprocessParams,
-    converted: Path, memory: Path,
-) -> Cleaned:  # fmt: skip
-    """Apply the rules to every image; change those that need it; find the duplicates.
+def clean_images(
+    images: Sequence[RawImage],
+    infos: Sequence[ImageInfo],
+    labels: Labels,
+    params: PreprocessParams,
+    *,
+    log: FindingLog,
+    converted: Path,
+    cache: Path,
+) -> list[CleanImage]:
+    """Drop unusable images, convert those that need it, clean the boxes and group duplicates.
 
-    facts: of each image's file. converted: the folder for changed images; memory: where such are kept by content.
-    They are changed on this machine, whatever opened them.
+    infos: inspection results of the images' files. converted: folder for converted images; cache: folder that
+    keeps them by content. The conversion runs on this machine, whatever executor inspected the images.
     """
-    usable: list[tuple[RawImage, ImageFacts]] = []
-    findings: list[Finding] = []
-    for image, fact in zip(images, facts, strict=True):
-        if problem := _problem(image, fact):
-            findings.append(problem)
+    usable: list[tuple[RawImage, ImageInfo]] = []
+    for image, info in zip(images, infos, strict=True):
+        if problem := _find_image_problem(image, info):
+            log.listed.append(problem)
         else:
-            usable.append((image, fact))
-    groups = duplicate_groups(
-        [fact.content for _, fact in usable], [fact.thumbnail for _, fact in usable], rules.near_duplicate
+            usable.append((image, info))
+    groups = group_duplicates(
+        [info.content for _, info in usable],
+        [info.thumbnail for _, info in usable],
+        params.near_duplicate_similarity,
     )
-    changed = _convert_images(usable, Path(rules.dataset), converted, memory)
-    cleaned: list[CleanImage] = []
-    for index, (image, fact) in enumerate(tqdm(usable, desc="clean boxes", unit="image", disable=None)):
-        source = repository_path(Path(rules.dataset) / image.path)
-        path = changed.get(index, source)
-        if fact.change:
-            findings.append(Finding(f"{fact.change}, converted", image.where, image.path, ""))
-        boxes, wrong = clean_boxes(image, fact.width, fact.height, labels, rules)
-        findings += wrong
-        group = path if groups[index] == index else cleaned[groups[index]].group
-        cleaned.append(
+    converted_paths = _convert_images(usable, Path(params.dataset), converted, cache)
+    clean: list[CleanImage] = []
+    for index, (image, info) in enumerate(tqdm(usable, desc="clean boxes", unit="image", disable=None)):
+        source = make_repository_relative(Path(params.dataset) / image.path)
+        path = converted_paths.get(index, source)
+        if info.finding is not None:
+            log.listed.append(Finding(info.finding, image.where, image.path, details=info.details))
+        boxes, findings = clean_boxes(image, info.width, info.height, labels, params)
+        log.listed += findings
+        clean.append(
             CleanImage(
-                path, source, fact.content[:16], fact.width, fact.height, group, image.sequence, image.split, boxes
+                image=path,
+                source=source,
+                content=info.content[:16],
+                width=info.width,
+                height=info.height,
+                group=path if groups[index] == index else clean[groups[index]].group,
+                sequence=image.sequence,
+                split=image.split,
+                boxes=boxes,
             )
         )
-    return Cleaned(cleaned, findings)
+    return clean
 
 
-def _problem(image: RawImage, fact: ImageFacts) -> Finding | None:
-    """Why an image cannot be used at all; None when it can."""
-    if fact.error:
-        return Finding(f"{fact.error}, image dropped", image.where, image.path, "")
-    if image.size in (None, (fact.width, fact.height)):
+def _find_image_problem(image: RawImage, info: ImageInfo) -> Finding | None:
+    """Why the image cannot be used at all; None when it can."""
+    if info.finding is not None and not info.is_usable:
+        return Finding(info.finding, image.where, image.path, details=info.details)
+    if image.size in (None, (info.width, info.height)):
         return None
-    detail = f"annotated at {image.size}, the upright file has {(fact.width, fact.height)} pixels"
-    return Finding("annotated at another size, image dropped", image.where, image.path, detail)
+    details = f"annotated at {image.size}, but the upright image has {(info.width, info.height)} pixels"
+    return Finding(FindingKind.SIZE_MISMATCH, image.where, image.path, details=details)
 
 
 def _convert_images(
-    usable: Sequence[tuple[RawImage, ImageFacts]], dataset: Path, converted: Path, memory: Path
+    usable: Sequence[tuple[RawImage, ImageInfo]], dataset: Path, converted: Path, cache: Path
 ) -> dict[int, str]:
-    """Write those that have to be changed into the folder `converted`; their new paths by their index.
+    """Write the images that need a conversion into the folder `converted`; returns their new paths by index.
 
-    A file is named after its content, and the second one of the same content gets a number.
+    A file is named after its content; further files of the same content get a number.
     """
     copies: Counter[str] = Counter()
     names: dict[int, str] = {}
-    for index, (_, fact) in enumerate(usable):
-        if fact.change:
-            copies[fact.content] += 1
-            names[index] = fact.content[:16] + (f"_{copies[fact.content]}" if copies[fact.content] > 1 else "")
+    for index, (_, info) in enumerate(usable):
+        if info.needs_conversion:
+            copies[info.content] += 1
+            names[index] = info.content[:16] + (f"_{copies[info.content]}" if copies[info.content] > 1 else "")
 
-    def write(index: int) -> str:
-        image, fact = usable[index]
-        return repository_path(convert(dataset / image.path, fact.content, converted / names[index], memory))
+    def convert(index: int) -> str:
+        image, info = usable[index]
+        written = convert_cached(dataset / image.path, info.content, converted / names[index], cache)
+        return make_repository_relative(written)
 
     written = thread_map(
-        write, names, desc="convert images", unit="image", disable=None, max_workers=os.cpu_count(), leave=False
+        convert, names, desc="convert images", unit="image", disable=None, max_workers=os.cpu_count(), leave=False
     )
     return dict(zip(names, written, strict=True))
 
 
-def repository_path(path: Path) -> str:
-    """The path relative to the repository, which holds in any clone; absolute when it lies outside."""
+def make_repository_relative(path: Path) -> str:
+    """The path relative to the repository, valid in any clone; absolute when it lies outside the repository."""
     absolute = Path(os.path.abspath(path))  # noqa: PTH100  resolve() would follow links out of the repository
     root = Path.cwd()
     return absolute.relative_to(root).as_posix() if absolute.is_relative_to(root) else absolute.as_posix()

@@ -1,1 +1,1 @@
-"""Running a detector on images, by ONNX Runtime or PyTorch, whole or in tiles: used by export and the tools."""
+"""Run a detector on images with ONNX Runtime or PyTorch, whole or in tiles: used by export and the tools."""

@@ -1,4 +1,4 @@
-"""A checkpoint as a detector, run by PyTorch."""
+"""Run a checkpoint with PyTorch."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from detector.runners.tiled import ModelMetadata, Runner
 
 
 def open_checkpoint(path: Path, postprocess: Postprocess, device: torch.device) -> tuple[ModelMetadata, nn.Module]:
-    """A .safetensors file that train wrote, with its .json beside it; UserError when it is missing or no such file."""
+    """Load a .safetensors file written by train, with the .json next to it. Raises UserError if it is unusable."""
     weights, card = load_checkpoint(path)
     model = load_model(card.model, weights, len(card.classes), len(card.states), postprocess).to(device)
-    return facts_of(card, postprocess), model
+    return build_metadata(card, postprocess), model
 
 
-def facts_of(card: Card, postprocess: Postprocess) -> ModelMetadata:
-    """What a checkpoint's card says, and how its detections are picked."""
+def build_metadata(card: Card, postprocess: Postprocess) -> ModelMetadata:
+    """Build the metadata of a checkpoint from its card and the postprocessing settings."""
     return ModelMetadata(
         card.model,
         card.classes,
@@ -38,8 +38,8 @@ def facts_of(card: Card, postprocess: Postprocess) -> ModelMetadata:
     )
 
 
-def runner_of(model: nn.Module, device: torch.device) -> Runner:
-    """A model in evaluation mode as what the tiles are shown to."""
+def build_runner(model: nn.Module, device: torch.device) -> Runner:
+    """Wrap a model in evaluation mode as a runner for NumPy images."""
 
     @torch.no_grad()
     def run(images: NDArray[np.uint8]) -> list[Detections]:

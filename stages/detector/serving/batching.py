@@ -1,4 +1,4 @@
-"""Images of many requests put together for the model, which runs in a thread of its own."""
+"""Batches images of many requests for the model, which runs in a thread of its own."""
 
 from __future__ import annotations
 
@@ -18,60 +18,60 @@ from detector.runners.tiled import Runner
 
 class _Waiting(NamedTuple):
     pixels: NDArray[np.uint8]  # [H, W, 3]
-    since: float
-    answer: asyncio.Future[Detections]
+    arrived: float
+    result: asyncio.Future[Detections]
 
 
 class Batcher:
-    """Collects images while the model is busy and gives it up to `most` at once.
+    """Collects images while the model is busy and runs it on up to `batch_size` at once.
 
-    An image waits up to `wait` seconds for company, but only while `expected` says that more are on their way: a lone
-    client never waits. What was cancelled meanwhile is not computed. `report` gets each batch's size, the seconds that
+    An image waits up to `wait` seconds for others, but only while `incoming` says that more are being read or
+    decoded: a lone client never waits. Cancelled images are skipped. `report` gets each batch's size, the seconds that
     its images waited, and the seconds that the model took.
     """
 
     def __init__(
-        self, runner: Runner, most: int, wait: float, report: Callable[[int, list[float], float], None]
+        self, runner: Runner, batch_size: int, wait: float, report: Callable[[int, list[float], float], None]
     ) -> None:
-        self.expected = 0
-        self._runner, self._most, self._wait, self._report = runner, most, wait, report
-        self._queue: asyncio.Queue[_Waiting] = asyncio.Queue()  # the service bounds what comes in
+        self.incoming = 0
+        self._runner, self._batch_size, self._wait, self._report = runner, batch_size, wait, report
+        self._queue: asyncio.Queue[_Waiting] = asyncio.Queue()  # the service bounds its length
         self._thread = ThreadPoolExecutor(1, "model")
         self._task = asyncio.get_running_loop().create_task(self._work())
 
     @property
     def alive(self) -> bool:
-        """Whether images are still being answered."""
+        """Whether images are still being processed."""
         return not self._task.done()
 
-    async def find(self, pixels: NDArray[np.uint8]) -> Detections:
-        """What is found in an image uint8 [H, W, 3] of the model's size, boxes in its pixels."""
-        answer: asyncio.Future[Detections] = asyncio.get_running_loop().create_future()
-        self._queue.put_nowait(_Waiting(pixels, time.perf_counter(), answer))
-        return await answer
+    async def predict(self, pixels: NDArray[np.uint8]) -> Detections:
+        """The detections in an image uint8 [H, W, 3] of the model's input size, boxes in its pixels."""
+        result: asyncio.Future[Detections] = asyncio.get_running_loop().create_future()
+        self._queue.put_nowait(_Waiting(pixels, time.perf_counter(), result))
+        return await result
 
     async def close(self) -> None:
-        """Stop; who still waits is cancelled."""
+        """Stop; images that still wait are cancelled."""
         self._task.cancel()
         with suppress(asyncio.CancelledError):
             await self._task
         while not self._queue.empty():
-            self._queue.get_nowait().answer.cancel()
+            self._queue.get_nowait().result.cancel()
         self._thread.shutdown()
 
     async def _work(self) -> None:
         while True:
-            batch = [one for one in await self._collect() if not one.answer.done()]
+            batch = [one for one in await self._collect() if not one.result.done()]
             if batch:
-                await self._answer(batch)
+                await self._run_batch(batch)
 
     async def _collect(self) -> list[_Waiting]:
         batch = [await self._queue.get()]
         end = time.perf_counter() + self._wait
-        while len(batch) < self._most:
+        while len(batch) < self._batch_size:
             if self._queue.empty():
                 left = end - time.perf_counter()
-                if not self.expected or left <= 0:
+                if not self.incoming or left <= 0:
                     break
                 try:
                     batch.append(await asyncio.wait_for(self._queue.get(), left))
@@ -81,24 +81,24 @@ class Batcher:
                 batch.append(self._queue.get_nowait())
         return batch
 
-    async def _answer(self, batch: list[_Waiting]) -> None:
+    async def _run_batch(self, batch: list[_Waiting]) -> None:
         began = time.perf_counter()
         loop = asyncio.get_running_loop()
         try:
             found = await loop.run_in_executor(self._thread, _run, self._runner, [one.pixels for one in batch])
         except asyncio.CancelledError:
             for one in batch:
-                one.answer.cancel()
+                one.result.cancel()
             raise
-        except Exception as error:  # whatever the model raises is the answer of this batch only
+        except Exception as error:  # whatever the model raises fails this batch only
             for one in batch:
-                if not one.answer.done():
-                    one.answer.set_exception(error)
+                if not one.result.done():
+                    one.result.set_exception(error)
             return
-        self._report(len(batch), [began - one.since for one in batch], time.perf_counter() - began)
-        for one, answer in zip(batch, found, strict=True):
-            if not one.answer.done():
-                one.answer.set_result(answer)
+        self._report(len(batch), [began - one.arrived for one in batch], time.perf_counter() - began)
+        for one, detections in zip(batch, found, strict=True):
+            if not one.result.done():
+                one.result.set_result(detections)
 
 
 def _run(runner: Runner, images: list[NDArray[np.uint8]]) -> list[Detections]:

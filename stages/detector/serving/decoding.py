@@ -1,4 +1,4 @@
-"""The bytes of an upload as what the model sees: the one image path, after a look at the header."""
+"""Decode uploads for the model: the one image path, after a check of the header."""
 
 from __future__ import annotations
 
@@ -8,39 +8,41 @@ from typing import NamedTuple
 from fastapi import HTTPException
 from PIL import Image, UnidentifiedImageError
 
-from detector.core.images import UNREADABLE, Letterboxed, letterbox, upright_size
+from detector.core.images import UNREADABLE, LetterboxedImage, letterbox, upright_size
 from detector.serving.uploads import Upload
 
-# Pillow opens more, some with decoders that nobody looks after or with other programs (EPS): a service does not.
+# Pillow opens more, some with unmaintained decoders or other programs (EPS): the service does not.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 
 
-Image.init()  # or else Pillow does not know them all
+Image.init()  # registers all formats
 
 
-class Seen(NamedTuple):
-    """width, height: of the upright image in pixels, in which boxes are answered."""
+class UploadedImage(NamedTuple):
+    """width, height: pixels of the image after EXIF rotation, in which boxes are returned."""
 
     name: str
     width: int
     height: int
-    letterboxed: Letterboxed
+    letterboxed: LetterboxedImage
 
 
-def decode(upload: Upload, number: int, max_pixels: int, size: tuple[int, int], fill: tuple[int, int, int]) -> Seen:
-    """Image `number` (from 1) of a request, fitted into size (H, W) and padded with fill.
+def decode_upload(
+    upload: Upload, number: int, max_pixels: int, size: tuple[int, int], fill: tuple[int, int, int]
+) -> UploadedImage:
+    """Decode image `number` (from 1) of a request and letterbox it into size (H, W), padded with fill.
 
-    Raises HTTPException: 415 for what is no image of FORMATS, 413 for more than max_pixels, both from the header
-    alone, and 422 for one that cannot be decoded to its end.
+    Raises HTTPException: 415 for anything but FORMATS, 413 for more than max_pixels, both from the header alone,
+    and 422 for an image that cannot be decoded completely.
     """
     try:
         with Image.open(io.BytesIO(upload.content), formats=FORMATS) as image:
             width, height = upright_size(image)
             if width * height > max_pixels:
                 raise _too_large(number, max_pixels)
-            return Seen(upload.name, width, height, letterbox(image, size, fill))
+            return UploadedImage(upload.name, width, height, letterbox(image, size, fill))
     except UnidentifiedImageError:
-        raise HTTPException(415, f"image {number} is none of {', '.join(FORMATS)}") from None
+        raise HTTPException(415, f"image {number} is not one of {', '.join(FORMATS)}") from None
     except Image.DecompressionBombError:
         raise _too_large(number, max_pixels) from None
     except UNREADABLE as error:
@@ -48,4 +50,4 @@ def decode(upload: Upload, number: int, max_pixels: int, size: tuple[int, int], 
 
 
 def _too_large(number: int, max_pixels: int) -> HTTPException:
-    return HTTPException(413, f"image {number} has more than the {max_pixels:,} pixels that are allowed")
+    return HTTPException(413, f"image {number} exceeds the limit of {max_pixels:,} pixels")

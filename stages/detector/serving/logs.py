@@ -1,4 +1,4 @@
-"""Logs as one JSON object a line, on standard output: what happened, never what was in an image."""
+"""Logs as one JSON object per line on standard output, without any image content."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LOGGER = logging.getLogger("detector.serving")
 
 
 class JsonLines(logging.Formatter):
-    """time, level and message, the fields that the caller gave as `extra={"fields": ...}`, and a traceback."""
+    """time, level and message, the fields given as `extra={"fields": ...}`, and a traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
@@ -34,6 +34,6 @@ CONFIG: dict[str, Any] = {
     "handlers": {"stdout": {"class": "logging.StreamHandler", "formatter": "json", "stream": "ext://sys.stdout"}},
     "loggers": {
         **{name: {"handlers": ["stdout"], "level": "INFO", "propagate": False} for name in ("uvicorn", LOGGER.name)},
-        "python_multipart": {"level": "CRITICAL", "propagate": False},  # tells of every malformed form
+        "python_multipart": {"level": "CRITICAL", "propagate": False},  # logs every malformed form
     },
 }

@@ -1,7 +1,7 @@
-"""What Prometheus reads, summed over all workers.
+"""Prometheus metrics, summed over all workers.
 
-With several workers the variable PROMETHEUS_MULTIPROC_DIR names a folder where each keeps its numbers, and whichever
-is asked answers for all.
+With several workers the variable PROMETHEUS_MULTIPROC_DIR names a folder where each keeps its values, and any
+worker reports the sum.
 """
 
 from __future__ import annotations
@@ -20,17 +20,20 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 
 
 REQUESTS = Counter("detector_requests", "Requests answered, by path and status", ["path", "status"])
 REQUEST_SECONDS = Histogram(
-    "detector_request_seconds", "From the head of a request to the end of its answer", ["path"], buckets=_SECONDS
+    "detector_request_seconds",
+    "Seconds from the headers of a request to the end of its response",
+    ["path"],
+    buckets=_SECONDS,
 )
-IN_WORK = Gauge("detector_images_in_work", "Images being uploaded, decoded, waiting or computed",
+IN_PROGRESS = Gauge("detector_images_in_progress", "Images being uploaded, decoded, queued or processed",
                 multiprocess_mode="livesum")  # fmt: skip
-IMAGES = Counter("detector_images", "Images that the model has seen")
-BATCH = Histogram("detector_batch_images", "Images in a batch", buckets=(1, 2, 4, 8, 16, 32, 64))
-WAIT_SECONDS = Histogram("detector_wait_seconds", "From decoded to the model", buckets=_SECONDS)
-MODEL_SECONDS = Histogram("detector_model_seconds", "That the model took for a batch", buckets=_SECONDS)
+IMAGES = Counter("detector_images", "Images processed by the model")
+BATCH = Histogram("detector_batch_images", "Images per batch", buckets=(1, 2, 4, 8, 16, 32, 64))
+WAIT_SECONDS = Histogram("detector_wait_seconds", "Seconds between decoding and inference", buckets=_SECONDS)
+MODEL_SECONDS = Histogram("detector_model_seconds", "Seconds of inference per batch", buckets=_SECONDS)
 
 
-def report_batch(size: int, waited: list[float], seconds: float) -> None:
+def record_batch(size: int, waited: list[float], seconds: float) -> None:
     """Count a batch."""
     IMAGES.inc(size)
     BATCH.observe(size)
@@ -39,8 +42,8 @@ def report_batch(size: int, waited: list[float], seconds: float) -> None:
         WAIT_SECONDS.observe(wait)
 
 
-def latest() -> bytes:
-    """All numbers in Prometheus's text format."""
+def render_metrics() -> bytes:
+    """All metrics in Prometheus's text format."""
     if FOLDER not in os.environ:
         return _latest(REGISTRY)
     registry = CollectorRegistry()
@@ -48,11 +51,11 @@ def latest() -> bytes:
     return _latest(registry)
 
 
-def forget_dead_workers() -> None:
-    """A worker that was killed is not at work any more; what it counted stays. For the one that takes its place."""
+def remove_dead_workers() -> None:
+    """Drop the gauges of killed workers; their counters stay. The worker that replaces one calls it."""
     for path in Path(os.environ.get(FOLDER, os.devnull)).glob("gauge_live*.db"):
         process = int(path.stem.rpartition("_")[2])
-        with suppress(PermissionError):  # somebody else's, so not ours any more
+        with suppress(PermissionError):  # another user's process, so no longer ours
             try:
                 os.kill(process, 0)
             except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""Around every request: its number, its line in the log, its metrics, and no traceback to the client."""
+"""For every request: an id, a log line, metrics, and no traceback for the client."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from detector.serving import metrics
 from detector.serving.logs import LOGGER
 
-CLIENT_GONE = 499  # as nginx calls it; nobody receives it
-QUIET = ("/healthz", "/readyz", "/metrics")  # asked every few seconds: not in the log unless they fail
+CLIENT_DISCONNECTED = 499  # nginx's status for this; nobody receives it
+PROBES = ("/healthz", "/readyz", "/metrics")  # polled every few seconds: logged only when they fail
 
 
-class Watched:
-    """An ASGI application around another one. What a handler puts into `request.state.notes` goes into the log."""
+class ObservabilityMiddleware:
+    """An ASGI middleware. What a handler puts into `request.state.notes` becomes fields of the log line."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -27,11 +27,11 @@ class Watched:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began, number, status = time.perf_counter(), uuid.uuid4().hex, CLIENT_GONE
+        began, number, status = time.perf_counter(), uuid.uuid4().hex, CLIENT_DISCONNECTED
         notes: dict[str, Any] = {}
         scope.setdefault("state", {})["notes"] = notes
 
-        async def sending(message: Message) -> None:
+        async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -39,21 +39,21 @@ class Watched:
             await send(message)
 
         try:
-            await self._app(scope, receive, sending)
+            await self._app(scope, receive, send_with_id)
         except ClientDisconnect:
-            status = CLIENT_GONE
+            status = CLIENT_DISCONNECTED
         except Exception:
             LOGGER.exception("a request failed", extra={"fields": {"request": number}})
-            if status == CLIENT_GONE:  # nothing was sent yet
+            if status == CLIENT_DISCONNECTED:  # nothing was sent yet
                 detail = f"the service failed; its log has more under request {number}"
-                await JSONResponse({"detail": detail}, 500)(scope, receive, sending)
+                await JSONResponse({"detail": detail}, 500)(scope, receive, send_with_id)
         self._note(scope, status, time.perf_counter() - began, {"request": number, **notes})
 
     def _note(self, scope: Scope, status: int, seconds: float, fields: dict[str, Any]) -> None:
-        path = getattr(scope.get("route"), "path", "other")  # not as the client wrote it: those have no end
+        path = getattr(scope.get("route"), "path", "other")  # not the raw path: its values are unbounded
         metrics.REQUESTS.labels(path, status).inc()
         metrics.REQUEST_SECONDS.labels(path).observe(seconds)
-        if path in QUIET and status < 400:
+        if path in PROBES and status < 400:
             return
         client = scope.get("client")
         fields |= {

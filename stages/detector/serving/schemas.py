@@ -1,4 +1,4 @@
-"""What the service answers: detections and facts as JSON."""
+"""Responses of the service: detections and model information as JSON."""
 
 from __future__ import annotations
 
@@ -9,41 +9,41 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
-from detector.engine.detections import Detections, rescaled
-from detector.inference.thresholds import DIGITS, counted
+from detector.engine.detections import Detections, rescale_scores
+from detector.inference.thresholds import DIGITS, apply_thresholds
 from detector.runners.tiled import ModelMetadata
-from detector.serving.decoding import FORMATS, Seen
+from detector.serving.decoding import FORMATS, UploadedImage
 from detector.serving.settings import Settings
 
 
 class Detection(BaseModel):
-    """One object; the last two only of a model with states."""
+    """One object; the last two fields only for a model with states."""
 
     category: str
     category_id: int = Field(description="from 1, in the order of the model's classes")
     box_xyxy: list[float] = Field(description="left, top, right, bottom in pixels of the upright image")
-    score: float = Field(description="0 to 1, calibrated on val where that helped")
+    score: float = Field(description="0 to 1, calibrated on val")
     state: str | None = None
     state_score: float | None = None
 
 
-class ImageAnswer(BaseModel):
+class ImageResponse(BaseModel):
     """An image's detections, best first."""
 
-    name: str = Field(description="of the file as the client called it, or empty")
-    width: int = Field(description="pixels, once the photograph's EXIF orientation is applied")
+    name: str = Field(description="file name as the client sent it, or empty")
+    width: int = Field(description="pixels, after EXIF rotation")
     height: int
     detections: list[Detection]
 
 
-class Answer(BaseModel):
-    """One entry an image, in the order of the request."""
+class PredictResponse(BaseModel):
+    """One entry per image, in the order of the request."""
 
-    images: list[ImageAnswer]
+    images: list[ImageResponse]
 
 
 class Limits(BaseModel):
-    """What a request may hold."""
+    """Limits of a request."""
 
     max_bytes: int
     max_pixels: int
@@ -51,36 +51,38 @@ class Limits(BaseModel):
     formats: list[str]
 
 
-class ModelAnswer(BaseModel):
-    """The model that answers."""
+class ModelResponse(BaseModel):
+    """The model that the service runs."""
 
     model: str
     classes: list[str]
     states: list[str]
-    size: list[int] = Field(description="height and width of what the model sees; images are fitted into it")
-    threshold: dict[str, float] = Field(description="the score from which a class's detections are answered")
+    size: list[int] = Field(description="height and width of the model's input; images are letterboxed into it")
+    threshold: dict[str, float] = Field(description="per class, the score from which detections are returned")
     precision: str
-    data: str = Field(description="SHA-256 of the COCO files that it was trained and validated on")
+    data: str = Field(description="SHA-256 of the COCO files of train and val")
     dataset: str = Field(description="SHA-256 of the cleaned dataset's manifest")
     code: str = Field(description="SHA-256 of the code that trained it")
     file: str = Field(description="SHA-256 of the ONNX file")
     limits: Limits
 
 
-class Problem(BaseModel):
+class ErrorResponse(BaseModel):
     """Why a request was refused."""
 
     detail: str
 
 
-def image_answer(seen: Seen, found: Detections, facts: ModelMetadata, threshold: float | None) -> dict[str, Any]:
-    """An `ImageAnswer`. threshold: of the answered score; None: each class's own operating threshold."""
-    chosen = counted(found, facts, threshold)
-    boxes_xyxy = chosen.boxes_xyxy.astype(np.float64) / seen.letterboxed.scale
-    boxes_xyxy = boxes_xyxy.clip(0, [seen.width, seen.height] * 2).round(2)
+def build_image_response(
+    image: UploadedImage, found: Detections, facts: ModelMetadata, threshold: float | None
+) -> dict[str, Any]:
+    """An `ImageResponse`. threshold: on the returned score; None: the operating threshold of each class."""
+    chosen = apply_thresholds(found, facts, threshold)
+    boxes_xyxy = chosen.boxes_xyxy.astype(np.float64) / image.letterboxed.scale
+    boxes_xyxy = boxes_xyxy.clip(0, [image.width, image.height] * 2).round(2)
     rows = zip(
-        chosen.labels.tolist(), boxes_xyxy.tolist(), digits(chosen.scores), chosen.states.tolist(),
-        digits(chosen.state_scores), strict=True,
+        chosen.labels.tolist(), boxes_xyxy.tolist(), round_scores(chosen.scores), chosen.states.tolist(),
+        round_scores(chosen.state_scores), strict=True,
     )  # fmt: skip
     detections = []
     for label, box_xyxy, score, state, state_score in rows:
@@ -88,19 +90,20 @@ def image_answer(seen: Seen, found: Detections, facts: ModelMetadata, threshold:
         if facts.states:
             row |= {"state": facts.states[state - 1] if state else None, "state_score": state_score}
         detections.append(row)
-    return {"name": seen.name, "width": seen.width, "height": seen.height, "detections": detections}
+    return {"name": image.name, "width": image.width, "height": image.height, "detections": detections}
 
 
-def digits(scores: NDArray[np.float32]) -> list[float]:
-    """As they are written; from float32 they would have more."""
-    return scores.astype(np.float64).round(DIGITS).tolist()
+def round_scores(scores: NDArray[np.float32]) -> list[float]:
+    """Rounded as floats of 64 bits: float32 values would print more digits."""
+    rounded: list[float] = scores.astype(np.float64).round(DIGITS).tolist()
+    return rounded
 
 
-def model_answer(facts: ModelMetadata, settings: Settings) -> ModelAnswer:
-    """What is known of the model; thresholds are on the scale of the answered scores."""
-    limits = {name: float(rescaled(np.array(value), facts.temperature).round(DIGITS))
+def build_model_response(facts: ModelMetadata, settings: Settings) -> ModelResponse:
+    """Model information; thresholds are on the scale of the returned scores."""
+    limits = {name: float(rescale_scores(np.array(value), facts.temperature).round(DIGITS))
               for name, value in facts.threshold.items()}  # fmt: skip
-    return ModelAnswer(
+    return ModelResponse(
         **{**facts._asdict(), "size": list(facts.size), "threshold": limits},
         file=hashlib.sha256(settings.model.read_bytes()).hexdigest(),
         limits=Limits(

@@ -1,4 +1,4 @@
-"""uvicorn around the service: its socket, its workers, and clients that take their time."""
+"""uvicorn around the service: its socket, its workers, and time-outs for slow clients."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from detector.serving import logs, metrics
 from detector.serving.app import create_app
 from detector.serving.settings import Settings
 
-BACKLOG = 2048  # connections that wait to be accepted; the kernel may allow fewer
+BACKLOG = 2048  # connections waiting to be accepted; the kernel may allow fewer
 
 
 def serve(settings: Settings, listener: socket.socket, workers: int) -> None:
-    """Answer until SIGTERM or Ctrl-C, and then finish what was begun.
+    """Serve until SIGTERM or Ctrl-C, then finish the requests in progress.
 
-    With several workers, SIGHUP replaces one after the other, and each opens the model file anew.
+    With several workers, SIGHUP replaces one after the other, and each reopens the model file.
     """
     allow_many_connections()
     config = Config(
@@ -32,11 +32,11 @@ def serve(settings: Settings, listener: socket.socket, workers: int) -> None:
         factory=True,
         workers=workers,
         loop="asyncio",
-        http=ImpatientProtocol,
+        http=TimeoutProtocol,
         ws="none",
         lifespan="on",
         log_config=logs.CONFIG,
-        access_log=False,  # watching.py writes its own
+        access_log=False,  # middleware.py writes its own
         server_header=False,
         timeout_keep_alive=int(settings.idle_timeout),
         timeout_graceful_shutdown=int(settings.upload_timeout + settings.timeout),
@@ -50,7 +50,7 @@ def serve(settings: Settings, listener: socket.socket, workers: int) -> None:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that takes connections; port 0: any that is free. Raises UserError when there is none to be had."""
+    """A listening socket; port 0: any free port. Raises UserError when it cannot be opened."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
@@ -58,24 +58,24 @@ def listen(host: str, port: int) -> socket.socket:
         raise UserError(
             f"cannot listen on {host}, port {port} ({error.strerror}): try another --port or --host"
         ) from None
-    # Or else each answer's second packet waits 40 ms for the client's acknowledgement of the first: asyncio sets this
-    # only where a socket names its protocol, and connections inherit it.
+    # Otherwise the second packet of each response waits 40 ms for the client's acknowledgement of the first: asyncio
+    # sets this only where a socket names its protocol, and connections inherit it.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listener.set_inheritable(True)
     return listener
 
 
 def allow_many_connections() -> None:
-    """As many open files as the machine lets this user have; each connection is one."""
+    """Raise the limit of open files to the maximum; each connection is one."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-class ImpatientProtocol(H11Protocol):
-    """Ends a connection that has no request under way for `timeout_keep_alive` seconds, whatever bytes trickle in.
+class TimeoutProtocol(H11Protocol):
+    """Closes a connection without a request in progress for `timeout_keep_alive` seconds, whatever bytes trickle in.
 
-    uvicorn's own time-out begins after the first request and is off as soon as a byte comes: heads that never end and
-    the rest of uploads that were refused would keep a connection for ever.
+    uvicorn's own time-out starts after the first request and stops at the next byte: headers that never end, and the
+    rest of refused uploads, would keep a connection forever.
     """
 
     _deadline: asyncio.TimerHandle | None = None

@@ -1,4 +1,4 @@
-"""From the body of a request to its answer: admitted, decoded in threads, computed in batches."""
+"""From the body of a request to its response: admission, decoding in threads, inference in batches."""
 
 from __future__ import annotations
 
@@ -17,94 +17,101 @@ from detector.core.errors import UserError
 from detector.runners.tiled import ModelMetadata, Runner
 from detector.serving import metrics
 from detector.serving.batching import Batcher
-from detector.serving.decoding import Seen, decode
-from detector.serving.schemas import image_answer
+from detector.serving.decoding import UploadedImage, decode_upload
+from detector.serving.schemas import build_image_response
 from detector.serving.settings import Settings
-from detector.serving.uploads import Upload, check_type, images_of, read_body
+from detector.serving.uploads import Upload, check_content_type, extract_uploads, read_body
 
 Result = TypeVar("Result")
 RETRY = {"Retry-After": "1"}
 
 
 class Service:
-    """A model at work; made inside of a running event loop."""
+    """A loaded model that serves requests; created inside a running event loop."""
 
     def __init__(self, facts: ModelMetadata, runner: Runner, settings: Settings) -> None:
         self.facts, self.settings = facts, settings
-        self._in_work = 0
+        self._in_progress = 0
         self._pool = ThreadPoolExecutor(os.cpu_count() or 1, "decode")
-        most = largest_batch(runner, facts, settings.batch)
-        self._batcher = Batcher(runner, most, settings.wait_ms / 1000, metrics.report_batch)
+        batch_size = find_batch_size(runner, facts, settings.batch)
+        self._batcher = Batcher(runner, batch_size, settings.wait_ms / 1000, metrics.record_batch)
 
     @property
     def ready(self) -> bool:
-        """Whether a request would be answered now."""
-        return self._batcher.alive and self._in_work < self.settings.queue
+        """Whether a request would be served now."""
+        return self._batcher.alive and self._in_progress < self.settings.queue
 
     async def close(self) -> None:
-        """Once no request is left."""
+        """Stop; call it when no request is left."""
         await self._batcher.close()
         self._pool.shutdown()
 
     async def predict(self, request: Request, threshold: float | None) -> list[dict[str, Any]]:
-        """The `ImageAnswer`s of a request; `request.state.notes` gets what the log may say.
+        """The `ImageResponse`s of a request; fields for the log are added to `request.state.notes`.
 
-        Raises HTTPException with the fitting 4xx or 503, and ClientDisconnect.
+        Raises HTTPException with 4xx or 503, and ClientDisconnect.
         """
         settings = self.settings
         content_type = request.headers.get("content-type", "")
-        check_type(content_type)
+        check_content_type(content_type)
         with self._admitted(1):
             body = await read_body(request, settings.max_bytes, settings.upload_timeout)
-            uploads = await self._in_pool(images_of, body, content_type, settings.max_images)
+            uploads = await self._run_in_pool(extract_uploads, body, content_type, settings.max_images)
             request.state.notes |= {"bytes": len(body), "images": len(uploads)}
             del body
             with self._admitted(len(uploads) - 1):
-                return await unless_gone(request, self._answer(uploads, threshold), settings.timeout)
+                return await run_unless_disconnected(
+                    request, self._predict_uploads(uploads, threshold), settings.timeout
+                )
 
     @contextmanager
     def _admitted(self, count: int) -> Iterator[None]:
-        """The only bound of what is in memory. Raises HTTPException 503 when so many more images are too many."""
-        if self._in_work + count > self.settings.queue:
-            message = f"{self._in_work} images are in work, and {self.settings.queue} are allowed: try again soon"
+        """Bound the images in memory. Raises HTTPException 503 when `count` more would exceed the queue."""
+        if self._in_progress + count > self.settings.queue:
+            message = (
+                f"{self._in_progress} images are being processed, {self.settings.queue} are allowed: try again soon"
+            )
             raise HTTPException(503, message, headers=RETRY)
-        self._in_work += count
-        metrics.IN_WORK.inc(count)
+        self._in_progress += count
+        metrics.IN_PROGRESS.inc(count)
         try:
             yield
         finally:
-            self._in_work -= count
-            metrics.IN_WORK.dec(count)
+            self._in_progress -= count
+            metrics.IN_PROGRESS.dec(count)
 
-    async def _answer(self, uploads: list[Upload], threshold: float | None) -> list[dict[str, Any]]:
-        seen = await together(self._decoded(upload, number) for number, upload in enumerate(uploads, 1))
-        uploads.clear()  # from here on only the small pictures are kept
-        found = await together(self._batcher.find(one.letterboxed.pixels) for one in seen)
-        return [image_answer(one, what, self.facts, threshold) for one, what in zip(seen, found, strict=True)]
+    async def _predict_uploads(self, uploads: list[Upload], threshold: float | None) -> list[dict[str, Any]]:
+        images = await gather_or_cancel(self._decode(upload, number) for number, upload in enumerate(uploads, 1))
+        uploads.clear()  # from here on only the letterboxed images are kept
+        detections = await gather_or_cancel(self._batcher.predict(image.letterboxed.pixels) for image in images)
+        return [
+            build_image_response(image, found, self.facts, threshold)
+            for image, found in zip(images, detections, strict=True)
+        ]
 
-    async def _decoded(self, upload: Upload, number: int) -> Seen:
-        self._batcher.expected += 1
+    async def _decode(self, upload: Upload, number: int) -> UploadedImage:
+        self._batcher.incoming += 1
         try:
-            return await self._in_pool(
-                decode, upload, number, self.settings.max_pixels, self.facts.size, self.facts.fill
+            return await self._run_in_pool(
+                decode_upload, upload, number, self.settings.max_pixels, self.facts.size, self.facts.fill
             )
         finally:
-            self._batcher.expected -= 1
+            self._batcher.incoming -= 1
 
-    async def _in_pool(self, action: Callable[..., Result], *arguments: object) -> Result:
+    async def _run_in_pool(self, action: Callable[..., Result], *arguments: object) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._pool, action, *arguments)
 
 
-def largest_batch(runner: Runner, facts: ModelMetadata, wanted: int) -> int:
-    """`wanted`, or 1 for a file that takes one image at a time. Also the model's first, slow run.
+def find_batch_size(runner: Runner, facts: ModelMetadata, wanted: int) -> int:
+    """`wanted`, or 1 for a model with a fixed batch size of 1. Also warms the model up.
 
-    Raises UserError for a file of another fixed batch: a service cannot wait until so many images have come.
+    Raises UserError for any other fixed batch size: a service cannot wait for that many images.
     """
     blank = np.zeros((wanted, 3, *facts.size), np.uint8)
     try:
         runner(blank[:1])
     except UserError as error:
-        raise UserError(f"{error}; a service needs a file with a dynamic batch, or with a batch of 1") from None
+        raise UserError(f"{error}; the service needs a model with a dynamic batch, or a batch size of 1") from None
     try:
         runner(blank)
     except UserError:
@@ -112,8 +119,8 @@ def largest_batch(runner: Runner, facts: ModelMetadata, wanted: int) -> int:
     return wanted
 
 
-async def together(actions: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:
-    """All results; when one fails, the others are cancelled."""
+async def gather_or_cancel(actions: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:
+    """Await all results; when one fails, cancel the others."""
     tasks = [asyncio.ensure_future(action) for action in actions]
     try:
         return await asyncio.gather(*tasks)
@@ -122,24 +129,24 @@ async def together(actions: Iterable[Coroutine[Any, Any, Result]]) -> list[Resul
             task.cancel()
 
 
-async def unless_gone(request: Request, action: Coroutine[Any, Any, Result], seconds: float) -> Result:
-    """The result, unless the client goes away (ClientDisconnect) or it takes too long (HTTPException 503).
+async def run_unless_disconnected(request: Request, action: Coroutine[Any, Any, Result], seconds: float) -> Result:
+    """The result, unless the client disconnects (ClientDisconnect) or the deadline passes (HTTPException 503).
 
-    The body must have been read: after it, a client has nothing more to say.
+    The body must have been read before: after it, the client sends nothing but a disconnect.
     """
-    work, gone = asyncio.ensure_future(action), asyncio.ensure_future(_gone(request))
+    work, disconnect = asyncio.ensure_future(action), asyncio.ensure_future(_wait_for_disconnect(request))
     try:
-        await asyncio.wait({work, gone}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({work, disconnect}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         if work.done():
             return work.result()
-        if gone.done():
+        if disconnect.done():
             raise ClientDisconnect
-        raise HTTPException(503, f"no answer within {seconds:g} seconds: try again later", headers=RETRY)
+        raise HTTPException(503, f"no response within {seconds:g} seconds: try again later", headers=RETRY)
     finally:
         work.cancel()
-        gone.cancel()
+        disconnect.cancel()
 
 
-async def _gone(request: Request) -> None:
+async def _wait_for_disconnect(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass

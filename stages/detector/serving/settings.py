@@ -1,4 +1,4 @@
-"""What the service is told at its start; every limit in one place."""
+"""Settings of the service: every limit in one place."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ MEGA = 1_000_000
 
 
 class Settings(NamedTuple):
-    """model: path of the ONNX file. provider: what computes, as for `open_onnx`. threads: of the model.
+    """Settings of one service.
 
-    batch: images that the model sees at once, at most. wait_ms: how long an image waits for company, and only
-    while other images are being read or decoded. queue: images in work at once, from the first byte of their
-    upload to the answer; more are refused with 503. max_bytes: of a request's body. max_pixels: of one image.
-    max_images: of a request. timeout: seconds from the upload's end to the answer. upload_timeout: seconds for the
-    body. idle_timeout: seconds for a request's head, and without a request. token: None lets everybody in.
+    model: path of the ONNX file. provider: execution provider, as for `open_onnx`. threads: of the model.
+    batch: maximum batch size. wait_ms: how long an image waits for others to fill the batch, and only while others are
+    being read or decoded. queue: maximum number of images being processed, from the first byte of their upload to the
+    response; more are refused with 503. max_bytes: per request body. max_pixels: per image. max_images: per
+    request. timeout: seconds from the end of the upload to the response. upload_timeout: seconds for the body.
+    idle_timeout: seconds for a request's headers, and without a request. token: None admits everybody.
     """
 
     model: Path

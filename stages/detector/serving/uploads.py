@@ -1,4 +1,4 @@
-"""The images of a request: its body read within limits, and taken apart."""
+"""The images of a request: read its body within limits and parse it."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ EXPECTED = (
 
 
 class Upload(NamedTuple):
-    """name: as the client calls the file, empty where it does not say."""
+    """name: the file name that the client sent, empty if none."""
 
     name: str
     content: bytes
 
 
-async def read_body(request: Request, most: int, seconds: float) -> bytes:
-    """The whole body. Raises HTTPException: 413 when it is or would be longer, 408 when it comes too slowly.
+async def read_body(request: Request, limit: int, seconds: float) -> bytes:
+    """The whole body. Raises HTTPException: 413 when it is longer than `limit` bytes, 408 when it is too slow.
 
-    A body that announces its length is refused before any of it is read. Raises ClientDisconnect when it breaks off.
+    A body that announces its length is refused before any of it is read. Raises ClientDisconnect when it ends early.
     """
-    too_long = HTTPException(413, f"the request is longer than the {most:,} bytes that are allowed")
+    too_long = HTTPException(413, f"the request exceeds the limit of {limit:,} bytes")
     announced = request.headers.get("content-length", "0")
-    if announced.isdecimal() and int(announced) > most:
+    if announced.isdecimal() and int(announced) > limit:
         raise too_long
     body = bytearray()
 
     async def read() -> None:
         async for chunk in request.stream():
             body.extend(chunk)
-            if len(body) > most:
+            if len(body) > limit:
                 raise too_long
 
     try:
@@ -50,37 +50,37 @@ async def read_body(request: Request, most: int, seconds: float) -> bytes:
     return bytes(body)
 
 
-def check_type(content_type: str) -> None:
-    """Raises HTTPException 415 when no image can come in a body of that type."""
+def check_content_type(content_type: str) -> None:
+    """Raises HTTPException 415 for a content type that cannot carry an image."""
     kind = content_type.partition(";")[0].strip().lower()
     if kind not in (MULTIPART, "application/octet-stream") and not kind.startswith("image/"):
         raise HTTPException(415, f"content type `{kind[:80]}`: {EXPECTED}")
 
 
-def images_of(body: bytes, content_type: str, most: int) -> list[Upload]:
-    """The files of a multipart body, or the body itself; one at least, none of them empty.
+def extract_uploads(body: bytes, content_type: str, limit: int) -> list[Upload]:
+    """The files of a multipart body, or the body itself: at least one, none of them empty.
 
-    Raises HTTPException: 400 for a body that is empty, cut off or malformed, 413 for more than `most` files.
+    Raises HTTPException: 400 for a body that is empty, truncated or malformed, 413 for more than `limit` files.
     """
     if not body:
         raise HTTPException(400, f"the request is empty: {EXPECTED}")
     if not content_type.lower().startswith(MULTIPART):
         return [Upload("", body)]
-    found = _files_of(body, content_type)
+    found = _parse_form(body, content_type)
     if not found:
         raise HTTPException(400, "the form holds no file: send each image as a file, such as -F image=@photo.jpg")
-    if len(found) > most:
-        raise HTTPException(413, f"{len(found)} images in one request, and {most} are allowed")
+    if len(found) > limit:
+        raise HTTPException(413, f"{len(found)} images in one request, {limit} are allowed")
     for number, upload in enumerate(found, 1):
         if not upload.content:
             raise HTTPException(400, f"image {number} is empty")
     return found
 
 
-def _files_of(body: bytes, content_type: str) -> list[Upload]:
-    """The parts that have a file name, in their order; other fields of the form are passed over."""
+def _parse_form(body: bytes, content_type: str) -> list[Upload]:
+    """The parts with a file name, in order; other fields of the form are ignored."""
     boundary = parse_options_header(content_type)[1].get(b"boundary", b"")
-    parts = _Parts()
+    parts = _FormParts()
     try:
         parser = MultipartParser(boundary, parts.callbacks())
         parser.write(body)
@@ -88,12 +88,12 @@ def _files_of(body: bytes, content_type: str) -> list[Upload]:
     except FormParserError as error:
         raise HTTPException(400, f"the form cannot be read: {error}") from None
     if not parts.ended:
-        raise HTTPException(400, "the form is cut off: its closing boundary is missing")
+        raise HTTPException(400, "the form is truncated: its closing boundary is missing")
     return parts.files
 
 
-class _Parts:
-    """Gathers what the parser calls out."""
+class _FormParts:
+    """Collects the parser's callbacks."""
 
     def __init__(self) -> None:
         self.files: list[Upload] = []

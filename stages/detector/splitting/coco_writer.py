@@ -1,4 +1,4 @@
-"""The one data contract: COCO files, with a state as one more integer on an annotation."""
+"""COCO files, the data format of all later stages; each annotation also has an integer `state`."""
 
 from __future__ import annotations
 
@@ -9,95 +9,92 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from detector.core.errors import UserError
 from detector.core.params import Section
-from detector.manifest.manifest import CleanImage, Labels, Place
-from detector.manifest.union_find import linked_by_keys
+from detector.manifest.manifest import CleanImage, IndexEntry, Labels
+from detector.manifest.union_find import group_by_shared_keys
 
 
 class CocoConvertParams(Section):
-    """`coco_convert:` of params.yaml, where every key is explained."""
+    """`coco_convert:` of params.yaml, which documents every key."""
 
-    present_states: list[str] | None
+    absent_states: list[str]
 
 
-class Written(NamedTuple):
-    """How much a COCO file holds."""
+class WrittenCounts(NamedTuple):
+    """Numbers of images and boxes in a COCO file."""
 
     images: int
     boxes: int
 
 
-def coco_dataset(images: Sequence[CleanImage], labels: Labels, params: CocoConvertParams) -> dict[str, Any]:
+def build_coco_dataset(images: Sequence[CleanImage], labels: Labels, params: CocoConvertParams) -> dict[str, Any]:
     """The COCO dictionary of `images`, which get ids from 1 in the order of their paths.
 
-    `bbox` is [left, top, width, height] in pixels; `state` is the id of an entry of the top-level
-    `states`, 0 when unknown; each entry says whether an object in that state is `present`. An image that is
-    not alone in its sequence or among its near duplicates has a `group`: such images are no independent evidence.
-    Raises UserError when `present_states` names a state that the dataset does not have.
+    `bbox` is [left, top, width, height] in pixels; `state` is the id of an entry in the top-level
+    `states`, 0 if unknown; each entry tells whether an object in that state is `present`, that is, detectable.
+    Images that share a sequence or are near-duplicates have the same `group`: they are not independent samples.
     """
-    ids = _ids(labels, params)
+    ids = _assign_ids(labels, params)
     ordered = sorted(images, key=lambda image: image.image)
-    groups = groups_of(ordered)
+    groups = find_groups(ordered)
     annotations: list[dict[str, Any]] = []
     for number, image in enumerate(ordered, 1):
-        annotations += _annotations(image, number, len(annotations) + 1, ids)
-    rows = [_image(image, number, groups.get(number - 1)) for number, image in enumerate(ordered, 1)]
-    return {"images": rows, "annotations": annotations, **_names(ids)}
+        annotations += _build_annotations(image, number, len(annotations) + 1, ids)
+    rows = [_build_image_entry(image, number, groups.get(number - 1)) for number, image in enumerate(ordered, 1)]
+    return {"images": rows, "annotations": annotations, **_build_name_entries(ids)}
 
 
 def write_coco(
     path: Path, images: Iterable[CleanImage], groups: Mapping[int, str], labels: Labels, params: CocoConvertParams
-) -> Written:
-    """The dictionary of `coco_dataset` as JSON, written with one image in memory at a time.
+) -> WrittenCounts:
+    """Write the dictionary of `build_coco_dataset` as JSON, with one image in memory at a time.
 
-    images: in the order of their paths; groups: `groups_of` them. Raises UserError likewise.
+    images: in the order of their paths; groups: from `find_groups`.
     """
-    ids = _ids(labels, params)
+    ids = _assign_ids(labels, params)
     boxes, number = 0, 0
-    with path.open("w", encoding="utf-8") as file, tempfile.TemporaryFile("w+", encoding="utf-8") as later:
+    with path.open("w", encoding="utf-8") as file, tempfile.TemporaryFile("w+", encoding="utf-8") as buffer:
         file.write('{"images":[')
         for number, image in enumerate(images, 1):
-            file.write("," * (number > 1) + _json(_image(image, number, groups.get(number - 1))))
-            for annotation in _annotations(image, number, boxes + 1, ids):
-                later.write("," * (boxes > 0) + _json(annotation))
+            file.write("," * (number > 1) + _to_json(_build_image_entry(image, number, groups.get(number - 1))))
+            for annotation in _build_annotations(image, number, boxes + 1, ids):
+                buffer.write("," * (boxes > 0) + _to_json(annotation))
                 boxes += 1
         file.write('],"annotations":[')
-        later.seek(0)
-        shutil.copyfileobj(later, file)
-        file.write("]," + _json(_names(ids)).removeprefix("{") + "\n")
-    return Written(number, boxes)
+        buffer.seek(0)
+        shutil.copyfileobj(buffer, file)
+        file.write("]," + _to_json(_build_name_entries(ids)).removeprefix("{") + "\n")
+    return WrittenCounts(number, boxes)
 
 
-def _json(value: dict[str, Any]) -> str:
+def _to_json(value: dict[str, Any]) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 class _Ids(NamedTuple):
-    """By name; present: the states that are there to be detected."""
+    """Ids by name; absent: names of the states in which an object is not detectable."""
 
     classes: dict[str, int]
     states: dict[str, int]
-    present: set[str]
+    absent: set[str]
 
 
-def _ids(labels: Labels, params: CocoConvertParams) -> _Ids:
-    present = set(labels.states if params.present_states is None else params.present_states)
-    unknown = sorted(present - set(labels.states))
-    if unknown and labels.states:
-        raise UserError(f"params.yaml: `coco_convert.present_states` names {unknown}; the dataset has {labels.states}")
+def _assign_ids(labels: Labels, params: CocoConvertParams) -> _Ids:
     class_ids = {name: number for number, name in enumerate(labels.classes, 1)}
-    return _Ids(class_ids, {name: number for number, name in enumerate(labels.states, 1)}, present)
+    state_ids = {name: number for number, name in enumerate(labels.states, 1)}
+    return _Ids(class_ids, state_ids, set(params.absent_states))
 
 
-def _names(ids: _Ids) -> dict[str, Any]:
+def _build_name_entries(ids: _Ids) -> dict[str, Any]:
     return {
         "categories": [{"id": number, "name": name} for name, number in ids.classes.items()],
-        "states": [{"id": number, "name": name, "present": name in ids.present} for name, number in ids.states.items()],
+        "states": [
+            {"id": number, "name": name, "present": name not in ids.absent} for name, number in ids.states.items()
+        ],
     }
 
 
-def _image(image: CleanImage, number: int, group: str | None) -> dict[str, Any]:
+def _build_image_entry(image: CleanImage, number: int, group: str | None) -> dict[str, Any]:
     return {
         "id": number,
         "file_name": image.image,
@@ -108,8 +105,8 @@ def _image(image: CleanImage, number: int, group: str | None) -> dict[str, Any]:
     }
 
 
-def _annotations(image: CleanImage, image_id: int, first: int, ids: _Ids) -> Iterator[dict[str, Any]]:
-    """Of all boxes of an image; first: the id of the first one."""
+def _build_annotations(image: CleanImage, image_id: int, first: int, ids: _Ids) -> Iterator[dict[str, Any]]:
+    """The annotations of an image; first: the id of the first one."""
     for number, box in enumerate(image.boxes, first):
         left, top, right, bottom = box.xyxy
         width, height = round(right - left, 3), round(bottom - top, 3)
@@ -124,13 +121,31 @@ def _annotations(image: CleanImage, image_id: int, first: int, ids: _Ids) -> Ite
         }
 
 
-def groups_of(images: Sequence[CleanImage] | Sequence[Place]) -> dict[int, str]:
-    """The sequence, or the first of the near duplicates, of each image (by its index) that shares it with another."""
+def describe_states(states: Sequence[str], params: CocoConvertParams) -> list[str]:
+    """Lines that tell which of the dataset's states are detectable, and that no absent state occurs."""
+    if not states:
+        return ["states: none"]
+    detectable = ", ".join(name for name in states if name not in params.absent_states)
+    absent = ", ".join(name for name in states if name in params.absent_states)
+    if absent:
+        return [f"states: {detectable} detectable; {absent} not" if detectable else f"states: {absent} not detectable"]
+    lines = [f"states: {detectable} detectable"]
+    if params.absent_states:
+        names = ", ".join(params.absent_states)
+        lines.append(f"  note: coco_convert.absent_states names {names}; the dataset has no such state")
+    return lines
+
+
+def find_groups(images: Sequence[CleanImage] | Sequence[IndexEntry]) -> dict[int, str]:
+    """The group of each image, by index, that shares a sequence or is a near-duplicate of another image.
+
+    A group is named after its sequences, or after the first of its near-duplicates.
+    """
     keys = (
         [("group", image.group)] + [("sequence", image.sequence)] * (image.sequence is not None) for image in images
     )
     groups: dict[int, str] = {}
-    for members in linked_by_keys(keys):
+    for members in group_by_shared_keys(keys):
         if len(members) > 1:
             sequences = sorted({images[member].sequence or "" for member in members} - {""})
             groups |= dict.fromkeys(members, " + ".join(sequences) or images[members[0]].group)

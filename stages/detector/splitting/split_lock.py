@@ -1,4 +1,4 @@
-"""split.lock: what was ever dealt, as text that git merges well."""
+"""split.lock: every assignment made so far, as text that git merges well."""
 
 from __future__ import annotations
 
@@ -8,50 +8,52 @@ from detector.core.errors import UserError
 from detector.manifest.manifest import SPLITS, CleanImage
 from detector.splitting.splitting import Lock, SplitParams
 
-HEADER = "# strategy"
+HEADER_START = "# strategy"
 
 
-def read_lock(text: str, params: SplitParams) -> Lock:
-    """The assignments in a lock's text; none when it was made under other parameters.
+def parse_lock(text: str, params: SplitParams) -> Lock:
+    """The assignments in a lock's text; empty if it was written with other parameters.
 
-    Raises UserError naming the line that is not `<content> <split>`, or contradicts another one.
+    Raises UserError naming the line that is not `<content> <split>` or contradicts another.
     """
     lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
     if not lines:
         return {}
     number, header = lines[0]
-    if not header.startswith(HEADER):
+    if not header.startswith(HEADER_START):
         raise UserError(
-            f"split.lock:{number}: found {header!r}, expected what the images were dealt under, such as "
-            f"{_header(params)!r}; after a merge, keep the first line of one side"
+            f"split.lock:{number}: found {header!r}, expected a header such as {_format_header(params)!r}; "
+            "after a merge conflict, keep the first line of one side"
         )
-    if header != _header(params):
+    if header != _format_header(params):
         return {}
     lock: Lock = {}
     for number, line in lines[1:]:
         content, _, split = line.partition(" ")
         if split not in SPLITS:
             raise UserError(
-                f"split.lock:{number}: found {line!r}, expected an image's hash and one of {', '.join(SPLITS)}; "
-                "after a merge, keep the lines of both sides"
+                f"split.lock:{number}: found {line!r}, expected an image hash and one of {', '.join(SPLITS)}; "
+                "after a merge conflict, keep the lines of both sides"
             )
         if lock.setdefault(content, split) != split:
             raise UserError(
-                f"split.lock:{number}: {content} is in {split} here and in {lock[content]} above; keep one line"
+                f"split.lock:{number}: {content} is in {split} here but in {lock[content]} above; keep one line"
             )
     return lock
 
 
-def write_lock(lock: Lock, params: SplitParams) -> str:
-    """The lock's text: what it was dealt under, then a line an image, sorted, so that merges are easy."""
-    return "\n".join([_header(params), *(f"{content} {split}" for content, split in sorted(lock.items()))]) + "\n"
+def format_lock(lock: Lock, params: SplitParams) -> str:
+    """The lock's text: the split parameters, then one line per image, sorted for easy merges."""
+    return (
+        "\n".join([_format_header(params), *(f"{content} {split}" for content, split in sorted(lock.items()))]) + "\n"
+    )
 
 
-def _header(params: SplitParams) -> str:
-    ratios = "/".join(f"{params.ratios.of(name):g}" for name in SPLITS)
-    return f"{HEADER} {params.strategy}, ratios {ratios}, seed {params.seed}"
+def _format_header(params: SplitParams) -> str:
+    ratios = "/".join(f"{params.ratios.get(name):g}" for name in SPLITS)
+    return f"{HEADER_START} {params.strategy}, ratios {ratios}, seed {params.seed}"
 
 
-def updated_lock(lock: Lock, images: Iterable[CleanImage], splits: Iterable[str | None]) -> Lock:
-    """The lock with what has been dealt; images that are gone keep their line, they may come back."""
+def update_lock(lock: Lock, images: Iterable[CleanImage], splits: Iterable[str | None]) -> Lock:
+    """The lock with the new assignments; removed images keep their line in case they return."""
     return lock | {image.content: split for image, split in zip(images, splits, strict=True) if split}

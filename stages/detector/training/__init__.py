@@ -1,1 +1,1 @@
-"""The training loop, its data loading, optimization, resumption and logs: used by train."""
+"""Training loop, data loading, augmentation, optimization, checkpoints and loggers: used by train."""

@@ -1,49 +1,74 @@
-"""How the steps of a training are computed on this machine."""
+"""Device, precision and compilation of a training, and torch's errors translated into parameter names."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 from detector.core.errors import UserError
-from detector.engine.distributed import count, equalize
+from detector.engine.distributed import broadcast_parameters, world_size
 from detector.models.recipe import Recipe
-from detector.training.precision import use_precision
+from detector.training.precision import choose_precision, use_precision
+from detector.training.resume import fingerprint
+from detector.training.settings import TrainParams
 from detector.training.synchronized_norm import synchronize_norms
 
 
-class Engine(NamedTuple):
-    """device: of this process. precision: fp32, bf16 or fp16. compiled: whether by torch.compile."""
+class ComputeSettings(NamedTuple):
+    """device: of this process. precision: fp32, bf16 or fp16. compiled: whether to use torch.compile."""
 
     device: torch.device
     precision: str = "fp32"
     compiled: bool = False
 
 
-def prepare(model: nn.Module, engine: Engine) -> None:
-    """Make `model` compute as the engine says; its weights keep their names.
+def resolve_precision(
+    model: nn.Module,
+    params: TrainParams,
+    recipe: Recipe,
+    *,
+    size: tuple[int, int],
+    device: torch.device,
+    cache_folder: Path,
+) -> str:
+    """Return `train.precision`; for `auto`, the faster one for this training on this machine.
 
-    With several processes all models become the first one's, and their batch norms see the whole batch.
+    size: (H, W) of the input. cache_folder: of earlier measurements.
     """
-    if count() > 1:
-        equalize(model.state_dict().values())
+    if params.precision != "auto":
+        return params.precision
+    keys = {"model", "weights", "threads", "channels_last", "processes"}
+    values = {**params.model_dump(include=keys), "freeze": recipe.freeze, "batch_size": recipe.batch_size, "size": size}
+    name = fingerprint({**values, **get_machine_info()}, [])
+    with translate_torch_errors(recipe):
+        return choose_precision(model, recipe.batch_size, size, device, cache_folder / f"{name}.json")
+
+
+def prepare_model(model: nn.Module, compute: ComputeSettings) -> None:
+    """Apply the compute settings to `model`, in place; its state_dict keys stay.
+
+    With several processes, all models get the weights of the first, and batch norms see the whole batch.
+    """
+    if world_size() > 1:
+        broadcast_parameters(model.state_dict().values())
         synchronize_norms(model)
-    use_precision(model, engine.device, engine.precision)
-    if engine.compiled:
-        # Blocks of one kind count as recompilations of each other; a backbone has more than the usual 8.
+    use_precision(model, compute.device, compute.precision)
+    if compute.compiled:
+        # Layers of the same class count as recompilations of one another; a backbone has more than the default 8.
         torch._dynamo.config.recompile_limit = 64
         compile_layers(model)
 
 
 def compile_layers(model: nn.Module) -> None:
-    """Compile what `model.forward` calls, but not itself: the shapes in its losses differ from batch to batch.
+    """Compile what `model.forward` calls, but not `forward` itself: shapes in its losses vary between batches.
 
-    Containers count as their contents. A copy of the model, such as its average, is not compiled.
+    Containers are replaced by their contents. A copy of the model, such as its average, is not compiled.
     """
     for layer in model.children():
         if type(layer) in (nn.Sequential, nn.ModuleList, nn.ModuleDict):
@@ -52,8 +77,8 @@ def compile_layers(model: nn.Module) -> None:
             layer.compile()
 
 
-def machine() -> dict[str, Any]:
-    """What the speed and the bytes of a training depend on besides its parameters, data and code."""
+def get_machine_info() -> dict[str, Any]:
+    """Return what affects speed and bytes of a training in addition to its parameters, data and code."""
     cuda = torch.cuda.is_available()
     return {
         "versions": {name: version(name) for name in ("torch", "torchvision", "numpy", "pillow", "hotcoco")},
@@ -63,43 +88,43 @@ def machine() -> dict[str, Any]:
 
 
 @contextmanager
-def explained(recipe: Recipe) -> Iterator[None]:
-    """What torch complains about in a step as a UserError that says what to change."""
+def translate_torch_errors(recipe: Recipe) -> Iterator[None]:
+    """Turn errors that torch raises in a training step into UserErrors that say which parameter to change."""
     try:
         yield
     except torch.OutOfMemoryError as error:
-        raise out_of_memory(recipe, error) from None
+        raise out_of_memory_error(recipe, error) from None
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):
             raise
         raise UserError(
-            f"`train.batch_size` {recipe.batch_size} leaves a batch norm of this model with a single value to learn "
-            "from; use 2 or more"
+            f"`train.batch_size` {recipe.batch_size} gives a batch norm of this model a single value per channel; "
+            "use 2 or more"
         ) from None
     except RuntimeError as error:
         if "can't allocate memory" in str(error):
-            raise out_of_memory(recipe, error) from None
-        if not is_of_the_compiler(error):
+            raise out_of_memory_error(recipe, error) from None
+        if not is_compiler_error(error):
             raise
         reason = str(error).strip().splitlines()[0]
         raise UserError(
             f"`train.compile: true` does not work here: {reason}\ntorch.compile needs a C++ compiler (g++; on a GPU "
-            "Triton too) and a model that it understands; install what is missing or set `train.compile: false`"
+            "also Triton) and a model that it supports; install what is missing or set `train.compile: false`"
         ) from None
 
 
-def is_of_the_compiler(error: RuntimeError) -> bool:
+def is_compiler_error(error: RuntimeError) -> bool:
     """Whether torch.compile raised it."""
     return any(kind.__module__.startswith(("torch._dynamo", "torch._inductor")) for kind in type(error).__mro__)
 
 
-def out_of_memory(recipe: Recipe, error: Exception) -> UserError:
-    """What to change when the device's memory is too small."""
+def out_of_memory_error(recipe: Recipe, error: Exception) -> UserError:
+    """Build the error for too little device memory, with the parameters to change."""
     if recipe.batch_size == 1:
-        advice = "one image does not fit: lower `train.size`"
+        advice = "one image does not fit: lower `train.image_size`"
     else:
-        half = recipe.batch_size // 2
+        batch_size, steps = recipe.batch_size // 2, 2 * recipe.accumulate_steps
         advice = (
-            f"try `train.batch_size: {half}` with `train.accumulate: {2 * recipe.accumulate}`, or lower `train.size`"
+            f"try `train.batch_size: {batch_size}` with `train.accumulate_steps: {steps}`, or lower `train.image_size`"
         )
     return UserError(f"out of memory with `train.batch_size` {recipe.batch_size}; {advice}\n({error})")

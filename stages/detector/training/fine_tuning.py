@@ -1,4 +1,4 @@
-"""Starting from a detector that was trained before, and keeping parts of it as they are."""
+"""Fine-tuning: loading the weights of an earlier training, and freezing parts of the model."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from detector.core.errors import UserError
 from detector.models.normalization import freeze_batch_norms
 
 
-def start_from(model: nn.Module, weights: dict[str, Tensor], source: str) -> list[str]:
-    """Load what fits into `model`, in place; the names of its tensors that do not, and so stay new.
+def load_matching_weights(model: nn.Module, weights: dict[str, Tensor], source: str) -> list[str]:
+    """Load all tensors whose name and shape match into `model`, in place; return the names of its other tensors.
 
-    Tensors differ in shape where another number of classes or states was told apart. Raises UserError
-    when the weights are of another architecture; source: where they are from, for the message.
+    Shapes differ when the number of classes or states differs. Raises UserError when the weights are of another
+    architecture. source: file name for the message.
     """
     own = model.state_dict()
     shared = own.keys() & weights.keys()
-    fitting = {name: weights[name] for name in shared if weights[name].shape == own[name].shape}
-    if len(fitting) < len(own) / 2:
+    matching = {name: weights[name] for name in shared if weights[name].shape == own[name].shape}
+    if len(matching) < len(own) / 2:
         raise UserError(
-            f"{source} is of another architecture: {len(fitting)} of the model's {len(own)} tensors are in it with "
-            "the same name and shape; start from a checkpoint of the same `train.model`"
+            f"{source} is of another architecture: only {len(matching)} of the model's {len(own)} tensors match in "
+            "name and shape; use a checkpoint of the same `train.model`"
         )
-    model.load_state_dict(fitting, strict=False)
-    return [name for name in own if name not in fitting]
+    model.load_state_dict(matching, strict=False)
+    return [name for name in own if name not in matching]
 
 
 def freeze(model: nn.Module, names: tuple[str, ...]) -> None:
-    """Keep from learning, in place, the modules and parameters with these names, all that is in them included.
+    """Freeze the modules and parameters with these names, in place, including everything inside a module.
 
-    Their batch norms keep their statistics too. Raises UserError naming the nearest module for a name
-    that the model does not have.
+    Batch norms inside keep their statistics too. Raises UserError with the nearest names when the model has no
+    module or parameter of a name.
     """
     modules = dict(model.named_modules())
     parameters = dict(model.named_parameters())
@@ -45,7 +45,7 @@ def freeze(model: nn.Module, names: tuple[str, ...]) -> None:
         else:
             near = difflib.get_close_matches(name, [*modules, *parameters], n=3, cutoff=0.0)
             raise UserError(
-                f"params.yaml: `train.freeze` names {name!r}, which the model does not have; near are {', '.join(near)}"
+                f"params.yaml: `train.freeze` names {name!r}, which the model does not have; nearest: {', '.join(near)}"
             )
     if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise UserError("params.yaml: `train.freeze` leaves nothing that learns")
+        raise UserError("params.yaml: `train.freeze` leaves no trainable parameter")

@@ -1,7 +1,7 @@
-"""Being told to stop: SIGTERM, Ctrl-C, and the death of the `dvc` that started this process.
+"""Stop requests: SIGTERM, Ctrl-C, and the death of the `dvc` that started this process.
 
-Outside of `deferred` a signal ends the process at once. Inside, it is only noted: the loop asks `requested`
-where it can save, and raises `Interrupted`. A second signal always ends the process at once.
+Outside `defer_signals`, a signal ends the process immediately. Inside, it is only recorded: the loop polls
+`is_stop_requested` where it can save, and raises `Interrupted`. A second signal always ends the process immediately.
 """
 
 from __future__ import annotations
@@ -17,52 +17,52 @@ from typing import TypeVar
 
 Item = TypeVar("Item")
 
-# A process has one set of signal handlers, so these are the module's.
+# Signal handlers are global to the process, and so is their state.
 _deferring = False
 _received: int | None = None
-_watched: tuple[int, int] | None = None  # a process and the parent that it should have
-_following = False
+_watched: tuple[int, int] | None = None  # a process and its expected parent
+_is_worker = False
 
 
 class Interrupted(SystemExit):
-    """Ends the process as shells expect after a signal: exit code 128 + its number, no traceback."""
+    """Ends the process as shells expect after a signal: exit code 128 + signal number, no traceback."""
 
 
-def listen() -> None:
-    """Handle SIGTERM and SIGINT and, when DVC started this process, watch that DVC is alive.
+def install_signal_handlers() -> None:
+    """Handle SIGTERM and SIGINT and, if DVC started this process, check that DVC is alive.
 
-    A `dvc` that is killed would otherwise leave the training running behind it. A script that was started by
-    hand may outlive its shell (nohup), as may one whose shell has it ignore Ctrl-C (`&`). A kernel's death
-    signal would not do: it comes when the parent dies, and that can be a shell which outlives DVC.
+    Otherwise the training would continue after its `dvc` was killed. A script started by hand may outlive its
+    shell (nohup), and one started with `&` keeps ignoring Ctrl-C. The kernel's parent-death signal is no
+    alternative: the parent may be a shell that outlives DVC.
     """
     global _watched
     for number in (signal.SIGTERM, signal.SIGINT):
         if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _note)
+            signal.signal(number, _handle_signal)
     if "DVC_STAGE" in os.environ:
-        process = _below_dvc()
+        process = _find_child_of_dvc()
         _watched = (process, _parent(process))
 
 
-def follow() -> None:
-    """For a process that trains with others: watch the one that started it instead of DVC.
+def watch_parent() -> None:
+    """In a worker process: check that the launcher is alive instead of DVC, and tolerate repeated signals.
 
-    That one passes signals on and knows when it has waited enough: a second signal, such as Ctrl-C from the
-    terminal and again from torchrun, is no reason to end without saving.
+    The launcher forwards signals and decides how long to wait: a second signal, such as Ctrl-C from the terminal
+    and again from torchrun, must not end a worker before it has saved.
     """
-    global _watched, _following
-    _watched, _following = (os.getpid(), os.getppid()), True
+    global _watched, _is_worker
+    _watched, _is_worker = (os.getpid(), os.getppid()), True
 
 
-def ignore(_worker: int = 0) -> None:
-    """For processes that prepare data: the one that trains decides when they end."""
+def ignore_signals(_worker: int = 0) -> None:
+    """Ignore signals in a data-loading process, which the training process ends."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager
-def deferred() -> Iterator[None]:
-    """Signals are noted until the block asks for them."""
+def defer_signals() -> Iterator[None]:
+    """Record signals instead of ending the process; the block polls `is_stop_requested`."""
     global _deferring
     _deferring = True
     try:
@@ -71,45 +71,45 @@ def deferred() -> Iterator[None]:
         _deferring = False
 
 
-def requested() -> bool:
-    """Whether a signal came that has not been obeyed yet, or DVC died; takes microseconds."""
+def is_stop_requested() -> bool:
+    """Whether a signal is pending or DVC died; takes microseconds."""
     global _received
     if _received is None and _watched is not None and _parent(_watched[0]) != _watched[1]:
         _received = signal.SIGTERM
     return _received is not None
 
 
-def interrupt(message: str = "") -> Interrupted:
-    """The exception to raise once everything is saved; `message` goes to stderr."""
+def make_interrupted(message: str = "") -> Interrupted:
+    """Clear the stop request and return the exception to raise after saving; `message` goes to stderr."""
     global _received
     number, _received = _received or signal.SIGTERM, None
     if message:
-        with suppress(OSError):  # whoever was listening may be dead
+        with suppress(OSError):  # the reader of stderr may be gone
             print(f"\n{signal.Signals(number).name}: {message}", file=sys.stderr, flush=True)
     return Interrupted(128 + number)
 
 
-def until_requested(items: Iterable[Item]) -> Iterator[Item]:
-    """The items, as long as nobody asks to stop; then StopRequested, before the next one is taken."""
+def iterate_until_stop(items: Iterable[Item]) -> Iterator[Item]:
+    """Yield the items; raise StopRequested before the next one once a stop is requested."""
     for item in items:
-        if requested():
+        if is_stop_requested():
             raise StopRequested
         yield item
 
 
 class StopRequested(Exception):
-    """Work that can be repeated was left half done, because a signal came."""
+    """Repeatable work was abandoned because of a stop request."""
 
 
-def _note(number: int, frame: FrameType | None) -> None:
+def _handle_signal(number: int, frame: FrameType | None) -> None:
     global _received
-    if not _deferring or (_received is not None and not _following):
+    if not _deferring or (_received is not None and not _is_worker):
         raise Interrupted(128 + number)
     _received = number
 
 
-def _below_dvc() -> int:
-    """The process that DVC started: this one, or a shell that did not hand its process over, as dash does not."""
+def _find_child_of_dvc() -> int:
+    """Find the process that DVC started: this one, or a shell such as dash that runs it as a child."""
     process = os.getpid()
     with suppress(OSError):  # no /proc, or another user's process
         while b"DVC_STAGE=" in Path(f"/proc/{_parent(process)}/environ").read_bytes():
@@ -118,7 +118,7 @@ def _below_dvc() -> int:
 
 
 def _parent(process: int) -> int:
-    """The parent's number; 0 when the process is gone."""
+    """Return the parent's process ID; 0 if the process is gone."""
     if process == os.getpid():
         return os.getppid()
     try:

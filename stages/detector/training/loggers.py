@@ -1,8 +1,8 @@
-"""Copies of the log where people compare runs: TensorBoard, Weights & Biases, MLflow.
+"""Experiment loggers: TensorBoard, Weights & Biases, MLflow.
 
-None is needed: a package is imported only when params.yaml names it, and one that fails while training is
-left out from then on. Every process is a run of its own; one that goes on where another ended logs the
-epochs before again (see `History.replay`), so that each curve is whole and has no point twice.
+All are optional: a package is imported only when params.yaml names it, and a logger that fails during training is
+disabled. Each process start is a new run; a resumed training logs the earlier epochs again (see `History.replay`),
+so every curve is complete and has no duplicate points.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 from detector.core.errors import UserError
 
 PROJECT = "detector"
-# What `pip install` needs; mlflow-skinny alone can only write to a server.
-PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow-skinny sqlalchemy alembic"}
+# Arguments of `pip install`; mlflow-skinny alone can only write to a server.
+PIP_PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow-skinny sqlalchemy alembic"}
 
 
-class Mirror(NamedTuple):
-    """log(step, values) takes what DVCLive gets, one step an epoch, from 0; close(complete) ends the run."""
+class ExperimentLogger(NamedTuple):
+    """log(step, values) gets the same values as DVCLive, one step per epoch, from 0; close(complete) ends the run."""
 
     name: str
     log: Callable[[int, dict[str, float]], None]
@@ -29,39 +29,40 @@ class Mirror(NamedTuple):
 
 
 @contextmanager
-def opened(names: Sequence[str], folder: Path, run: str, settings: dict[str, Any]) -> Iterator[list[Mirror]]:
-    """The mirrors of these names; `run` is what they call this training, `settings` is shown beside its curves.
+def open_loggers(
+    names: Sequence[str], folder: Path, run_name: str, settings: dict[str, Any]
+) -> Iterator[list[ExperimentLogger]]:
+    """Start the loggers of these names; `settings` are shown with the run.
 
-    folder: where those write that have not been told otherwise by their own environment variables. Raises
-    UserError when one cannot start.
+    folder: for loggers whose own environment variables name no other place. Raises UserError when one cannot start.
     """
-    openers = {"tensorboard": _tensorboard, "wandb": _wandb, "mlflow": _mlflow}
-    mirrors: list[Mirror] = []
+    openers = {"tensorboard": _open_tensorboard, "wandb": _open_wandb, "mlflow": _open_mlflow}
+    loggers: list[ExperimentLogger] = []
     complete = False
     try:
         for name in names:
             try:
-                mirrors.append(openers[name](folder, run, settings))
-            except Exception as error:  # each raises errors of its own
+                loggers.append(openers[name](folder, run_name, settings))
+            except Exception as error:  # each package raises its own errors
                 raise UserError(
-                    f"params.yaml: `train.mirrors` names {name}, which cannot start ({error}); take it out, or see "
-                    f"that it can: `pip install {PACKAGES[name]}` installs it"
+                    f"params.yaml: `train.loggers` names {name}, which cannot start ({error}); remove it, or install "
+                    f"it with `pip install {PIP_PACKAGES[name]}`"
                 ) from error
-        yield mirrors
+        yield loggers
         complete = True
     finally:
-        for mirror in mirrors:
+        for logger in loggers:
             try:
-                mirror.close(complete)
-            except Exception as error:  # nothing that the training made depends on it
-                print(f"warning: {mirror.name} did not end as it should ({error})", flush=True)
+                logger.close(complete)
+            except Exception as error:  # the training's results do not depend on it
+                print(f"warning: could not close {logger.name} ({error})", flush=True)
 
 
-def _tensorboard(folder: Path, run: str, settings: dict[str, Any]) -> Mirror:
-    """Event files in folder/tensorboard/run; `tensorboard --logdir` shows them."""
+def _open_tensorboard(folder: Path, run_name: str, settings: dict[str, Any]) -> ExperimentLogger:
+    """Write event files to folder/tensorboard/run_name; `tensorboard --logdir` shows them."""
     from torch.utils.tensorboard import SummaryWriter
 
-    writer = SummaryWriter(str(folder / "tensorboard" / run))
+    writer = SummaryWriter(str(folder / "tensorboard" / run_name))
     writer.add_text("settings", "\n".join(f"    {name}: {value}" for name, value in settings.items()))
 
     def log(step: int, values: dict[str, float]) -> None:
@@ -69,36 +70,34 @@ def _tensorboard(folder: Path, run: str, settings: dict[str, Any]) -> Mirror:
             writer.add_scalar(name, value, step)
         writer.flush()
 
-    return Mirror("tensorboard", log, lambda _complete: writer.close())
+    return ExperimentLogger("tensorboard", log, lambda _complete: writer.close())
 
 
-def _wandb(folder: Path, run: str, settings: dict[str, Any]) -> Mirror:
-    """In wandb's own mode: online where there is a login, offline with WANDB_MODE=offline."""
+def _open_wandb(folder: Path, run_name: str, settings: dict[str, Any]) -> ExperimentLogger:
+    """Use wandb's own mode: online with a login, offline with WANDB_MODE=offline."""
     import wandb
 
-    folder.mkdir(parents=True, exist_ok=True)  # or wandb would write to /tmp
-    opened_run = wandb.init(
-        project=os.environ.get("WANDB_PROJECT", PROJECT), name=run, dir=str(folder), config=settings
-    )
-    return Mirror(
+    folder.mkdir(parents=True, exist_ok=True)  # otherwise wandb writes to /tmp
+    run = wandb.init(project=os.environ.get("WANDB_PROJECT", PROJECT), name=run_name, dir=str(folder), config=settings)
+    return ExperimentLogger(
         "wandb",
-        lambda step, values: opened_run.log(values, step=step),
-        lambda complete: opened_run.finish(exit_code=0 if complete else 1),
+        lambda step, values: run.log(values, step=step),
+        lambda complete: run.finish(exit_code=0 if complete else 1),
     )
 
 
-def _mlflow(folder: Path, run: str, settings: dict[str, Any]) -> Mirror:
-    """On the server, or in the database, of MLFLOW_TRACKING_URI, else in folder/mlflow.db."""
+def _open_mlflow(folder: Path, run_name: str, settings: dict[str, Any]) -> ExperimentLogger:
+    """Use the server or database of MLFLOW_TRACKING_URI, else folder/mlflow.db."""
     import mlflow
 
     if "MLFLOW_TRACKING_URI" not in os.environ:
         folder.mkdir(parents=True, exist_ok=True)
         mlflow.set_tracking_uri(f"sqlite:///{(folder / 'mlflow.db').resolve()}")
     mlflow.set_experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT))
-    mlflow.start_run(run_name=run)
+    mlflow.start_run(run_name=run_name)
     mlflow.log_params(settings)
 
     def log(step: int, values: dict[str, float]) -> None:
         mlflow.log_metrics(values, step=step)
 
-    return Mirror("mlflow", log, lambda complete: mlflow.end_run("FINISHED" if complete else "KILLED"))
+    return ExperimentLogger("mlflow", log, lambda complete: mlflow.end_run("FINISHED" if complete else "KILLED"))

@@ -1,4 +1,4 @@
-"""One epoch of training."""
+"""The loop of one training epoch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from detector.training.optimization import AveragedWeights, Schedule
 
 
 class Step(NamedTuple):
-    """One iteration: its number, the learning rate, and the loss with its components, means over its batches."""
+    """One optimizer step: its number, the learning rate, and the loss and its components, averaged over its batches."""
 
     iteration: int
     lr: float
@@ -28,7 +28,7 @@ class Step(NamedTuple):
 
 
 class Learner(NamedTuple):
-    """What learns in a step: the model and its averaged weights; scaler: for fp16, else it does nothing."""
+    """The model being trained, its optimizer and averaged weights; scaler: active only for fp16."""
 
     model: nn.Module
     optimizer: Optimizer
@@ -41,15 +41,16 @@ def train_one_epoch(
     learner: Learner,
     groups: Iterable[list[Batch]],
     schedule: Schedule,
-    clip_norm: float,
+    *,
+    grad_clip_norm: float,
     first_iteration: int,
     on_step: Callable[[Step], None],
     image_name: Callable[[int], str],
 ) -> None:
-    """Forward, check, backward for each batch of a group; clip, step; `on_step` is told of each group.
+    """Run one optimizer step per group of batches: forward, loss check, backward, clip, step, `on_step`.
 
-    The gradient is the mean of the batches'. Raises UserError naming the component, the iteration and the
-    images when a loss is not finite.
+    The gradient of a group is the mean over its batches. Raises UserError with the loss component, the iteration
+    and the images when a loss is not finite.
     """
     model, optimizer, scaler, average, _ = learner
     model.train()
@@ -58,45 +59,45 @@ def train_one_epoch(
         optimizer.zero_grad(set_to_none=True)
         sums: Counter[str] = Counter()
         for batch in group:
-            total, losses = losses_of(learner, batch)
+            total, losses = compute_losses(learner, batch)
             check_finite(losses, iteration, map(image_name, batch.rows))
             scaler.scale(total / len(group)).backward()
             sums.update(losses)
         distributed.average_gradients(model.parameters())
-        if clip_norm > 0:
+        if grad_clip_norm > 0:
             scaler.unscale_(optimizer)
-            nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+            nn.utils.clip_grad_norm_(model.parameters(), grad_clip_norm)
         scaler.step(optimizer)
         scaler.update()
         average.update(model)
         on_step(Step(iteration, lr, {name: value / len(group) for name, value in sums.items()}))
 
 
-def losses_of(learner: Learner, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-    """The loss to learn from, and the numbers of it and its components for the batch of all processes."""
+def compute_losses(learner: Learner, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+    """Return the total loss of this process, and the values of it and its components averaged over all processes."""
     images = batch.images.to(learner.device, non_blocking=True)
     losses = learner.model(images, batch.targets.to(learner.device)).losses
     total = torch.stack(list(losses.values())).sum()
-    values = distributed.mean(torch.stack([total, *losses.values()]).detach())
+    values = distributed.all_reduce_mean(torch.stack([total, *losses.values()]).detach())
     return total, dict(zip(["batch_loss", *losses], values.tolist(), strict=True))
 
 
-def grouped(batches: Iterable[Batch], accumulate: int) -> Iterator[list[Batch]]:
-    """Lists of `accumulate` batches; the last may be shorter."""
+def group_batches(batches: Iterable[Batch], accumulate_steps: int) -> Iterator[list[Batch]]:
+    """Yield lists of `accumulate_steps` batches; the last may be shorter."""
     iterator = iter(batches)
-    while group := list(islice(iterator, accumulate)):
+    while group := list(islice(iterator, accumulate_steps)):
         yield group
 
 
 def check_finite(losses: dict[str, float], iteration: int, images: Iterable[str]) -> None:
-    """Raise UserError when a loss is NaN or infinite, with the images of all processes."""
-    broken = [name for name, value in losses.items() if not math.isfinite(value)]
-    if broken:
-        shown = ", ".join(f"{name} {value:g}" for name, value in losses.items())
-        names = [name for share in distributed.gathered(list(images)) for name in share]
+    """Raise UserError when a loss is NaN or infinite; the message names the images of all processes."""
+    not_finite = [name for name, value in losses.items() if not math.isfinite(value)]
+    if not_finite:
+        values = ", ".join(f"{name} {value:g}" for name, value in losses.items())
+        names = [name for part in distributed.all_gather_object(list(images)) for name in part]
         raise UserError(
-            f"loss is not finite at iteration {iteration}: {', '.join(broken)} (all: {shown})\n"
+            f"loss is not finite at iteration {iteration}: {', '.join(not_finite)} (all: {values})\n"
             f"images of the batch: {', '.join(names)}\n"
-            "Look at these images and their boxes; if they are right, lower `train.lr`, lengthen "
-            "`train.warmup_iterations` or lower `train.clip_norm`."
+            "Check these images and their boxes; if they are correct, lower `train.lr`, raise "
+            "`train.warmup_iterations` or lower `train.grad_clip_norm`."
         )

@@ -1,4 +1,4 @@
-"""The optimizer's groups, the learning rate of every step, and the average of the weights."""
+"""Optimizer, learning-rate schedule and moving average of the weights."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from torch.optim import SGD, AdamW, Optimizer
 
 from detector.models.recipe import Recipe
 
-WARMUP_START = 0.001  # share of the learning rate that warm-up starts from
+WARMUP_START = 0.001  # fraction of the learning rate at the start of warm-up
 PLATEAU_FACTOR, PLATEAU_PATIENCE = 0.5, 3
 
 
 def make_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
-    """SGD with Nesterov momentum 0.9, or AdamW.
+    """Create SGD with Nesterov momentum 0.9, or AdamW.
 
-    At most four groups: backbone or not, decayed or not. Norms' weights and all biases are not decayed.
-    The backbone is the model's attribute `backbone`, if it has one.
+    There are at most four parameter groups: backbone or not, with weight decay or not. Weights of norms and all
+    biases have no weight decay. The backbone is the model's attribute `backbone`, if it has one.
     """
     groups: dict[tuple[bool, bool], list[Tensor]] = {}
     for name, parameter in model.named_parameters():
@@ -39,37 +39,37 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
 class Schedule:
     """Sets the learning rate before each iteration.
 
-    The first `warmup_iterations` rise linearly from a thousandth; then multistep, cosine, plateau
-    (halved when the validation AP has not risen for 3 epochs) or constant.
+    It rises linearly from a thousandth during the first `warmup_iterations`; then multistep, cosine, plateau
+    (halved when the validation AP has not risen for 3 epochs) or constant. iterations: of the whole training.
     """
 
     def __init__(self, optimizer: Optimizer, recipe: Recipe, iterations: int) -> None:
         self._optimizer, self._recipe, self._iterations = optimizer, recipe, iterations
-        # Warm-up may not eat a short run.
+        # Warm-up takes at most a fifth of a short training.
         self._warmup = min(recipe.warmup_iterations, iterations // 5)
         self._best, self._stale, self._plateau = -math.inf, 0, 1.0
 
     def step(self, iteration: int) -> float:
-        """Set the rate of `iteration` (from 0); returns that of the head."""
+        """Set the learning rates of `iteration` (from 0); return the one outside the backbone."""
         factor = self.factor(iteration)
         for group in self._optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
         return self._recipe.lr * factor
 
     def factor(self, iteration: int) -> float:
-        """Share of the base learning rate."""
+        """Return the learning rate of `iteration` as a fraction of the base learning rate."""
         if iteration < self._warmup:
             return WARMUP_START + (1 - WARMUP_START) * iteration / self._warmup
         progress = (iteration - self._warmup) / max(1, self._iterations - self._warmup)
         if self._recipe.schedule == "multistep":
             return 0.1 ** sum(iteration >= step * self._iterations for step in self._recipe.lr_steps)
         if self._recipe.schedule == "cosine":
-            low = self._recipe.min_lr
-            return low + (1 - low) * (1 + math.cos(math.pi * progress)) / 2
+            final = self._recipe.min_lr_ratio
+            return final + (1 - final) * (1 + math.cos(math.pi * progress)) / 2
         return self._plateau
 
-    def epoch_done(self, score: float) -> None:
-        """Tell plateau the validation AP of the epoch."""
+    def finish_epoch(self, score: float) -> None:
+        """Update the plateau schedule with the validation AP of the epoch."""
         if self._recipe.schedule != "plateau":
             return
         if score > self._best:
@@ -79,20 +79,20 @@ class Schedule:
         if self._stale > PLATEAU_PATIENCE:
             self._plateau, self._stale = self._plateau * PLATEAU_FACTOR, 0
 
-    def state(self) -> tuple[float, int, float]:
-        """What `epoch_done` has learned so far."""
+    def state_dict(self) -> tuple[float, int, float]:
+        """Return the state of the plateau schedule."""
         return self._best, self._stale, self._plateau
 
-    def restore(self, state: tuple[float, int, float]) -> None:
-        """Know what another schedule had learned."""
+    def load_state_dict(self, state: tuple[float, int, float]) -> None:
+        """Restore what `state_dict` returned."""
         self._best, self._stale, self._plateau = state
 
 
 class AveragedWeights:
     """An exponential moving average of a model's weights and buffers, for evaluation.
 
-    The decay rises with the number of updates, as decay * (1 - exp(-updates / 100)), so that the first,
-    random weights are soon forgotten.
+    The decay increases with the number of updates, as decay * (1 - exp(-updates / 100)), so the random initial
+    weights soon lose their influence.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -100,18 +100,18 @@ class AveragedWeights:
         self.model.requires_grad_(False)
         self._decay, self._updates = decay, 0
 
-    def state(self) -> dict[str, Any]:
-        """The average and the number of its updates."""
+    def state_dict(self) -> dict[str, Any]:
+        """Return the average and the number of its updates."""
         return {"weights": self.model.state_dict(), "updates": self._updates}
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on from another average."""
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
         self.model.load_state_dict(state["weights"])
         self._updates = state["updates"]
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Move the average towards the weights of `model`."""
+        """Update the average with the weights of `model`."""
         self._updates += 1
         decay = self._decay * (1 - math.exp(-self._updates / 100))
         own, new = self.model.state_dict(), model.state_dict()

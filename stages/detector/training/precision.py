@@ -1,4 +1,4 @@
-"""In which floating-point format layers compute while a model is trained and validated."""
+"""Floating-point precision of the layers in training and validation."""
 
 from __future__ import annotations
 
@@ -15,114 +15,116 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from detector.core.errors import UserError
-from detector.engine.distributed import from_first, is_first
-from detector.engine.seeding import random_state, restore_random
+from detector.engine.distributed import broadcast_object, is_main_process
+from detector.engine.seeding import get_random_state, set_random_state
 from detector.engine.structures import Targets
 
-LOWER = {"bf16": torch.bfloat16, "fp16": torch.float16}
-CLEARLY_FASTER = 1.1  # times, or `auto` stays with fp32
-STEPS = 3  # that are timed, after one that is not
+LOWER_PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
+MIN_SPEEDUP = 1.1  # below it, `auto` chooses fp32
+TIMED_STEPS = 3  # after one warm-up step
 
 
 def check_precision(precision: str, device: torch.device) -> None:
-    """Raise UserError when the device has no such arithmetic."""
+    """Raise UserError when the device does not support the precision."""
     if precision == "fp16" and device.type != "cuda":
         raise UserError(
-            "params.yaml: `train.precision` is fp16, which needs a CUDA GPU, and this machine has none; "
+            "params.yaml: `train.precision` is fp16, which needs a CUDA GPU, but this machine has none; "
             "use bf16, fp32 or auto"
         )
-    if precision == "bf16" and lower_of(device) != "bf16":
+    if precision == "bf16" and choose_lower_precision(device) != "bf16":
         raise UserError(
-            f"params.yaml: `train.precision` is bf16, which {torch.cuda.get_device_name()} does not have; "
+            f"params.yaml: `train.precision` is bf16, which {torch.cuda.get_device_name()} does not support; "
             "use fp16, fp32 or auto"
         )
 
 
-def lower_of(device: torch.device) -> str:
-    """The lower precision that the device is good at."""
+def choose_lower_precision(device: torch.device) -> str:
+    """Return the lower precision that the device supports best."""
     if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         return "fp16"
     return "bf16"
 
 
 def use_precision(model: nn.Module, device: torch.device, precision: str) -> None:
-    """Let the layers of `model` compute in `precision`; what they answer `model.forward` is float32 again.
+    """Make the layers of `model` compute in `precision`, in place; their outputs are converted back to float32.
 
-    So losses, boxes and scores, which are made in `model.forward`, are float32 whatever the model is: in
-    bfloat16 a coordinate would be off by two pixels of 640. Weights stay float32, names stay the same.
+    Losses, boxes and scores are computed in `model.forward` and therefore in float32: in bfloat16, a coordinate
+    near 640 would be off by up to two pixels. Weights stay float32, and state_dict keys stay the same.
     """
     if precision == "fp32":
         return
     for module in model.modules():
         if module is not model:
-            module.forward = partial(_compute, module.forward, device.type, LOWER[precision])
+            module.forward = partial(_compute, module.forward, device.type, LOWER_PRECISIONS[precision])
 
 
 def _compute(forward: Callable[..., Any], device_type: str, dtype: torch.dtype, /, *args: Any, **options: Any) -> Any:
-    if torch.is_autocast_enabled(device_type):  # within another layer, whose answer is made float32
+    if torch.is_autocast_enabled(device_type):  # inside another layer, which converts its output
         return forward(*args, **options)
     with torch.autocast(device_type, dtype):
-        answer = forward(*args, **options)
-    return tree_map_only(Tensor, lambda tensor: tensor.float() if tensor.dtype == dtype else tensor, answer)
+        output = forward(*args, **options)
+    return tree_map_only(Tensor, lambda tensor: tensor.float() if tensor.dtype == dtype else tensor, output)
 
 
-def fastest(model: nn.Module, batch_size: int, size: tuple[int, int], device: torch.device, file: Path) -> str:
-    """What `auto` stands for: fp32, or the device's lower precision when its steps are clearly faster.
+def choose_precision(model: nn.Module, batch_size: int, size: tuple[int, int], device: torch.device, file: Path) -> str:
+    """Resolve `auto`: the device's lower precision if its steps are clearly faster than in fp32, else fp32.
 
-    Measured once and remembered in `file`, so that a run which goes on or is repeated decides the same. Takes
-    no random number and does not change the model.
+    Measured once and stored in `file`, so that a resumed or repeated training chooses the same. Draws no random
+    number and does not change the model. size: (H, W) of the input.
     """
-    found = from_first(_remembered(file))
-    if found is None:
-        found = from_first(_measure(model, batch_size, size, device))
-        if is_first():
+    timings = broadcast_object(_read_timings(file))
+    if timings is None:
+        timings = broadcast_object(_measure_timings(model, batch_size, size, device))
+        if is_main_process():
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(json.dumps(found) + "\n")
-    (_, usual), (lower, seconds) = found.items()
-    chosen = lower if usual >= CLEARLY_FASTER * seconds else "fp32"
+            file.write_text(json.dumps(timings) + "\n")
+    (_, full_seconds), (lower, lower_seconds) = timings.items()
+    chosen = lower if full_seconds >= MIN_SPEEDUP * lower_seconds else "fp32"
     print(
-        f"precision: a batch takes {usual:.3g} s in fp32 and {seconds:.3g} s in {lower}: {chosen} "
-        f"(lower only if {CLEARLY_FASTER:g} x faster; measured once, {file})"
+        f"precision: {chosen} ({full_seconds:.3g} s per batch in fp32, {lower_seconds:.3g} s in {lower}; {lower} needs "
+        f"a speedup of {MIN_SPEEDUP:g}; measured once, stored in {file})"
     )
     return chosen
 
 
-def _remembered(file: Path) -> dict[str, float] | None:
+def _read_timings(file: Path) -> dict[str, float] | None:
     try:
-        found: dict[str, float] = json.loads(file.read_text())
-        return found
+        timings: dict[str, float] = json.loads(file.read_text())
+        return timings
     except (OSError, ValueError):
         return None
 
 
-def _measure(model: nn.Module, batch_size: int, size: tuple[int, int], device: torch.device) -> dict[str, float]:
-    """Seconds of the fastest forward and backward pass over random images, for fp32 and the lower precision."""
-    before = random_state()
+def _measure_timings(
+    model: nn.Module, batch_size: int, size: tuple[int, int], device: torch.device
+) -> dict[str, float]:
+    """Measure the seconds of the fastest forward and backward pass on random images in fp32 and lower precision."""
+    random_state = get_random_state()
     images = torch.randint(0, 256, (batch_size, 3, *size), dtype=torch.uint8).to(device)
-    middle = torch.tensor([size[1] / 4, size[0] / 4, size[1] * 3 / 4, size[0] * 3 / 4])
+    box = torch.tensor([size[1] / 4, size[0] / 4, size[1] * 3 / 4, size[0] * 3 / 4])
     labels = torch.ones(batch_size, 1, dtype=torch.int64)
-    targets = Targets(middle.expand(batch_size, 1, 4), labels, torch.zeros_like(labels)).to(device)
+    targets = Targets(box.expand(batch_size, 1, 4), labels, torch.zeros_like(labels)).to(device)
     seconds = {}
-    for precision in ("fp32", lower_of(device)):
-        copied = copy.deepcopy(model).train()
-        use_precision(copied, device, precision)
-        seconds[precision] = min([_seconds_of_a_step(copied, images, targets) for _ in range(STEPS + 1)][1:])
-        del copied
-    restore_random(before)
+    for precision in ("fp32", choose_lower_precision(device)):
+        model_copy = copy.deepcopy(model).train()
+        use_precision(model_copy, device, precision)
+        seconds[precision] = min([_time_step(model_copy, images, targets) for _ in range(TIMED_STEPS + 1)][1:])
+        del model_copy
+    set_random_state(random_state)
     if device.type == "cuda":
         torch.cuda.empty_cache()
     return {name: float(f"{value:.4g}") for name, value in seconds.items()}
 
 
-def _seconds_of_a_step(model: nn.Module, images: Tensor, targets: Targets) -> float:
+def _time_step(model: nn.Module, images: Tensor, targets: Targets) -> float:
     model.zero_grad(set_to_none=True)
-    _wait(images.device)
-    began = time.perf_counter()
+    _synchronize(images.device)
+    start = time.perf_counter()
     torch.stack(list(model(images, targets).losses.values())).sum().backward()
-    _wait(images.device)
-    return time.perf_counter() - began
+    _synchronize(images.device)
+    return time.perf_counter() - start
 
 
-def _wait(device: torch.device) -> None:
+def _synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)

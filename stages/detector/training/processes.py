@@ -1,4 +1,4 @@
-"""Processes that train together: started by the script (`train.processes`), or by torchrun on several machines too."""
+"""Worker processes of a training: started here (`train.processes`), or by torchrun, also on several machines."""
 
 from __future__ import annotations
 
@@ -18,105 +18,105 @@ import torch.distributed as dist
 from detector.core.errors import UserError
 from detector.training import interruption
 
-GRACE = 15.0  # seconds that the other processes have to notice that one failed
+GRACE_SECONDS = 15.0  # for the other processes to notice that one failed
 
 
-class Place(NamedTuple):
-    """rank of all processes; local_rank of those on this machine; meeting: a file that all know, "" for torchrun."""
+class ProcessRank(NamedTuple):
+    """Rank of this process among all and on this machine; rendezvous_file: shared by all, "" with torchrun."""
 
     rank: int
-    processes: int
+    world_size: int
     local_rank: int
-    local_processes: int
-    meeting: str = ""
+    local_world_size: int
+    rendezvous_file: str = ""
 
 
 @contextmanager
-def together(processes: int) -> Iterator[None]:
-    """Run the block in `processes` processes, or in those that torchrun started.
+def spawn_workers(processes: int) -> Iterator[None]:
+    """Run the block in `processes` worker processes, or in those that torchrun started.
 
-    The process that came in does not run the block when there are several: it waits for them and ends as they
-    do. Only the first process prints, and of several that fail only one says why.
+    With several workers, the calling process does not run the block: it waits for them and exits with their exit
+    code. Only rank 0 prints, and only one of several failing workers reports its error.
     """
-    place = place_in_environment() or (launch(processes) if processes > 1 else Place(0, 1, 0, 1))
-    if place.processes == 1:
+    process_rank = read_torchrun_rank() or (fork_workers(processes) if processes > 1 else ProcessRank(0, 1, 0, 1))
+    if process_rank.world_size == 1:
         yield
         return
-    interruption.follow()
-    failed = _join(place)
+    interruption.watch_parent()
+    store = _init_process_group(process_rank)
     try:
-        check_gpus(place)
-        if place.rank == 0:
+        assign_gpu(process_rank)
+        if process_rank.rank == 0:
             yield
         else:
-            with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):  # noqa: PTH123
+            with open(os.devnull, "w") as devnull, redirect_stdout(devnull):  # noqa: PTH123
                 yield
     except Exception as error:
-        if failed.add("failed", 1) > 1:
+        if store.add("failed", 1) > 1:
             raise SystemExit(1) from None
         if "gloo" in str(error) or isinstance(error, dist.DistError):
             raise UserError(
-                f"another process of this training ended without a word ({str(error).strip().splitlines()[0]}); "
-                "the same command goes on from the last checkpoint"
+                f"a worker process exited unexpectedly ({str(error).strip().splitlines()[0]}); run the same command "
+                "again to resume from the latest checkpoint"
             ) from None
         raise
     dist.destroy_process_group()
 
 
-def place_in_environment() -> Place | None:
-    """This process's place as torchrun gives it; None without torchrun."""
+def read_torchrun_rank() -> ProcessRank | None:
+    """Read this process's rank from torchrun's environment variables; None without torchrun."""
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return None
-    rank, processes, local_rank, local_processes = (int(os.environ[name]) for name in names)
-    return Place(rank, processes, local_rank, local_processes)
+    rank, world_size, local_rank, local_world_size = (int(os.environ[name]) for name in names)
+    return ProcessRank(rank, world_size, local_rank, local_world_size)
 
 
-def check_gpus(place: Place) -> None:
-    """Give this process a GPU of its own, where there are any. Raises UserError when there are too few."""
+def assign_gpu(process_rank: ProcessRank) -> None:
+    """Assign one GPU to this process, if the machine has any. Raises UserError when there are too few."""
     if not torch.cuda.is_available():
         return
-    if place.local_processes > torch.cuda.device_count():
+    if process_rank.local_world_size > torch.cuda.device_count():
         raise UserError(
-            f"params.yaml: `train.processes` is {place.local_processes}, and each needs a GPU, of which this machine "
-            f"has {torch.cuda.device_count()}: lower it, or look at CUDA_VISIBLE_DEVICES"
+            f"params.yaml: `train.processes` is {process_rank.local_world_size}, but this machine has "
+            f"{torch.cuda.device_count()} GPUs and each process needs one: lower it, or check CUDA_VISIBLE_DEVICES"
         )
-    torch.cuda.set_device(place.local_rank)
+    torch.cuda.set_device(process_rank.local_rank)
 
 
-def _join(place: Place) -> dist.Store:
-    """Meet the others; returns the store that they share."""
-    if place.meeting:
+def _init_process_group(process_rank: ProcessRank) -> dist.Store:
+    """Join the process group; return its store."""
+    if process_rank.rendezvous_file:
         if sys.platform == "linux":
-            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # all are on this machine
-        store: dist.Store = dist.FileStore(place.meeting, place.processes)
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # all processes are on this machine
+        store: dist.Store = dist.FileStore(process_rank.rendezvous_file, process_rank.world_size)
     else:
         store, _, _ = next(iter(dist.rendezvous("env://")))
     backends = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    dist.init_process_group(backends, store=store, rank=place.rank, world_size=place.processes)
+    dist.init_process_group(backends, store=store, rank=process_rank.rank, world_size=process_rank.world_size)
     return store
 
 
-def launch(processes: int) -> Place:
-    """Fork into `processes` workers, which return with their places; here it waits and ends as they do.
+def fork_workers(processes: int) -> ProcessRank:
+    """Fork `processes` workers, in which this returns; the calling process waits and exits with their exit code.
 
-    Forked before CUDA is touched or a thread is started, so that torch is imported once. A signal is passed
-    on, once, and the workers have the time that they need to save; a second one ends all at once.
+    Forking happens before CUDA is initialized or a thread is started, so torch is imported only once. The first
+    signal is forwarded, and the workers get the time they need to save; a second one kills all immediately.
     """
     folder = tempfile.mkdtemp(prefix="train-")
-    workers: set[int] = set()  # the processes that run
+    workers: set[int] = set()  # IDs of the running processes
     parent = os.getpid()
     sys.stdout.flush()
     sys.stderr.flush()
     try:
-        with interruption.deferred():
+        with interruption.defer_signals():
             for rank in range(processes):
                 process = os.fork()
                 if process == 0:
-                    os.setpgid(0, 0)  # Ctrl-C reaches the parent alone, which passes it on
-                    return Place(rank, processes, rank, processes, f"{folder}/meeting")
+                    os.setpgid(0, 0)  # Ctrl-C reaches only the parent, which forwards it
+                    return ProcessRank(rank, processes, rank, processes, f"{folder}/rendezvous")
                 workers.add(process)
-            raise SystemExit(_wait(workers))
+            raise SystemExit(_wait_for_workers(workers))
     finally:
         if os.getpid() == parent:
             for process in workers:
@@ -125,22 +125,22 @@ def launch(processes: int) -> Place:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _wait(workers: set[int]) -> int:
-    """Exit code of the whole: 0 when all workers end well; takes those that ended out of `workers`."""
-    passed_on, code, deadline = False, 0, float("inf")
+def _wait_for_workers(workers: set[int]) -> int:
+    """Wait and return the exit code: 0 when all workers succeed; removes those that exited from `workers`."""
+    forwarded, code, deadline = False, 0, float("inf")
     while workers and time.monotonic() < deadline:
-        if interruption.requested() and not passed_on:
-            passed_on = True
+        if interruption.is_stop_requested() and not forwarded:
+            forwarded = True
             for process in workers:
                 os.kill(process, signal.SIGTERM)
         for process in list(workers):
-            ended, status = os.waitpid(process, os.WNOHANG)
-            if ended:
+            exited, status = os.waitpid(process, os.WNOHANG)
+            if exited:
                 workers.remove(process)
                 code = code or os.waitstatus_to_exitcode(status)
         if code:
-            deadline = min(deadline, time.monotonic() + GRACE)
+            deadline = min(deadline, time.monotonic() + GRACE_SECONDS)
         time.sleep(0.02)
-    if code and passed_on:
-        raise interruption.interrupt()
+    if code and forwarded:
+        raise interruption.make_interrupted()
     return code if code >= 0 else 1

@@ -1,4 +1,4 @@
-"""`train:` of params.yaml: what the user wrote, and what it resolves to for a model."""
+"""The `train:` section of params.yaml, and its resolution into a model's recipe."""
 
 from __future__ import annotations
 
@@ -13,45 +13,45 @@ from detector.models.recipe import Recipe
 
 Auto = Literal["auto"]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, le=1)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class TrainParams(Section):
-    """`train:` of params.yaml, where every key is explained; `auto` takes the model's recipe."""
+    """The `train:` section of params.yaml, which explains each key; `auto` takes the value of the model's recipe."""
 
     model: str
     weights: str
-    size: Auto | Annotated[int, Field(gt=0, multiple_of=32)] | tuple[int, int]
+    image_size: Auto | Annotated[int, Field(gt=0, multiple_of=32)] | tuple[int, int]
     epochs: Auto | Annotated[int, Field(gt=0)]
     patience: Auto | Annotated[int, Field(ge=0)]
     batch_size: Auto | Annotated[int, Field(gt=0)]
-    accumulate: Auto | Annotated[int, Field(gt=0)]
+    accumulate_steps: Auto | Annotated[int, Field(gt=0)]
     optimizer: Auto | Literal["sgd", "adamw"]
     lr: Auto | Positive
-    weight_decay: Auto | NotNegative
+    weight_decay: Auto | NonNegative
     schedule: Auto | Literal["multistep", "cosine", "plateau", "constant"]
     warmup_iterations: Auto | Annotated[int, Field(ge=0)]
     lr_steps: Auto | tuple[Annotated[float, Field(gt=0, lt=1)], ...]
-    min_lr: Auto | Annotated[float, Field(ge=0, le=1)]
-    clip_norm: Auto | NotNegative
-    backbone_lr_factor: Auto | NotNegative
-    state_weight: Auto | NotNegative
+    min_lr_ratio: Auto | Annotated[float, Field(ge=0, le=1)]
+    grad_clip_norm: Auto | NonNegative
+    backbone_lr_factor: Auto | NonNegative
+    state_loss_weight: Auto | NonNegative
     ema_decay: Auto | Annotated[float, Field(ge=0, lt=1)]
-    flip: Auto | Share
-    zoom: Auto | tuple[Positive, Positive]
-    distortion: Auto | Annotated[float, Field(ge=0, lt=1)]
-    mosaic: Auto | Share
-    mixup: Auto | Share
-    crop: Auto | Share
+    flip: Auto | Fraction
+    scale: Auto | tuple[Positive, Positive]
+    color_jitter: Auto | Annotated[float, Field(ge=0, lt=1)]
+    mosaic: Auto | Fraction
+    mixup: Auto | Fraction
+    crop: Auto | Fraction
     rotation: Auto | Annotated[float, Field(ge=0, le=180)]
-    balance: Auto | Share
+    repeat_factor_threshold: Auto | Fraction
     freeze: Auto | tuple[str, ...]
     precision: Literal["auto", "fp32", "bf16", "fp16"]
     channels_last: bool
     compile: bool
     processes: int = Field(gt=0)
-    mirrors: tuple[Literal["tensorboard", "wandb", "mlflow"], ...]
+    loggers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...]
     seed: int = Field(ge=0, lt=2**32)
     threads: int = Field(ge=0)
     workers: int = Field(ge=0)
@@ -59,28 +59,34 @@ class TrainParams(Section):
     disk_cache_gb: float = Field(ge=0)
 
 
-def resolve(params: TrainParams, recipe: Recipe, pretrained: bool) -> Recipe:
-    """The recipe with everything that params set themselves.
+def resolve_recipe(params: TrainParams, recipe: Recipe, pretrained: bool) -> Recipe:
+    """Return the recipe with all values that `params` override.
 
-    The slower learning rate of a backbone is for pretrained ones; from scratch it learns like the rest. A
-    learning rate from the recipe is scaled linearly with the images a step, of all processes (Goyal et al.
-    2017); one that params give is taken as it is. A size of two numbers keeps its longer side here.
+    The lower learning rate of a backbone applies only if it is pretrained. The recipe's learning rate is scaled
+    linearly with the images per step of all processes (Goyal et al. 2017); one set in params is used as is. An
+    image size of two numbers is resolved to its longer side.
     """
     given: dict[str, Any] = {
         field.name: getattr(params, field.name) for field in fields(Recipe) if getattr(params, field.name) != "auto"
     }
-    if isinstance(params.size, tuple):
-        if any(side <= 0 or side % 32 for side in params.size):
-            raise UserError(f"params.yaml: `train.size` is {list(params.size)}; both sides must be multiples of 32")
-        given["size"] = max(params.size)
-    images = given.get("batch_size", recipe.batch_size) * given.get("accumulate", recipe.accumulate) * params.processes
-    usual = recipe.batch_size * recipe.accumulate
-    if "lr" not in given and images != usual:
-        given["lr"] = recipe.lr * images / usual
+    if isinstance(params.image_size, tuple):
+        if any(side <= 0 or side % 32 for side in params.image_size):
+            raise UserError(
+                f"params.yaml: `train.image_size` is {list(params.image_size)}; both sides must be multiples of 32"
+            )
+        given["image_size"] = max(params.image_size)
+    batch_size = given.get("batch_size", recipe.batch_size)
+    accumulate_steps = given.get("accumulate_steps", recipe.accumulate_steps)
+    images, recipe_images = (
+        batch_size * accumulate_steps * params.processes,
+        recipe.batch_size * recipe.accumulate_steps,
+    )
+    if "lr" not in given and images != recipe_images:
+        given["lr"] = recipe.lr * images / recipe_images
     if given.get("optimizer", recipe.optimizer) != recipe.optimizer and "lr" not in given:
         raise UserError(
             f"params.yaml: `train.optimizer` is {given['optimizer']}, but the recipe's learning rate {recipe.lr:g} is "
-            f"for {recipe.optimizer}: set `train.lr` too"
+            f"meant for {recipe.optimizer}: set `train.lr` too"
         )
-    scratch = {} if pretrained else {"backbone_lr_factor": 1.0}
-    return Recipe(**{**asdict(recipe), **scratch, **given})
+    from_scratch = {} if pretrained else {"backbone_lr_factor": 1.0}
+    return Recipe(**{**asdict(recipe), **from_scratch, **given})

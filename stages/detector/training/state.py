@@ -1,4 +1,4 @@
-"""Everything that changes while training: what a run that goes on where another ended needs."""
+"""The state of a training run: everything that a checkpoint holds."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 
 from detector.models.recipe import Recipe
-from detector.training.compute import Engine, prepare
+from detector.training.compute import ComputeSettings, prepare_model
 from detector.training.history import History
 from detector.training.loop import Learner
 from detector.training.optimization import AveragedWeights, Schedule, make_optimizer
 
 
-class Best(NamedTuple):
-    """The averaged weights of the best epoch and what they reached."""
+class BestEpoch(NamedTuple):
+    """The averaged weights of the best epoch and its validation metrics."""
 
     weights: dict[str, Tensor]
     validation: dict[str, float]
 
 
 @dataclass
-class Run:
-    """A training on its way: `batch` batches of `epoch` (from 0) are done.
+class TrainingRun:
+    """A training in progress: `batch` batches of `epoch` (from 0) are done.
 
-    history: of the first process; the others write nothing down.
+    history: only in the main process.
     """
 
     learner: Learner
@@ -34,23 +34,25 @@ class Run:
     history: History | None
     epoch: int = 0
     batch: int = 0
-    best: Best | None = None
+    best: BestEpoch | None = None
 
 
-def begin(model: nn.Module, recipe: Recipe, iterations: int, history: History | None, engine: Engine) -> Run:
-    """A run of `iterations` optimizer steps that has done none of them."""
-    prepare(model, engine)
+def start_run(
+    model: nn.Module, recipe: Recipe, iterations: int, history: History | None, compute: ComputeSettings
+) -> TrainingRun:
+    """Create a run of `iterations` optimizer steps, before its first one."""
+    prepare_model(model, compute)
     optimizer = make_optimizer(model, recipe)
-    scaler = GradScaler(engine.device.type, enabled=engine.precision == "fp16")
+    scaler = GradScaler(compute.device.type, enabled=compute.precision == "fp16")
     average = AveragedWeights(model, recipe.ema_decay)
-    learner = Learner(model, optimizer, scaler, average, engine.device)
-    return Run(learner, Schedule(optimizer, recipe, iterations), history)
+    learner = Learner(model, optimizer, scaler, average, compute.device)
+    return TrainingRun(learner, Schedule(optimizer, recipe, iterations), history)
 
 
-def state_of(run: Run, randomness: list[dict[str, Any]]) -> dict[str, Any]:
-    """The run as tensors, numbers, strings, lists, tuples and dicts; gradients are not part of it.
+def capture_state(run: TrainingRun, random_states: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the run as tensors, numbers, strings, lists, tuples and dicts, without gradients.
 
-    randomness: the `random_state` of each process.
+    random_states: the result of `get_random_state` in each process.
     """
     return {
         "epoch": run.epoch,
@@ -58,22 +60,22 @@ def state_of(run: Run, randomness: list[dict[str, Any]]) -> dict[str, Any]:
         "model": run.learner.model.state_dict(),
         "optimizer": run.learner.optimizer.state_dict(),
         "scaler": run.learner.scaler.state_dict(),
-        "schedule": run.schedule.state(),
-        "average": run.learner.average.state(),
-        "history": None if run.history is None else run.history.state(),
+        "schedule": run.schedule.state_dict(),
+        "average": run.learner.average.state_dict(),
+        "history": None if run.history is None else run.history.state_dict(),
         "best": None if run.best is None else tuple(run.best),
-        "randomness": randomness,
+        "random_states": random_states,
     }
 
 
-def restore(run: Run, state: dict[str, Any]) -> None:
-    """Put a run that has just begun where `state_of` found another one, but for the random numbers."""
+def restore_run(run: TrainingRun, state: dict[str, Any]) -> None:
+    """Restore a new run from `capture_state`, except the random states."""
     run.epoch, run.batch = state["epoch"], state["batch"]
     run.learner.model.load_state_dict(state["model"])
     run.learner.optimizer.load_state_dict(state["optimizer"])
     run.learner.scaler.load_state_dict(state["scaler"])
-    run.schedule.restore(state["schedule"])
-    run.learner.average.restore(state["average"])
+    run.schedule.load_state_dict(state["schedule"])
+    run.learner.average.load_state_dict(state["average"])
     if run.history is not None:
         run.history.replay(state["history"])
-    run.best = None if state["best"] is None else Best(*state["best"])
+    run.best = None if state["best"] is None else BestEpoch(*state["best"])

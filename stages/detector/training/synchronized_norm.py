@@ -1,4 +1,4 @@
-"""Batch norms that see the whole batch when several processes share it."""
+"""Batch norm over the whole batch when several processes share it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from detector.engine import distributed
 
 
-class SynchronizedNorm(nn.BatchNorm2d):
-    """A batch norm whose mean and variance are those of all processes' batches together.
+class SynchronizedBatchNorm(nn.BatchNorm2d):
+    """A batch norm with the mean and variance of the batches of all processes.
 
-    torch's SyncBatchNorm runs on CUDA only and drops the activation that timm's norms carry. Takes over the
-    parameters, buffers and activation of `norm`; their names stay.
+    torch's SyncBatchNorm runs only on CUDA and drops the activation of timm's norms. Takes over the parameters,
+    buffers and activation of `norm` under the same names.
     """
 
     def __init__(self, norm: _BatchNorm) -> None:
@@ -23,39 +23,42 @@ class SynchronizedNorm(nn.BatchNorm2d):
         self.activation = getattr(norm, "act", nn.Identity())
 
     def _check_input_dim(self, input: Tensor) -> None:
-        """Any number of dimensions will do."""
+        """Accept any number of dimensions."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """[B, C, ...] -> the same shape; all processes have batches of one size."""
+        """[B, C, ...] -> the same shape; all processes must have the same batch size."""
         if not self.training:
             result: Tensor = self.activation(super().forward(input))
             return result
         dims = [0, *range(2, input.dim())]
         variance, mean = torch.var_mean(input.float(), dims, correction=0)  # [C]
-        mean, square = distributed.mean(torch.stack([mean, variance + mean.square()])).unbind()
-        variance = (square - mean.square()).clamp(min=0)
-        self._learn(mean.detach(), variance.detach(), input.numel() // input.shape[1] * distributed.count())
+        mean, mean_square = distributed.all_reduce_mean(torch.stack([mean, variance + mean.square()])).unbind()
+        variance = (mean_square - mean.square()).clamp(min=0)
+        self._update_statistics(
+            mean.detach(), variance.detach(), input.numel() // input.shape[1] * distributed.world_size()
+        )
         scale = (variance + self.eps).rsqrt() if self.weight is None else (variance + self.eps).rsqrt() * self.weight
         shift = -mean * scale if self.bias is None else self.bias - mean * scale
         shape = (1, -1) + (1,) * (input.dim() - 2)
-        result = torch.addcmul(shift.view(shape), input, scale.view(shape))
-        return self.activation(result.to(input.dtype))
+        normalized = torch.addcmul(shift.view(shape), input, scale.view(shape))
+        output: Tensor = self.activation(normalized.to(input.dtype))
+        return output
 
     @torch.no_grad()
-    def _learn(self, mean: Tensor, variance: Tensor, values: int) -> None:
-        """Move the statistics for evaluation, as torch's norms do."""
+    def _update_statistics(self, mean: Tensor, variance: Tensor, values: int) -> None:
+        """Update the running statistics, as torch's norms do."""
         if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
             return
         self.num_batches_tracked.add_(1)
-        share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
-        self.running_mean.lerp_(mean, share)
-        self.running_var.lerp_(variance * (values / max(1, values - 1)), share)
+        momentum = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean, momentum)
+        self.running_var.lerp_(variance * (values / max(1, values - 1)), momentum)
 
 
 def synchronize_norms(model: nn.Module) -> None:
-    """Replace the batch norms of `model` that learn statistics in training; those it keeps frozen stay."""
+    """Replace the batch norms of `model` that use batch statistics in training, in place; frozen ones stay."""
     model.train()
     for module in list(model.modules()):
         for name, child in module.named_children():
             if isinstance(child, _BatchNorm) and child.training:
-                setattr(module, name, SynchronizedNorm(child))
+                setattr(module, name, SynchronizedBatchNorm(child))

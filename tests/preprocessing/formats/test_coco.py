@@ -1,16 +1,16 @@
-"""COCO: boxes, states, layouts and their given splits, what is kept out, errors."""
+"""COCO: boxes, states, layouts and their predefined splits, ignored parts, errors."""
 
 from __future__ import annotations
 
 import json
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from detector.core.errors import UserError
-from detector.preprocessing.formats.coco import read
+from detector.preprocessing.findings import FindingKind, FindingLog
+from detector.preprocessing.formats.coco import read_coco
 from detector.preprocessing.raw_annotations import RawBox, RawImage
 
 
@@ -35,10 +35,10 @@ def write(folder: Path, value: Any, name: str = "annotations.json") -> None:
 
 def read_content(folder: Path, value: Any, name: str = "annotations.json") -> list[RawImage]:
     write(folder, value, name)
-    return list(read(folder, Counter()))
+    return list(read_coco(folder, FindingLog()))
 
 
-def test_images_without_annotations_in_the_order_of_their_ids(tmp_path: Path) -> None:
+def test_images_without_annotations_are_sorted_by_id(tmp_path: Path) -> None:
     images = [{"id": 3, "file_name": "a.jpg"}, {"id": 1, "file_name": "b.jpg"}]
     assert read_content(tmp_path, content(images=images)) == [
         RawImage("b.jpg", "annotations.json: image 1", ()),
@@ -58,13 +58,13 @@ def test_a_state_is_a_name_or_an_id(tmp_path: Path) -> None:
     assert [box.state for box in images[0].boxes] == ["torn", "intact", None]
 
 
-def test_segmentations_and_keypoints_are_noted(tmp_path: Path) -> None:
+def test_segmentations_and_keypoints_are_counted(tmp_path: Path) -> None:
     masks = annotation(segmentation=[[1, 2, 3, 4, 5, 6]], num_keypoints=3, keypoints=[1, 1, 2])
     empty = annotation(id=10, segmentation=[], num_keypoints=0, keypoints=[0, 0, 0])
     write(tmp_path, content(masks, empty))
-    notes: Counter[str] = Counter()
-    list(read(tmp_path, notes))
-    assert notes == {"segmentations kept out": 1, "keypoints kept out": 1}
+    log = FindingLog()
+    list(read_coco(tmp_path, log))
+    assert log.counts() == {"note": {"ignored_keypoints": 1, "ignored_segmentation": 1}}
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_layouts(tmp_path: Path, name: str, image_path: str, split: str | None) 
     assert (image.path, image.split) == (image_path, split)
 
 
-def test_the_dataset_folder_gives_no_split(tmp_path: Path) -> None:
+def test_no_split_is_inferred_from_the_dataset_folder(tmp_path: Path) -> None:
     assert read_content(tmp_path / "train", content())[0].split is None
 
 
@@ -95,7 +95,7 @@ def test_roboflow_splits_may_share_ids_and_names(tmp_path: Path) -> None:
     for split in ("train", "valid", "test"):
         write(tmp_path, content(annotation()), f"{split}/_annotations.coco.json")
         (tmp_path / split / "1.jpg").touch()
-    images = list(read(tmp_path, Counter()))
+    images = list(read_coco(tmp_path, FindingLog()))
     assert [(image.path, image.split) for image in images] == [
         ("test/1.jpg", "test"),
         ("train/1.jpg", "train"),
@@ -103,23 +103,30 @@ def test_roboflow_splits_may_share_ids_and_names(tmp_path: Path) -> None:
     ]
 
 
-def test_captions_and_keypoints_beside_instances_are_left_out(tmp_path: Path) -> None:
+def test_captions_and_keypoints_next_to_instances_are_skipped(tmp_path: Path) -> None:
     for name in ("captions_val2017", "instances_val2017", "person_keypoints_val2017"):
         write(tmp_path, content(), f"annotations/{name}.json")
-    notes: Counter[str] = Counter()
-    assert len(list(read(tmp_path, notes))) == 1
-    assert notes == {"annotation files left out: not named instances_*.json": 2}
+    log = FindingLog()
+    assert len(list(read_coco(tmp_path, log))) == 1
+    assert [(finding.kind, finding.where) for finding in log.listed] == [
+        (FindingKind.SKIPPED_ANNOTATION_FILE, "annotations/captions_val2017.json"),
+        (FindingKind.SKIPPED_ANNOTATION_FILE, "annotations/person_keypoints_val2017.json"),
+    ]
 
 
-def test_files_of_another_kind(tmp_path: Path) -> None:
+def test_files_of_another_format(tmp_path: Path) -> None:
     write(tmp_path, {"images": [], "annotations": []}, "captions.json")
     write(tmp_path, [], "list.json")
     with pytest.raises(UserError, match=r'captions\.json: the key "categories" is missing\nlist\.json: expected'):
-        list(read(tmp_path, Counter()))
+        list(read_coco(tmp_path, FindingLog()))
     write(tmp_path, content())
-    notes: Counter[str] = Counter()
-    assert len(list(read(tmp_path, notes))) == 1
-    assert notes['annotation files left out: the key "categories" is missing'] == 1
+    log = FindingLog()
+    assert len(list(read_coco(tmp_path, log))) == 1
+    assert [(finding.kind, finding.where) for finding in log.listed] == [
+        (FindingKind.SKIPPED_ANNOTATION_FILE, "captions.json"),
+        (FindingKind.SKIPPED_ANNOTATION_FILE, "list.json"),
+    ]
+    assert '"categories"' in log.listed[0].details
 
 
 @pytest.mark.parametrize(
@@ -132,7 +139,7 @@ def test_files_of_another_kind(tmp_path: Path) -> None:
         (content(annotation(state=0)), ["annotation 9: state: found 0", "listed under states"]),
         (content(annotation(state=[])), ["annotation 9: state: found []"]),
         (content(annotation(iscrowd=2)), ["annotation 9: iscrowd: found 2", "0 or 1"]),
-        (content(annotation(), annotation()), ["annotations[1]: id: found 9", "its own id"]),
+        (content(annotation(), annotation()), ["annotations[1]: id: found 9", "unique id"]),
         (content({"id": 9}), ["annotation 9", '"image_id" is missing']),
         (content({}), ["annotations[0]", '"id" is missing']),
         (content(images=[{"id": 1, "file_name": "a"}] * 2), ["images[1]: id: found 1"]),
@@ -142,19 +149,19 @@ def test_files_of_another_kind(tmp_path: Path) -> None:
         (content(categories=[{"id": 7, "name": ""}]), ['category 7: name: found ""']),
     ],
 )
-def test_errors_name_file_object_and_value(tmp_path: Path, bad: Any, words: list[str]) -> None:
+def test_errors_give_file_object_and_value(tmp_path: Path, bad: Any, words: list[str]) -> None:
     with pytest.raises(UserError) as error:
         read_content(tmp_path, bad)
     for word in ["annotations.json: ", *words]:
         assert word in str(error.value)
 
 
-def test_broken_json_names_the_line(tmp_path: Path) -> None:
+def test_invalid_json_gives_the_line(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('{"images": [],\n "annotations" []}', encoding="utf-8")
     with pytest.raises(UserError, match=r"a\.json:2: .*delimiter"):
-        list(read(tmp_path, Counter()))
+        list(read_coco(tmp_path, FindingLog()))
 
 
 def test_no_annotations(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"found no \*\.json"):
-        list(read(tmp_path, Counter()))
+        list(read_coco(tmp_path, FindingLog()))

@@ -1,11 +1,10 @@
-"""JSON Lines: fields, errors with file and line, the real blood cells, and arbitrary lines."""
+"""JSON Lines: fields, errors with file and line, the blood-cell dataset, and arbitrary lines."""
 
 from __future__ import annotations
 
 import json
 import math
 import tempfile
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detector.core.errors import UserError
-from detector.preprocessing.formats.jsonl import read
+from detector.preprocessing.findings import FindingLog
+from detector.preprocessing.formats.jsonl import read_jsonl
 from detector.preprocessing.raw_annotations import RawBox, RawImage
 
 BCCD = Path(__file__).parents[3].parent / "shared/datasets/bccd"
@@ -36,10 +36,10 @@ def line(**changes: Any) -> str:
 
 def read_lines(folder: Path, *lines: str, name: str = "dataset.jsonl") -> list[RawImage]:
     (folder / name).write_text("\n".join(lines), encoding="utf-8")
-    return list(read(folder, Counter()))
+    return list(read_jsonl(folder, FindingLog()))
 
 
-def test_empty_file_has_no_images(tmp_path: Path) -> None:
+def test_an_empty_file_has_no_images(tmp_path: Path) -> None:
     assert read_lines(tmp_path, "") == []
 
 
@@ -77,7 +77,7 @@ def test_paths_are_relative_inside_the_folder_and_absolute_outside(
     assert images[0].path == expected.format(**places)
 
 
-def test_a_linked_image_folder_is_inside(tmp_path: Path) -> None:
+def test_a_linked_image_folder_counts_as_inside(tmp_path: Path) -> None:
     folder, store = tmp_path / "raw", tmp_path / "store"
     folder.mkdir()
     store.mkdir()
@@ -85,7 +85,7 @@ def test_a_linked_image_folder_is_inside(tmp_path: Path) -> None:
     assert read_lines(folder, line())[0].path == "data/1.jpg"
 
 
-def test_absurd_numbers_pass(tmp_path: Path) -> None:
+def test_out_of_range_numbers_pass(tmp_path: Path) -> None:
     source = line(bounding_box_annotations=[box(x_min_normalized=math.nan, y_min_normalized=-7)])
     source = source.replace("0.3", "1" + "0" * 400)
     left, top, right, _ = read_lines(tmp_path, source)[0].boxes[0].xyxy
@@ -98,8 +98,8 @@ def test_absurd_numbers_pass(tmp_path: Path) -> None:
     [
         ("{", ["valid JSON", "column 2", "the end"]),
         ("[1]", ["[1]", "an object"]),
-        ("[" * 100_000, ["cannot be read as JSON"]),
-        (line()[:-1] + ', "image_path": "2.jpg"}', ['"image_path"', "twice"]),
+        ("[" * 100_000, ["invalid JSON"]),
+        (line()[:-1] + ', "image_path": "2.jpg"}', ['"image_path"', "repeated"]),
         ("{}", ['"image_path" is missing']),
         ('{"image_path": "1.jpg"}', ['"bounding_box_annotations" is missing']),
         (line(image_path=3), ["image_path: found 3", "string"]),
@@ -119,7 +119,7 @@ def test_absurd_numbers_pass(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_errors_name_file_line_and_value(tmp_path: Path, bad: str, words: list[str]) -> None:
+def test_errors_give_file_line_and_value(tmp_path: Path, bad: str, words: list[str]) -> None:
     with pytest.raises(UserError) as error:
         read_lines(tmp_path, line(), "", bad)
     for word in ["dataset.jsonl:3", *words]:
@@ -130,27 +130,27 @@ def test_errors_name_file_line_and_value(tmp_path: Path, bad: str, words: list[s
 def test_byte_order_mark_and_undecodable_bytes(tmp_path: Path) -> None:
     path = tmp_path / "dataset.jsonl"
     path.write_bytes(b"\xef\xbb\xbf" + line(image_path="ü.jpg").encode())
-    assert [image.path for image in read(tmp_path, Counter())] == ["ü.jpg"]
+    assert [image.path for image in read_jsonl(tmp_path, FindingLog())] == ["ü.jpg"]
     path.write_bytes(line().encode() + b'\n{"image_path": "\xfc.jpg"}')
     with pytest.raises(UserError, match=r"dataset\.jsonl:2: found the byte 0xfc, expected UTF-8"):
-        list(read(tmp_path, Counter()))
+        list(read_jsonl(tmp_path, FindingLog()))
 
 
 def test_the_only_file_may_have_another_name(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"found no \*\.jsonl, expected dataset\.jsonl"):
-        list(read(tmp_path, Counter()))
+        list(read_jsonl(tmp_path, FindingLog()))
     assert read_lines(tmp_path, line(), name="b.jsonl")[0].where == "b.jsonl:1"
     with pytest.raises(UserError, match=r"found a\.jsonl, b\.jsonl"):
         read_lines(tmp_path, line(), name="a.jsonl")
     assert read_lines(tmp_path, line())[0].where == "dataset.jsonl:1"
 
 
-def test_real_blood_cells() -> None:
+def test_blood_cell_dataset() -> None:
     if not BCCD.exists():
-        pytest.skip("the blood cell data set is not beside the repository")
-    notes: Counter[str] = Counter()
-    images = list(read(BCCD, notes))
-    assert (len(images), sum(len(image.boxes) for image in images), len(notes)) == (364, 4888, 0)
+        pytest.skip("the blood-cell dataset is not next to the repository")
+    log = FindingLog()
+    images = list(read_jsonl(BCCD, log))
+    assert (len(images), sum(len(image.boxes) for image in images), log.counts()) == (364, 4888, {})
     assert {box.label for image in images for box in image.boxes} == {"RBC", "WBC", "Platelets"}
     assert all((BCCD / image.path).is_file() for image in images)
 
@@ -171,7 +171,7 @@ def test_arbitrary_lines_give_records_or_user_errors(lines: list[str]) -> None:
         (Path(folder) / "dataset.jsonl").write_bytes("\n".join(lines).encode("utf-8", "surrogatepass"))
         images, message = [], "dataset.jsonl:"
         try:
-            images = list(read(Path(folder), Counter()))
+            images = list(read_jsonl(Path(folder), FindingLog()))
         except UserError as error:
             message = str(error)
     assert "dataset.jsonl:" in message

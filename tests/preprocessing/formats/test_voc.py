@@ -1,4 +1,4 @@
-"""Pascal VOC: boxes, split lists, image names, errors, and the real blood cells."""
+"""Pascal VOC: boxes, split lists, image names, errors, and the blood-cell dataset."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from detector.core.errors import UserError
-from detector.preprocessing.formats.voc import read
+from detector.preprocessing.findings import FindingLog
+from detector.preprocessing.formats.voc import read_voc
 from detector.preprocessing.raw_annotations import RawBox, RawImage
 
 BCCD = Path(__file__).parents[3].parent / "shared/datasets/bccd"
@@ -29,7 +30,7 @@ def write_list(folder: Path, name: str, lines: str) -> None:
 
 
 def read_all(folder: Path) -> list[RawImage]:
-    return list(read(folder, Counter()))
+    return list(read_voc(folder, FindingLog()))
 
 
 def test_an_image_without_objects(tmp_path: Path) -> None:
@@ -40,11 +41,11 @@ def test_an_image_without_objects(tmp_path: Path) -> None:
 def test_objects(tmp_path: Path) -> None:
     plain = f"<name>wheel</name>{BNDBOX}<part><name>hub</name>{BNDBOX}</part>"
     write(tmp_path, plain, f"{plain}<difficult>1</difficult><state> torn </state><trust>0.5</trust>")
-    notes: Counter[str] = Counter()
-    (image,) = read(tmp_path, notes)
+    log = FindingLog()
+    (image,) = read_voc(tmp_path, log)
     xyxy = (10.0, 20.5, 30.0, 40.0)
     assert image.boxes == (RawBox("wheel", xyxy), RawBox("wheel", xyxy, "torn", 0.5, iscrowd=True))
-    assert notes == {"difficult boxes, ignored in evaluation": 1}
+    assert log.counts() == {"note": {"difficult_box": 1}}
 
 
 @pytest.mark.parametrize(
@@ -114,7 +115,7 @@ def test_errors_in_lists(tmp_path: Path, lists: dict[str, str], words: list[str]
         (f"<name>wheel</name>{BNDBOX}<trust>high</trust>", ["trust", '"high"', "a number"]),
     ],
 )
-def test_errors_name_file_element_and_value(tmp_path: Path, element: str, words: list[str]) -> None:
+def test_errors_give_file_element_and_value(tmp_path: Path, element: str, words: list[str]) -> None:
     write(tmp_path, f"<name>wheel</name>{BNDBOX}", element)
     with pytest.raises(UserError) as error:
         read_all(tmp_path)
@@ -125,9 +126,9 @@ def test_errors_name_file_element_and_value(tmp_path: Path, element: str, words:
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        (b"", r"1\.xml:1: no valid XML"),
-        (b"<annotation>\n<object>", r"1\.xml:2: no valid XML"),
-        (b"<annotation>\n\xfc</annotation>", r"1\.xml:2: no valid XML in UTF-8"),
+        (b"", r"1\.xml:1: invalid XML"),
+        (b"<annotation>\n<object>", r"1\.xml:2: invalid XML"),
+        (b"<annotation>\n\xfc</annotation>", r"1\.xml:2: invalid XML"),
         (
             b"<?xml version='1.0' encoding='klingon'?><annotation/>",
             r"1\.xml:1: .*klingon|1\.xml:1: .*encoding",
@@ -135,7 +136,7 @@ def test_errors_name_file_element_and_value(tmp_path: Path, element: str, words:
         (b"<html/>", r'1\.xml: found "<html>", expected <annotation>'),
     ],
 )
-def test_broken_xml(tmp_path: Path, source: bytes, message: str) -> None:
+def test_invalid_xml(tmp_path: Path, source: bytes, message: str) -> None:
     write(tmp_path)
     (tmp_path / "Annotations/1.xml").write_bytes(source)
     with pytest.raises(UserError, match=message):
@@ -150,13 +151,13 @@ def test_byte_order_mark(tmp_path: Path) -> None:
 
 
 def test_no_annotations(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no Annotations/\*\.xml"):
+    with pytest.raises(UserError, match=r"found no Annotations/\*\.xml"):
         read_all(tmp_path)
 
 
-def test_real_blood_cells(tmp_path: Path) -> None:
+def test_blood_cell_dataset(tmp_path: Path) -> None:
     if not BCCD.exists():
-        pytest.skip("the blood cell data set is not beside the repository")
+        pytest.skip("the blood-cell dataset is not next to the repository")
     for name in ("Annotations", "ImageSets"):
         (tmp_path / name).symlink_to(BCCD / "voc" / name)
     (tmp_path / "JPEGImages").symlink_to(BCCD / "data")

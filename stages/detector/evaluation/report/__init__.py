@@ -1,4 +1,4 @@
-"""The report: one page that holds everything, numbers, charts, pictures and code, and needs no network."""
+"""The report: one self-contained HTML page with all metrics, charts and pictures, which loads nothing."""
 
 from __future__ import annotations
 
@@ -13,108 +13,125 @@ import numpy as np
 import vl_convert
 from numpy.typing import NDArray
 
-from detector.evaluation.error_types import Pairs
-from detector.evaluation.galleries import Shown, choose
-from detector.evaluation.report.charts import Curve, all_charts
-from detector.evaluation.report.model_card import cautions, flattened
-from detector.evaluation.report.numbers import HEADLINES, Headline, headlines, share
-from detector.evaluation.report.payload import DETECTIONS, columns, embedded_pictures
-from detector.evaluation.report.suspect_rows import PICTURED, suspect_pictures
+from detector.evaluation.error_types import ErrorAnalysis
+from detector.evaluation.galleries import GalleryPicture, select_gallery_pictures
+from detector.evaluation.report.charts import TrainingCurve, build_charts
+from detector.evaluation.report.label_issue_crops import MAX_CROPS, encode_issue_crops
+from detector.evaluation.report.metric_values import format_number, list_headline_metrics, list_other_metrics
+from detector.evaluation.report.model_card import flatten_card, list_limitations
+from detector.evaluation.report.payload import MAX_DETECTIONS, build_page_data, encode_pictures
 
-HERE = Path(__file__).parent
+FOLDER = Path(__file__).parent
 SCRIPTS = ("data", "charts", "tables", "pictures", "threshold", "confusion", "page")
-PICTURES = 5_500_000  # bytes of all pictures in the page, as base64
-MOST_SUSPECTS = 200  # rows of the table; the file has all
+DETAILS = ("classes", "slices", "states", "calibration", "tide", "localization", "notes")  # keys that the page reads
+MAX_PICTURE_BYTES = 5_500_000  # of all pictures in the page, as base64
+MAX_LABEL_ISSUES = 200  # rows of the page's table; the CSV file has all
 
 
-class Facts(NamedTuple):
-    """What a report tells of.
+class ReportInputs(NamedTuple):
+    """All that the report shows.
 
-    split: the name of what was judged. headline: metrics/evaluate.json. details: metrics/evaluate/details.json.
-    card: models/detector.json. coco: the split with absent objects. thresholds float [C]: of each class.
-    galleries: as `choose` gives them. suspects: rows of suspects.csv, worst first. curves: of the training.
+    split: name of the evaluated split. metrics: metrics/evaluate.json. details: metrics/evaluate/details.json.
+    card: models/detector.json. coco: the split, absent objects included. thresholds float [C]: score threshold of
+    each class. galleries: those of `select_gallery_pictures`. label_issues: rows of the label issue table, worst first.
+    curves: those of the training.
     """
 
     split: str
-    headline: dict[str, Any]
+    metrics: dict[str, Any]
     details: dict[str, Any]
     card: dict[str, Any]
     coco: dict[str, Any]
-    pairs: Pairs
+    analysis: ErrorAnalysis
     thresholds: NDArray[np.float64]
-    galleries: dict[str, list[Shown]]
-    suspects: list[dict[str, str]]
-    curves: list[Curve]
+    galleries: dict[str, list[GalleryPicture]]
+    label_issues: list[dict[str, str]]
+    curves: list[TrainingCurve]
 
 
-def gather(
-    split: str, coco: dict[str, Any], pairs: Pairs, thresholds: NDArray[np.float64], pictures: int,
-    headline: dict[str, Any], details: dict[str, Any], card: dict[str, Any],
-    suspects: list[dict[str, str]], curves: list[Curve],
-) -> Facts:  # fmt: skip
-    """The facts of a split and what was found in it; pictures: of each gallery."""
-    galleries = choose(pairs, len(coco["images"]), thresholds, pictures)
-    return Facts(split, headline, details, card, coco, pairs, thresholds, galleries, suspects, curves)
+def gather_report_inputs(
+    *,
+    split: str,
+    metrics: dict[str, Any],
+    details: dict[str, Any],
+    card: dict[str, Any],
+    coco: dict[str, Any],
+    analysis: ErrorAnalysis,
+    thresholds: NDArray[np.float64],
+    gallery_size: int,
+    label_issues: list[dict[str, str]],
+    curves: list[TrainingCurve],
+) -> ReportInputs:
+    """Select the galleries' pictures, at most `gallery_size` each; the other arguments are as in `ReportInputs`."""
+    return ReportInputs(
+        split=split,
+        metrics=metrics,
+        details=details,
+        card=card,
+        coco=coco,
+        analysis=analysis,
+        thresholds=thresholds,
+        galleries=select_gallery_pictures(analysis, len(coco["images"]), thresholds, gallery_size),
+        label_issues=label_issues,
+        curves=curves,
+    )
 
 
-def write_report(facts: Facts, root: Path, path: Path) -> None:
-    """Write the page; file names of images, and of suspects, are relative to `root`."""
-    pictures = embedded_pictures(facts.pairs, facts.coco, facts.galleries, facts.thresholds, root, PICTURES)
-    data = columns(facts.pairs, facts.coco, facts.thresholds, facts.galleries, set(pictures))
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True,
-        undefined=jinja2.ChainableUndefined,
-    )  # fmt: skip
-    environment.filters["share"] = share
-    environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":"), "allow_nan": False}
-    environment.globals["notes"] = facts.details.get("notes") or {}
-    text = environment.get_template("page.html").render(
-        facts=facts,
-        details={key: facts.details.get(key) for key in ("classes", "slices", "states", "calibration", "tide",
-                                                         "localization", "notes")},
-        headlines=headlines(facts.headline),
-        others=_others(facts.headline),
-        charts=all_charts(facts.details, facts.curves),
+def write_report(inputs: ReportInputs, root: Path, path: Path) -> None:
+    """Write the page to `path`; the file names of images and label issues are relative to `root`."""
+    analysis, coco, thresholds = inputs.analysis, inputs.coco, inputs.thresholds
+    pictures = encode_pictures(analysis, coco, inputs.galleries, thresholds, root=root, budget=MAX_PICTURE_BYTES)
+    data = build_page_data(analysis, coco, thresholds, set(pictures))
+    template = _create_environment(inputs).get_template("page.html")
+    text = template.render(
+        inputs=inputs,
+        details={key: inputs.details.get(key) for key in DETAILS},
+        headline_metrics=list_headline_metrics(inputs.metrics),
+        other_metrics=list_other_metrics(inputs.metrics),
+        charts=build_charts(inputs.details, inputs.curves),
         pictures=pictures,
-        data=packed(data),
-        detections=len(facts.pairs.scores),
-        most_detections=DETECTIONS,
-        card=flattened(facts.card),
-        counts=_counts(facts),
-        cautions=cautions(facts.details, facts.coco, facts.split),
-        suspects=facts.suspects[:MOST_SUSPECTS],
-        suspect_pictures=suspect_pictures(facts.suspects[:PICTURED], root),
-        style=(HERE / "style.css").read_text(encoding="utf-8"),
+        data=pack_json(data),
+        detections=len(analysis.scores),
+        max_detections=MAX_DETECTIONS,
+        card=flatten_card(inputs.card),
+        counts=_count_data(inputs),
+        limitations=list_limitations(inputs.details, coco, inputs.split),
+        label_issues=inputs.label_issues[:MAX_LABEL_ISSUES],
+        label_issue_crops=encode_issue_crops(inputs.label_issues[:MAX_CROPS], root),
+        style=(FOLDER / "style.css").read_text(encoding="utf-8"),
         library=vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"),
-        code="\n".join((HERE / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS),
-    )  # fmt: skip
+        code="\n".join((FOLDER / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS),
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
 
 
-def packed(value: Any) -> str:
-    """JSON, gzip, base64: the same bytes each time."""
+def _create_environment(inputs: ReportInputs) -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FOLDER),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.ChainableUndefined,
+    )
+    environment.filters["number"] = format_number
+    environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":"), "allow_nan": False}
+    environment.globals["notes"] = inputs.details.get("notes") or {}
+    return environment
+
+
+def pack_json(value: Any) -> str:
+    """JSON, gzipped and base64-encoded, deterministically. Raises ValueError for NaN and infinity."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
 
 
-def _others(headline: dict[str, Any]) -> list[Headline]:
-    """All that the file of headline numbers has besides the large ones and the ends of their intervals."""
-    shown = {key for key, *_ in HEADLINES}
-    ends = {f"{key}_{end}" for key in headline for end in ("low", "high")}
-    return [
-        Headline(key, key, "", value, headline.get(f"{key}_low"), headline.get(f"{key}_high"))
-        for key, value in headline.items()
-        if key not in shown | ends and not isinstance(value, dict)
-    ]
-
-
-def _counts(facts: Facts) -> dict[str, int]:
-    """Of the data, for the head of the page."""
-    objects = facts.pairs.objects
+def _count_data(inputs: ReportInputs) -> dict[str, int]:
+    """Number of images, objects, absent objects and crowds, for the page's header."""
+    objects = inputs.analysis.objects
     return {
-        "images": len(facts.coco["images"]),
+        "images": len(inputs.coco["images"]),
         "objects": int((~objects.absent).sum()),
         "absent": int(objects.absent.sum()),
-        "crowds": sum(bool(annotation["iscrowd"]) for annotation in facts.coco["annotations"]),
+        "crowds": sum(bool(annotation["iscrowd"]) for annotation in inputs.coco["annotations"]),
     }

@@ -1,4 +1,4 @@
-// The charts: colours that stand in the page's style sheet, so that they follow dark, light and print.
+// The charts. Their colors are CSS variables, so they follow dark mode, light mode and print.
 const chartConfig = {
   background: "transparent", font: "system-ui, sans-serif", view: { stroke: null },
   axis: { labelColor: "var(--soft)", titleColor: "var(--soft)", gridColor: "var(--line)", domainColor: "var(--line)",
@@ -11,11 +11,11 @@ const views = {};
 
 async function drawCharts() {
   for (const [id, spec] of Object.entries(specs)) {
-    const place = $(id);
-    if (!place) continue;
-    const { title, ...untitled } = spec; // the figure's caption says it
+    const container = $(id);
+    if (!container) continue;
+    const { title, ...untitled } = spec; // the figure's caption is the title
     const dark = matchMedia("(prefers-color-scheme: dark)").matches;
-    const { view } = await vegaEmbed(place, { ...untitled, config: chartConfig },
+    const { view } = await vegaEmbed(container, { ...untitled, config: chartConfig },
       { renderer: "svg", actions: false, tooltip: { theme: dark ? "dark" : "light" } });
     views[id] = view;
   }

@@ -1,4 +1,4 @@
-"""The charts as Vega-Lite specifications. Colours are the page's own, so that they follow dark and light."""
+"""The charts as Vega-Lite specifications. Colors such as var(--soft) are the page's, for dark and light mode."""
 
 from __future__ import annotations
 
@@ -7,77 +7,91 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-LIGHT_PALETTE = ["#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8a8a00", "#777777"]
-MOST_POINTS = 200  # of a curve
-ROW = 20  # pixels of a line in a chart of intervals
-ERRORS = ("class", "location", "both", "duplicate", "background", "missed")
-# Title of a chart of the training, and the series in it: name in the log, name in the chart.
-TRAINING = {
+CHART_COLORS = ["#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8a8a00", "#777777"]
+DASH_PATTERNS = [[1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [4, 4], [1, 3], [10, 2], [6, 2, 1, 2]]
+MAX_POINTS = 200  # per curve
+ROW_HEIGHT = 20  # pixels per row of an interval chart
+# Keys of `tide` in details.json, and their titles.
+TIDE_ERRORS = {
+    "class": "class",
+    "location": "localization",
+    "both": "class + localization",
+    "duplicate": "duplicate",
+    "background": "background",
+    "missed": "missed",
+}
+# Title of each training chart, and its series: name in the log -> name in the chart.
+TRAINING_CHARTS = {
     "Loss": {"train/epoch_avg_loss": "train", "val/loss": "val"},
     "AP on val": {"val/AP": "AP", "val/AP50": "AP50"},
     "Learning rate": {"train/learning_rate": "learning rate"},
 }
 
 
-class Curve(NamedTuple):
-    """A series of the training's log: its name, such as val/AP, and its values by epoch from 1."""
+class TrainingCurve(NamedTuple):
+    """A series of the training log: its name, such as val/AP, and its values from epoch 1 on."""
 
     name: str
     values: Sequence[float]
 
 
-def all_charts(details: dict[str, Any], curves: Sequence[Curve]) -> dict[str, dict[str, Any]]:
-    """By the id of the element that a chart stands in; only what there are numbers for."""
-    charts = {"pr-chart": precision_recall()}
-    charts |= learning(curves)
-    charts |= intervals("class-chart", details.get("classes") or [], "class")
+def build_charts(details: dict[str, Any], curves: Sequence[TrainingCurve]) -> dict[str, dict[str, Any]]:
+    """Charts by the id of their HTML element; only those with data."""
+    charts = {"pr-chart": build_precision_recall_chart()}
+    charts |= build_training_charts(curves)
+    charts |= build_interval_chart("class-chart", details.get("classes") or [], "class")
     slices = [{**row, "name": f"{row['by']}: {row['slice']}"} for row in details.get("slices") or []]
-    charts |= intervals("slice-chart", slices, "name")
-    charts |= tide(details.get("tide"))
-    charts |= calibration(details.get("calibration"))
+    charts |= build_interval_chart("slice-chart", slices, "name")
+    charts |= build_tide_chart(details.get("tide"))
+    charts |= build_calibration_charts(details.get("calibration"))
     states = details.get("states") or {}
-    charts |= state_curves("roc-chart", states.get("roc"), "share of the others called so", "recall")
-    charts |= state_curves("state-pr-chart", states.get("precision_recall"), "recall", "precision")
+    charts |= build_state_chart("roc-chart", states.get("roc"), "false positive rate", "true positive rate")
+    charts |= build_state_chart("state-pr-chart", states.get("precision_recall"), "recall", "precision")
     return charts
 
 
-def _spec(**content: Any) -> dict[str, Any]:
+def _build_spec(**content: Any) -> dict[str, Any]:
     return {"width": "container", "height": 240, "autosize": {"type": "fit-x", "contains": "padding"}, **content}
 
 
-def _share(field: str, title: str, **more: Any) -> dict[str, Any]:
+def _unit_axis(field: str, title: str, **more: Any) -> dict[str, Any]:
     return {"field": field, "type": "quantitative", "title": title, "scale": {"domain": [0, 1]}, **more}
 
 
-def precision_recall() -> dict[str, Any]:
-    """Its data, `curve` and `here`, come from the page's code."""
-    encoding = {"x": _share("recall", "recall"), "y": _share("precision", "precision")}
-    tooltip = [{"field": name, "type": "quantitative", "format": ".4f"} for name in ("score", "precision", "recall")]
-    return _spec(
+def _tooltip_number(field: str, title: str, format: str | None = None) -> dict[str, Any]:
+    tooltip = {"field": field, "type": "quantitative", "title": title}
+    return tooltip if format is None else {**tooltip, "format": format}
+
+
+def build_precision_recall_chart() -> dict[str, Any]:
+    """The page's scripts set its data, `curve` and `threshold`."""
+    encoding = {"x": _unit_axis("recall", "recall"), "y": _unit_axis("precision", "precision")}
+    tooltip = [_tooltip_number(name, name, ".4f") for name in ("score", "precision", "recall")]
+    return _build_spec(
         height=300,
         layer=[
             {"data": {"name": "curve"}, "encoding": {**encoding, "order": {"field": "recall", "type": "quantitative"}},
-             "mark": {"type": "line", "color": LIGHT_PALETTE[0]}},
+             "mark": {"type": "line", "color": CHART_COLORS[0]}},
             {"data": {"name": "curve"}, "encoding": {**encoding, "tooltip": tooltip},
              "mark": {"type": "point", "opacity": 0, "size": 60}},
-            {"data": {"name": "here"}, "encoding": {**encoding, "tooltip": tooltip},
-             "mark": {"type": "point", "color": LIGHT_PALETTE[3], "filled": True, "size": 160, "opacity": 1}},
+            {"data": {"name": "threshold"}, "encoding": {**encoding, "tooltip": tooltip},
+             "mark": {"type": "point", "color": CHART_COLORS[3], "filled": True, "size": 160, "opacity": 1}},
         ],
     )  # fmt: skip
 
 
-def learning(curves: Sequence[Curve]) -> dict[str, dict[str, Any]]:
-    """A chart for each of TRAINING."""
-    of_name = {curve.name: curve.values for curve in curves}
+def build_training_charts(curves: Sequence[TrainingCurve]) -> dict[str, dict[str, Any]]:
+    """Those of TRAINING_CHARTS with data."""
+    values = {curve.name: curve.values for curve in curves}
     charts = {}
-    for number, (title, series) in enumerate(TRAINING.items(), 1):
+    for number, (title, series) in enumerate(TRAINING_CHARTS.items(), 1):
         rows = [
             {"epoch": epoch, "series": label, "value": value}
             for name, label in series.items()
-            for epoch, value in enumerate(of_name.get(name, ()), 1)
+            for epoch, value in enumerate(values.get(name, ()), 1)
         ]
         if rows:
-            charts[f"learning-chart-{number}"] = _spec(
+            charts[f"training-chart-{number}"] = _build_spec(
                 title=title,
                 height=200,
                 data={"values": rows},
@@ -85,123 +99,159 @@ def learning(curves: Sequence[Curve]) -> dict[str, dict[str, Any]]:
                 encoding={
                     "x": {"field": "epoch", "type": "quantitative", "title": "epoch", "axis": {"tickMinStep": 1}},
                     "y": {"field": "value", "type": "quantitative", "title": None},
-                    **_by("series", list(dict.fromkeys(str(row["series"]) for row in rows))),
+                    **_encode_series("series", list(dict.fromkeys(str(row["series"]) for row in rows))),
                 },
             )
     return charts
 
 
-def intervals(element: str, rows: Sequence[dict[str, Any]], name: str) -> dict[str, dict[str, Any]]:
-    """AP as a dot and its 95% interval as a line, the best first."""
+def build_interval_chart(element: str, rows: Sequence[dict[str, Any]], name: str) -> dict[str, dict[str, Any]]:
+    """AP as a dot and its 95% confidence interval as a line, highest AP first; name: the rows' key of their name."""
     known = [
-        {"name": row[name], "AP": row["AP"], "low": row.get("AP_low"), "high": row.get("AP_high"),
-         "objects": row.get("objects"), "note": "little data" if row.get("little_data") else "enough data"}
-        for row in sorted(rows, key=lambda row: -(row.get("AP") or 0)) if row.get("AP") is not None
-    ]  # fmt: skip
+        {
+            "name": row[name],
+            "AP": row["AP"],
+            "low": row.get("AP_low"),
+            "high": row.get("AP_high"),
+            "objects": row.get("objects"),
+            "note": "little data" if row.get("little_data") else "enough data",
+        }
+        for row in sorted(rows, key=lambda row: -(row.get("AP") or 0))
+        if row.get("AP") is not None
+    ]
     if not known:
         return {}
+    title = "AP with 95% CI"
     y = {"field": "name", "type": "nominal", "title": None, "sort": [row["name"] for row in known]}
-    tooltip = [{"field": field, "type": "quantitative", "format": ".3f"} for field in ("AP", "low", "high")]
-    tooltip = [{"field": "name", "type": "nominal"}, *tooltip, {"field": "objects", "type": "quantitative"},
-               {"field": "note", "type": "nominal"}]  # fmt: skip
+    tooltip = [
+        {"field": "name", "type": "nominal"},
+        _tooltip_number("AP", "AP", ".3f"),
+        _tooltip_number("low", "95% CI from", ".3f"),
+        _tooltip_number("high", "95% CI to", ".3f"),
+        _tooltip_number("objects", "objects"),
+        {"field": "note", "type": "nominal"},
+    ]
+    hollow = {"test": "datum.note == 'little data'", "value": "var(--page)"}
+    line = {
+        "mark": {"type": "rule", "strokeWidth": 2, "color": CHART_COLORS[0]},
+        "encoding": {"x": _unit_axis("low", title), "x2": {"field": "high"}},
+    }
+    dot = {
+        "mark": {"type": "point", "size": 60, "opacity": 1, "color": CHART_COLORS[0]},
+        "encoding": {"x": _unit_axis("AP", title), "fill": {"condition": hollow, "value": CHART_COLORS[0]}},
+    }
     return {
-        element: _spec(
-            height=ROW * len(known),
+        element: _build_spec(
+            height=ROW_HEIGHT * len(known),
             data={"values": known},
             encoding={"y": y, "tooltip": tooltip},
-            layer=[
-                {"mark": {"type": "rule", "strokeWidth": 2, "color": LIGHT_PALETTE[0]},
-                 "encoding": {"x": _share("low", "AP, with its 95% interval"), "x2": {"field": "high"}}},
-                {"mark": {"type": "point", "size": 60, "opacity": 1, "color": LIGHT_PALETTE[0]},
-                 "encoding": {"x": _share("AP", "AP, with its 95% interval"), "fill": {"condition": {
-                     "test": "datum.note == 'little data'", "value": "var(--page)"}, "value": LIGHT_PALETTE[0]}}},
-            ],
+            layer=[line, dot],
         )
-    }  # fmt: skip
+    }
 
 
-def tide(numbers: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
-    """What each kind of mistake costs."""
-    counts = (numbers or {}).get("counts") or {}
-    rows = [{"kind": kind, "cost": numbers[kind], "count": counts.get(kind)}
-            for kind in ERRORS if numbers and numbers.get(kind) is not None]  # fmt: skip
+def build_tide_chart(tide: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
+    """AP50 lost to each error type."""
+    tide = tide or {}
+    counts = tide.get("counts") or {}
+    rows = [
+        {"error": title, "lost": tide[error], "count": counts.get(error)}
+        for error, title in TIDE_ERRORS.items()
+        if tide.get(error) is not None
+    ]
     if not rows:
         return {}
-    x = {"field": "cost", "type": "quantitative", "title": "AP50 that is lost by it"}
-    y = {"field": "kind", "type": "nominal", "title": None, "sort": list(ERRORS)}
-    label = {"field": "cost", "type": "quantitative", "format": ".4f"}
+    x = {"field": "lost", "type": "quantitative", "title": "AP50 lost"}
+    y = {"field": "error", "type": "nominal", "title": None, "sort": list(TIDE_ERRORS.values())}
+    label = {"field": "lost", "type": "quantitative", "format": ".4f"}
+    tooltip = [
+        {"field": "error", "title": "error type"},
+        {"field": "lost", "title": "AP50 lost"},
+        {"field": "count", "title": "errors"},
+    ]
     return {
-        "tide-chart": _spec(
+        "tide-chart": _build_spec(
             height=28 * len(rows),
             data={"values": rows},
-            encoding={"x": x, "y": y, "tooltip": [{"field": field} for field in ("kind", "cost", "count")]},
+            encoding={"x": x, "y": y, "tooltip": tooltip},
             layer=[
-                {"mark": {"type": "bar", "color": LIGHT_PALETTE[3]}},
+                {"mark": {"type": "bar", "color": CHART_COLORS[3]}},
                 {"mark": {"type": "text", "align": "left", "dx": 4}, "encoding": {"text": label}},
             ],
         )
     }
 
 
-def calibration(numbers: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
-    """How often detections are right, by their score; and how many there are."""
-    bins = [one for one in (numbers or {}).get("bins") or [] if one.get("count")]
+def build_calibration_charts(calibration: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
+    """The reliability diagram, and the histogram of the scores."""
+    bins = [row for row in (calibration or {}).get("bins") or [] if row.get("count")]
     if not bins:
         return {}
-    ends = {"x": _share("low", "score", bin="binned"), "x2": {"field": "high"}}
-    right = "share that is right"
-    tooltip = [{"field": field, "type": "quantitative"} for field in ("low", "high", "confidence", "accuracy", "count")]
-    reliability = [
-        {"mark": {"type": "bar", "color": LIGHT_PALETTE[5]},
-         "encoding": {**ends, "y": _share("accuracy", right), "tooltip": tooltip}},
-        {"data": {"values": [{"a": 0, "b": 0}, {"a": 1, "b": 1}]}, "mark": {"type": "line", "strokeDash": [5, 4],
-                                                                           "color": "var(--soft)"},
-         "encoding": {"x": _share("a", "score"), "y": _share("b", right)}},
-        {"mark": {"type": "point", "filled": True, "size": 60, "opacity": 1, "color": LIGHT_PALETTE[3]},
-         "encoding": {"x": _share("confidence", "score"), "y": _share("accuracy", right),
-                      "tooltip": tooltip}},
-    ]  # fmt: skip
-    y = {"field": "count", "type": "quantitative", "title": "detections"}
-    return {
-        "calibration-chart": _spec(data={"values": bins}, layer=reliability, height=260),
-        "score-chart": _spec(
-            data={"values": bins}, height=120,
-            mark={"type": "bar", "color": LIGHT_PALETTE[7]}, encoding={**ends, "y": y, "tooltip": tooltip},
-        ),
-    }  # fmt: skip
+    score_bin = {"x": _unit_axis("low", "score", bin="binned"), "x2": {"field": "high"}}
+    precision = _unit_axis("accuracy", "precision")
+    tooltip = [
+        _tooltip_number("low", "score from"),
+        _tooltip_number("high", "score to"),
+        _tooltip_number("confidence", "mean score"),
+        _tooltip_number("accuracy", "precision"),
+        _tooltip_number("count", "detections"),
+    ]
+    bars = {
+        "mark": {"type": "bar", "color": CHART_COLORS[5]},
+        "encoding": {**score_bin, "y": precision, "tooltip": tooltip},
+    }
+    diagonal = {
+        "data": {"values": [{"score": 0, "precision": 0}, {"score": 1, "precision": 1}]},
+        "mark": {"type": "line", "strokeDash": [5, 4], "color": "var(--soft)"},
+        "encoding": {"x": _unit_axis("score", "score"), "y": _unit_axis("precision", "precision")},
+    }
+    dots = {
+        "mark": {"type": "point", "filled": True, "size": 60, "opacity": 1, "color": CHART_COLORS[3]},
+        "encoding": {"x": _unit_axis("confidence", "score"), "y": precision, "tooltip": tooltip},
+    }
+    count = {"field": "count", "type": "quantitative", "title": "detections"}
+    histogram = _build_spec(
+        data={"values": bins},
+        height=120,
+        mark={"type": "bar", "color": CHART_COLORS[7]},
+        encoding={**score_bin, "y": count, "tooltip": tooltip},
+    )
+    reliability = _build_spec(data={"values": bins}, layer=[bars, diagonal, dots], height=260)
+    return {"calibration-chart": reliability, "score-chart": histogram}
 
 
-def state_curves(element: str, curves: dict[str, Any] | None, first: str, second: str) -> dict[str, dict[str, Any]]:
-    """A curve for each state."""
+def build_state_chart(
+    element: str, curves: dict[str, Any] | None, x_title: str, y_title: str
+) -> dict[str, dict[str, Any]]:
+    """One curve per state; curves: points (x, y) by state."""
     rows = [
         {"state": state, "x": round(x, 4), "y": round(y, 4)}
         for state, points in (curves or {}).items()
-        for x, y in thinned([point for point in points or [] if None not in point])
+        for x, y in subsample([point for point in points or [] if None not in point])
     ]
     if not rows:
         return {}
-    order = {"field": "index", "type": "quantitative"}
-    return {
-        element: _spec(
-            data={"values": [{**row, "index": index} for index, row in enumerate(rows)]},
-            mark={"type": "line", "tooltip": True},
-            encoding={"x": _share("x", first), "y": _share("y", second), "order": order,
-                      **_by("state", list(dict.fromkeys(str(row["state"]) for row in rows)))},
-        )
-    }  # fmt: skip
+    encoding = {
+        "x": _unit_axis("x", x_title),
+        "y": _unit_axis("y", y_title),
+        "order": {"field": "index", "type": "quantitative"},
+        **_encode_series("state", list(dict.fromkeys(str(row["state"]) for row in rows))),
+    }
+    values = [{**row, "index": index} for index, row in enumerate(rows)]
+    return {element: _build_spec(data={"values": values}, mark={"type": "line", "tooltip": True}, encoding=encoding)}
 
 
-def thinned(points: Sequence[Sequence[float]]) -> list[Sequence[float]]:
-    """At most MOST_POINTS, the ends among them."""
-    if len(points) <= MOST_POINTS:
+def subsample(points: Sequence[Sequence[float]]) -> list[Sequence[float]]:
+    """At most MAX_POINTS evenly spaced points, the first and the last among them."""
+    if len(points) <= MAX_POINTS:
         return list(points)
-    return [points[place] for place in np.linspace(0, len(points) - 1, MOST_POINTS).round().astype(int)]
+    return [points[index] for index in np.linspace(0, len(points) - 1, MAX_POINTS).round().astype(int)]
 
 
-def _by(field: str, names: list[str]) -> dict[str, Any]:
-    """A colour and a dash pattern for each name."""
-    scale = {"domain": names, "range": LIGHT_PALETTE}
-    dashes = {"domain": names, "range": [[1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [4, 4], [1, 3], [10, 2], [6, 2, 1, 2]]}
+def _encode_series(field: str, names: list[str]) -> dict[str, Any]:
+    """One color and one dash pattern per name."""
+    scale = {"domain": names, "range": CHART_COLORS}
+    dashes = {"domain": names, "range": DASH_PATTERNS}
     legend = {"orient": "bottom", "title": None} if len(names) > 1 else None
     return {
         "color": {"field": field, "type": "nominal", "scale": scale, "legend": legend},

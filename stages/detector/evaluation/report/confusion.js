@@ -1,57 +1,57 @@
 // Confusion matrices whose cells open their pictures.
-const FEW = 14; // classes that a matrix shows without being asked for all
+const MAX_CLASSES = 14; // larger matrices show only the most confused classes
 
-/** Counts and the items of a cell: rows what was there, columns what was found, background last. */
-function classCells() {
+/** A function from row (true class) and column (predicted class) to the cell's items; background is last. */
+function collectClassCells() {
   const cells = new Map();
   const add = (row, column, item) => {
     const key = row * (BACKGROUND + 1) + column;
     if (!cells.has(key)) cells.set(key, []);
     cells.get(key).push(item);
   };
-  data.partner.forEach((partner, detection) => {
-    if (counts(detection)) {
-      add(partner < 0 ? BACKGROUND : data.objects.category[partner], data.category[detection], { detection });
+  data.matchedObject.forEach((object, detection) => {
+    if (isAboveThreshold(detection)) {
+      add(object < 0 ? BACKGROUND : data.objects.category[object], data.category[detection], { detection });
     }
   });
-  foundObjects().forEach((found, object) => {
-    if (!found && !data.objects.absent[object]) add(data.objects.category[object], BACKGROUND, { object });
+  findDetectedObjects().forEach((detected, object) => {
+    if (!detected && !data.objects.absent[object]) add(data.objects.category[object], BACKGROUND, { object });
   });
   return (row, column) => cells.get(row * (BACKGROUND + 1) + column) ?? [];
 }
 
-function stateCells() {
+/** The same for true and predicted states of the objects that are detected with the correct class. */
+function collectStateCells() {
   const cells = data.states.map(() => data.states.map(() => []));
-  data.partner.forEach((partner, detection) => {
-    const kind = data.kinds[data.kind[detection]];
-    if (!counts(detection) || (kind !== "right" && kind !== "state")) return;
-    const [truth, told] = [data.objects.state[partner], data.state[detection]];
-    if (truth && told) cells[truth - 1][told - 1].push({ detection });
+  data.matchedObject.forEach((object, detection) => {
+    if (!isAboveThreshold(detection) || ![CORRECT, WRONG_STATE].includes(errorType(detection))) return;
+    const [truth, predicted] = [data.objects.state[object], data.state[detection]];
+    if (truth && predicted) cells[truth - 1][predicted - 1].push({ detection });
   });
   return (row, column) => cells[row][column];
 }
 
-/** A table of buttons of which one is a tab stop; the arrow keys go on from there. */
-function matrix(places, names, cellsOf, label) {
-  const table = element("table", { class: `matrix${places.length > 7 ? " dense" : ""}` });
+/** A table of buttons, of which one is a tab stop; the arrow keys move between them. */
+function buildMatrix(indices, names, getCell, label) {
+  const table = element("table", { class: `matrix${indices.length > 7 ? " dense" : ""}` });
   table.append(element("caption", {}, label));
   const head = element("tr", {}, element("td"));
-  places.forEach((place) => head.append(element("th", { scope: "col", title: names[place] }, names[place])));
+  indices.forEach((index) => head.append(element("th", { scope: "col", title: names[index] }, names[index])));
   const body = element("tbody");
-  for (const row of places) {
-    const cells = places.map((column) => cellsOf(row, column));
+  for (const row of indices) {
+    const cells = indices.map((column) => getCell(row, column));
     const total = Math.max(1, cells.reduce((sum, cell) => sum + cell.length, 0));
     const line = element("tr", {}, element("th", { scope: "row", title: names[row] }, names[row]));
-    cells.forEach((items, index) => {
-      const column = places[index];
-      const title = `there: ${names[row]}, found: ${names[column]}`;
+    cells.forEach((items, position) => {
+      const column = indices[position];
+      const title = `true: ${names[row]}, predicted: ${names[column]}`;
       const inner = items.length
         ? element("button", { type: "button", tabindex: "-1", title, "aria-label": `${title}: ${items.length}`,
             "data-row": row, "data-column": column, onclick: () => openCell(`${title} (${items.length})`, items) },
           items.length.toLocaleString("en"))
         : element("span", { class: "zero" }, "·");
       const cell = element("td", { style: `--share: ${(items.length / total).toFixed(3)}`,
-        class: row === column && names[row] !== "background" ? "right" : "" }, inner);
+        class: row === column && names[row] !== "background" ? "correct" : "" }, inner);
       line.append(cell);
     });
     body.append(line);
@@ -84,42 +84,43 @@ function moveInMatrix(event, body) {
 }
 
 function showMatrices() {
-  const cellsOf = classCells();
+  const getCell = collectClassCells();
   const names = [...data.classes, "background"];
-  const confused = [];
-  const trouble = names.map(() => 0);
+  const confusions = [];
+  const errors = names.map(() => 0);
   for (let row = 0; row < names.length; row++) {
     for (let column = 0; column < names.length; column++) {
-      const items = cellsOf(row, column);
+      const items = getCell(row, column);
       if (row === column || !items.length) continue;
-      confused.push([items.length, row, column, items]);
-      trouble[row] += items.length;
-      trouble[column] += items.length;
+      confusions.push([items.length, row, column, items]);
+      errors[row] += items.length;
+      errors[column] += items.length;
     }
   }
-  confused.sort((a, b) => b[0] - a[0] || a[1] - b[1] || a[2] - b[2]);
-  let places = names.map((_, place) => place);
-  if (data.classes.length > FEW && !$("matrix-all").checked) {
-    const worst = places.slice(0, -1).sort((a, b) => trouble[b] - trouble[a] || a - b).slice(0, FEW);
-    places = [...worst.sort((a, b) => a - b), BACKGROUND];
+  confusions.sort((a, b) => b[0] - a[0] || a[1] - b[1] || a[2] - b[2]);
+  let indices = names.map((_, index) => index);
+  if (data.classes.length > MAX_CLASSES && !$("matrix-all").checked) {
+    const worst = indices.slice(0, -1).sort((a, b) => errors[b] - errors[a] || a - b).slice(0, MAX_CLASSES);
+    indices = [...worst.sort((a, b) => a - b), BACKGROUND];
   }
-  $("class-matrix").replaceChildren(matrix(places, names, cellsOf, "there in rows, found in columns"));
-  $("confusion-list").replaceChildren(...confused.slice(0, 20).map(([count, row, column, items]) => {
-    const text = row === BACKGROUND ? `${names[column]} where nothing is`
-      : column === BACKGROUND ? `${names[row]} missed` : `${names[row]} taken for ${names[column]}`;
-    return element("li", {}, element("button", { type: "button", onclick: () => openCell(`${text} (${count})`, items) },
-      `${text}: ${count}`));
+  $("class-matrix").replaceChildren(
+    buildMatrix(indices, names, getCell, "true class in rows, predicted class in columns"));
+  $("confusion-list").replaceChildren(...confusions.slice(0, 20).map(([count, row, column, items]) => {
+    const text = row === BACKGROUND ? `${names[column]}: ${count} false positive${count === 1 ? "" : "s"} on background`
+      : column === BACKGROUND ? `${names[row]}: ${count} missed` : `${names[row]} predicted as ${names[column]}: ${count}`;
+    return element("li", {}, element("button", { type: "button", onclick: () => openCell(text, items) }, text));
   }));
   if (data.states.length) {
+    const states = data.states.map((_, index) => index);
     $("state-matrix-part").hidden = false;
     $("state-matrix").replaceChildren(
-      matrix(data.states.map((_, place) => place), data.states, stateCells(), "true in rows, told in columns"));
+      buildMatrix(states, data.states, collectStateCells(), "true state in rows, predicted state in columns"));
   }
 }
 
 function startConfusions() {
-  $("matrix-controls").hidden = data.classes.length <= FEW;
+  $("matrix-controls").hidden = data.classes.length <= MAX_CLASSES;
   $("matrix-all").addEventListener("change", showMatrices);
-  followers.push(showMatrices);
+  listeners.push(showMatrices);
   showMatrices();
 }

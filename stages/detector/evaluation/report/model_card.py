@@ -1,46 +1,49 @@
-"""What one must know of the model besides its numbers."""
+"""The model card: the checkpoint's metadata and the limitations of the evaluation."""
 
 from __future__ import annotations
 
 from typing import Any
 
-FEW = 10  # objects of a class, of which numbers say little
+MIN_OBJECTS = 10  # classes with fewer objects are listed as a limitation
 
 
-def flattened(card: dict[str, Any], before: str = "") -> list[tuple[str, str]]:
-    """Its keys, those of inner dictionaries with a dot, and values as text."""
+def flatten_card(card: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Keys, with a dot before those of nested dictionaries, and values as text."""
     rows: list[tuple[str, str]] = []
     for key, value in card.items():
         if isinstance(value, dict):
-            rows += flattened(value, f"{before}{key}.")
+            rows += flatten_card(value, f"{prefix}{key}.")
         elif isinstance(value, (list, tuple)):
-            rows.append((before + key, ", ".join(map(str, value)) or "none"))
+            rows.append((prefix + key, ", ".join(map(str, value)) or "none"))
         else:
-            rows.append((before + key, f"{value:.6g}" if isinstance(value, float) else str(value)))
+            rows.append((prefix + key, f"{value:.6g}" if isinstance(value, float) else str(value)))
     return rows
 
 
-def cautions(details: dict[str, Any], coco: dict[str, Any], split: str) -> list[str]:
-    """What these numbers do not show, as far as it can be told from the data."""
+def list_limitations(details: dict[str, Any], coco: dict[str, Any], split: str) -> list[str]:
+    """The limitations of the evaluation that the data reveal."""
     classes = details.get("classes") or []
-    said = [
-        f"The numbers hold for images like those of {split}, taken and labelled in the same way. Other cameras, "
-        "places, light or label rules need an evaluation of their own.",
-        "The intervals say what another draw of such images may give; they know nothing of wrong labels.",
+    limitations = [
+        f"The metrics are valid for images like those of {split}, captured and labeled the same way. Other cameras, "
+        "sites, lighting or labeling rules need a separate evaluation.",
+        "The confidence intervals cover the random choice of images, not labeling errors.",
     ]
-    rare = [str(row["class"]) for row in classes if (row.get("objects") or 0) < FEW]
+    rare = [str(row["class"]) for row in classes if (row.get("objects") or 0) < MIN_OBJECTS]
     if rare:
         names = ", ".join(rare[:8]) + (" …" if len(rare) > 8 else "")
-        said.append(f"{len(rare)} of {len(classes)} classes have fewer than {FEW} objects in {split} ({names}): "
-                    "their numbers are mostly chance.")  # fmt: skip
-    little = [row for row in details.get("slices") or [] if row.get("little_data")]
-    if little:
-        said.append(f"{len(little)} slices have little data and are marked.")
-    if any(not state["present"] for state in coco.get("states", [])):
-        gone = ", ".join(state["name"] for state in coco["states"] if not state["present"])
-        said.append(f"Objects in the state {gone} are nothing to be found: finding one is a mistake.")
+        limitations.append(
+            f"{len(rare)} of {len(classes)} classes have fewer than {MIN_OBJECTS} objects in {split} ({names}): "
+            "their metrics are mostly noise."
+        )
+    small = sum(bool(row.get("little_data")) for row in details.get("slices") or [])
+    if small:
+        limitations.append(f"{small} of the slices {'has' if small == 1 else 'have'} little data; they are marked.")
+    absent = [state["name"] for state in coco.get("states", []) if not state["present"]]
+    if absent:
+        limitations.append(f"Objects in the state {', '.join(absent)} must not be detected; detecting one is an error.")
     calibration = details.get("calibration") or {}
     if (calibration.get("error") or 0) > 0.05:
-        said.append(f"Scores are not probabilities here: they are off by {calibration['error']:.2f} on average.")
-    said.append("Images are read as 8-bit RGB; no rotated boxes and no masks.")
-    return said
+        error = f"{calibration['error']:.2f}"
+        limitations.append(f"The scores are poorly calibrated: they differ from the precision by {error} on average.")
+    limitations.append("Images are read as 8-bit RGB. Rotated boxes and masks are not supported.")
+    return limitations

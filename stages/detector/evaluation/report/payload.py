@@ -1,4 +1,4 @@
-"""What the page's code works on: detections and objects as columns, and the pictures."""
+"""The data of the page's scripts: detections and objects as columns, and the pictures."""
 
 from __future__ import annotations
 
@@ -12,100 +12,105 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from detector.core.images import open_image
-from detector.evaluation.error_types import KINDS, RIGHT, Pairs
-from detector.evaluation.galleries import Shown, ranked_images
+from detector.evaluation.error_types import CORRECT, ERROR_TYPES, MISSED, ErrorAnalysis
+from detector.evaluation.galleries import ERROR_TITLES, GalleryPicture, rank_images
 
-DETECTIONS = 200_000  # the page counts the best so many
-RANKED = 60  # images of a gallery in the page
-# Longest side in pixels of a picture, by how many images there are at most.
-SIZES = ((60, 720), (150, 560), (10**9, 420))
-QUALITY = 78  # of JPEG
+MAX_DETECTIONS = 200_000  # the page holds the highest-scoring ones
+MAX_GALLERY_IMAGES = 60  # per gallery
+# (up to this number of images, longest side of a picture in pixels)
+PICTURE_SIZES = ((60, 720), (150, 560), (10**9, 420))
+JPEG_QUALITY = 78
 
 
-def columns(
-    pairs: Pairs,
-    coco: dict[str, Any],
-    thresholds: NDArray[np.float64],
-    galleries: dict[str, list[Shown]],
-    pictured: set[int],
+def build_page_data(
+    analysis: ErrorAnalysis, coco: dict[str, Any], thresholds: NDArray[np.float64], pictured: set[int]
 ) -> dict[str, Any]:
-    """Columns for JSON, with boxes of the images [places] in `pictured` only; at most DETECTIONS detections."""
+    """Columns for JSON, with at most MAX_DETECTIONS detections.
+
+    thresholds float [C]: score threshold of each class. pictured: indices of the images whose boxes are included.
+    """
     images = sorted(coco["images"], key=lambda image: int(image["id"]))
-    kept = slice(0, DETECTIONS)
-    objects = pairs.objects
-    ranks = ranked_images(pairs, len(images), thresholds)
+    categories = sorted(coco["categories"], key=lambda category: int(category["id"]))
+    kept = slice(0, MAX_DETECTIONS)
+    objects = analysis.objects
+    ranks = rank_images(analysis, len(images), thresholds)
     return {
-        "classes": [category["name"] for category in sorted(coco["categories"], key=lambda one: int(one["id"]))],
+        "classes": [category["name"] for category in categories],
         "states": [state["name"] for state in coco.get("states", [])],
         "thresholds": thresholds.tolist(),
-        "kinds": list(KINDS),
+        "errorTypes": list(ERROR_TYPES),
+        "errorTitles": {error: ERROR_TITLES.get(error, error) for error in (*ERROR_TYPES, MISSED)},
         "images": [[image["file_name"], image["width"], image["height"]] for image in images],
-        "galleries": {name: rows[:RANKED].tolist() for name, rows in ranks.items()},
-        "left_out": max(0, len(pairs.scores) - DETECTIONS),
-        "scores": pairs.scores[kept].tolist(),
-        "image": pairs.images[kept].tolist(),
-        "category": pairs.categories[kept].tolist(),
-        "state": pairs.states[kept].tolist(),
-        "hit": pairs.hits[kept].astype(int).tolist(),
-        "partner": pairs.partners[kept].tolist(),
-        "kind": pairs.kinds[kept].tolist(),
-        "boxes": _boxes(pairs.boxes_xywh[kept], pairs.images[kept], pictured),
+        "galleries": {name: rows[:MAX_GALLERY_IMAGES].tolist() for name, rows in ranks.items()},
+        "omitted": max(0, len(analysis.scores) - MAX_DETECTIONS),
+        "scores": analysis.scores[kept].tolist(),
+        "image": analysis.images[kept].tolist(),
+        "category": analysis.categories[kept].tolist(),
+        "state": analysis.states[kept].tolist(),
+        "truePositive": analysis.hits[kept].astype(int).tolist(),
+        "matchedObject": analysis.object_indices[kept].tolist(),
+        "errorType": analysis.error_types[kept].tolist(),
+        "boxes": _round_boxes(analysis.boxes_xywh[kept], analysis.images[kept], pictured),
         "objects": {
             "id": objects.ids.tolist(),
             "image": objects.images.tolist(),
             "category": objects.categories.tolist(),
             "state": objects.states.tolist(),
             "absent": objects.absent.astype(int).tolist(),
-            "boxes": _boxes(objects.boxes_xywh, objects.images, pictured),
+            "boxes": _round_boxes(objects.boxes_xywh, objects.images, pictured),
         },
     }
 
 
-def embedded_pictures(
-    pairs: Pairs,
+def encode_pictures(
+    analysis: ErrorAnalysis,
     coco: dict[str, Any],
-    galleries: dict[str, list[Shown]],
+    galleries: dict[str, list[GalleryPicture]],
     thresholds: NDArray[np.float64],
+    *,
     root: Path,
     budget: int,
 ) -> dict[int, str]:
-    """JPEGs as base64 by the images' places, while they fit into `budget` characters.
+    """Base64 JPEGs by image index, as many as fit into `budget` characters.
 
-    First the images of the galleries, then those with most mistakes.
+    The images of the galleries come first, then those with the most errors.
     """
     images = sorted(coco["images"], key=lambda image: int(image["id"]))
-    wrong = np.bincount(pairs.images[pairs.found(thresholds) & (pairs.kinds != RIGHT)], minlength=len(images))
-    wrong += np.bincount(pairs.objects.images[pairs.missed(thresholds)], minlength=len(images))
-    first = [shown.image for gallery in galleries.values() for shown in gallery]
-    order = dict.fromkeys([*first, *np.argsort(-wrong, kind="stable").tolist()])
-    size = next(side for most, side in SIZES if len(images) <= most)
+    wrong = analysis.select_detections(thresholds) & (analysis.error_types != CORRECT)
+    errors = np.bincount(analysis.images[wrong], minlength=len(images))
+    errors += np.bincount(analysis.objects.images[analysis.select_missed(thresholds)], minlength=len(images))
+    in_galleries = [picture.image for gallery in galleries.values() for picture in gallery]
+    order = dict.fromkeys([*in_galleries, *np.argsort(-errors, kind="stable").tolist()])
+    size = next(side for most, side in PICTURE_SIZES if len(images) <= most)
     pictures: dict[int, str] = {}
-    for place in order:
-        encoded = encoded_picture(root / images[place]["file_name"], size)
+    for index in order:
+        encoded = encode_picture(root / images[index]["file_name"], size)
         budget -= len(encoded)
         if budget < 0:
             break
-        pictures[place] = encoded
+        pictures[index] = encoded
     return dict(sorted(pictures.items()))
 
 
-def encoded_picture(path: Path, size: int) -> str:
-    """A JPEG of at most `size` pixels, as base64."""
+def encode_picture(path: Path, size: int) -> str:
+    """The image as a base64 JPEG whose longest side is at most `size` pixels."""
     with open_image(path) as opened:
         opened.draft("RGB", (size, size))
         small = opened.convert("RGB")
     small.thumbnail((size, size), Image.Resampling.BICUBIC)
-    return encoded_jpeg(small)
+    return encode_jpeg(small)
 
 
-def encoded_jpeg(picture: Image.Image) -> str:
-    """Its bytes as base64."""
+def encode_jpeg(picture: Image.Image) -> str:
+    """The picture as a base64 JPEG."""
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=QUALITY)
+    picture.save(buffer, "JPEG", quality=JPEG_QUALITY)
     return base64.b64encode(buffer.getvalue()).decode()
 
 
-def _boxes(boxes_xywh: NDArray[np.float64], images: NDArray[np.int64], pictured: set[int]) -> list[list[float] | None]:
-    """To a tenth of a pixel; None without a picture."""
+def _round_boxes(
+    boxes_xywh: NDArray[np.float64], images: NDArray[np.int64], pictured: set[int]
+) -> list[list[float] | None]:
+    """Boxes to a tenth of a pixel; None where the page has no picture of the image."""
     rounded = boxes_xywh.round(1).tolist()
     return [box if image in pictured else None for box, image in zip(rounded, images.tolist(), strict=True)]

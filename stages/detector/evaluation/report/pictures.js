@@ -1,16 +1,16 @@
-// Pictures with boxes over them. An item is {detection}, {object} (missed) or {image}.
-const PAGE = 12; // pictures at a time
+// Pictures with boxes drawn over them. An item is {detection}, {object} (missed) or {image}.
+const PAGE_SIZE = 12; // pictures at a time
 const SVG = "http://www.w3.org/2000/svg";
 const blobs = {};
-const byImage = (images) => {
-  const rows = data.images.map(() => []);
-  images.forEach((image, place) => rows[image].push(place));
-  return rows;
+const groupByImage = (images) => {
+  const groups = data.images.map(() => []);
+  images.forEach((image, index) => groups[image].push(index));
+  return groups;
 };
-const detectionsIn = byImage(data.image);
-const objectsIn = byImage(data.objects.image);
+const detectionsIn = groupByImage(data.image);
+const objectsIn = groupByImage(data.objects.image);
 
-function jpeg(image) {
+function getJpegUrl(image) {
   if (!(image in jpegs)) return null;
   if (!(image in blobs)) {
     const bytes = Uint8Array.from(atob(jpegs[image]), (letter) => letter.charCodeAt(0));
@@ -19,76 +19,81 @@ function jpeg(image) {
   return blobs[image];
 }
 
-const imageOf = (item) =>
+const getImage = (item) =>
   item.detection !== undefined ? data.image[item.detection]
     : item.object !== undefined ? data.objects.image[item.object] : item.image;
 
-const described = (category, state) => className(category) + (stateName(state) ? `, ${stateName(state)}` : "");
+const formatLabel = (category, state) => className(category) + (stateName(state) ? `, ${stateName(state)}` : "");
+const formatObject = (object) => formatLabel(data.objects.category[object], data.objects.state[object]);
+const formatDetection = (detection) =>
+  `${formatLabel(data.category[detection], data.state[detection])} ${data.scores[detection].toFixed(2)}`;
 
-function describe(item) {
+function describeItem(item) {
   if (item.detection !== undefined) {
     const { detection } = item;
-    const partner = data.partner[detection];
-    const kind = kinds[data.kind[detection]];
-    let text = `${kind}: ${described(data.category[detection], data.state[detection])} ${data.scores[detection].toFixed(2)}`;
-    if (partner >= 0 && kind !== "right") text += `, truly ${described(data.objects.category[partner], data.objects.state[partner])}`;
-    return text;
+    const object = data.matchedObject[detection];
+    const error = errorType(detection);
+    const truth = object >= 0 && error !== CORRECT ? ` (ground truth: ${formatObject(object)})` : "";
+    return `${data.errorTitles[error]}: ${formatDetection(detection)}${truth}`;
   }
-  if (item.object !== undefined) return `missed: ${described(data.objects.category[item.object], data.objects.state[item.object])}`;
-  const items = mistakes.filter((one) => imageOf(one) === item.image);
-  const right = detectionsIn[item.image].filter((detection) => counts(detection) && data.kinds[data.kind[detection]] === "right");
-  return `${right.length} right, ${items.length} mistake${items.length === 1 ? "" : "s"}`;
+  if (item.object !== undefined) return `${data.errorTitles[MISSED]}: ${formatObject(item.object)}`;
+  const count = errors.filter((error) => getImage(error) === item.image).length;
+  const correct = detectionsIn[item.image].filter(isCorrect).length;
+  return `${correct} correct, ${count} error${count === 1 ? "" : "s"}`;
 }
 
 function svg(tag, attributes, ...children) {
-  const made = document.createElementNS(SVG, tag);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  made.append(...children);
-  return made;
+  const created = document.createElementNS(SVG, tag);
+  for (const [key, value] of Object.entries(attributes)) created.setAttribute(key, value);
+  created.append(...children);
+  return created;
 }
 
-/** What a picture shows of its image: [left, top, width, height]. */
-function windowOf(item, whole) {
-  const [, width, height] = data.images[imageOf(item)];
+/** The part of the image that a picture shows: [left, top, width, height] in image pixels. */
+function computeWindow(item, whole) {
+  const [, width, height] = data.images[getImage(item)];
   const box = item.detection !== undefined ? data.boxes[item.detection] : item.object !== undefined ? data.objects.boxes[item.object] : null;
   if (!box || whole) return [0, 0, width, height];
-  const high = Math.min(Math.max(box[2] * 0.75, box[3], 8) * 2.2, height);
-  const wide = Math.min(high * 4 / 3, width);
-  const inside = (middle, size, most) => Math.min(Math.max(0, middle - size / 2), most - size);
-  return [inside(box[0] + box[2] / 2, wide, width), inside(box[1] + box[3] / 2, high, height), wide, high];
+  const cropHeight = Math.min(Math.max(box[2] * 0.75, box[3], 8) * 2.2, height);
+  const cropWidth = Math.min(cropHeight * 4 / 3, width);
+  const clamp = (center, size, limit) => Math.min(Math.max(0, center - size / 2), limit - size);
+  const left = clamp(box[0] + box[2] / 2, cropWidth, width);
+  const top = clamp(box[1] + box[3] / 2, cropHeight, height);
+  return [left, top, cropWidth, cropHeight];
 }
 
-function boxesOf(item) {
-  const image = imageOf(item);
-  const found = objectsFound;
+function collectBoxes(item) {
+  const image = getImage(item);
   const whole = item.image !== undefined;
   const boxes = [];
   if ($("show-truth").checked) {
     for (const object of objectsIn[image]) {
       const absent = data.objects.absent[object];
-      const about = whole ? !found[object] && !absent : object === item.object || object === data.partner[item.detection];
-      boxes.push({ box: data.objects.boxes[object], style: absent ? "absent" : "truth", about,
-        label: described(data.objects.category[object], data.objects.state[object]) });
+      const emphasized = whole ? !detectedObjects[object] && !absent
+        : object === item.object || object === data.matchedObject[item.detection];
+      boxes.push({ box: data.objects.boxes[object], style: absent ? "absent" : "truth", emphasized,
+        label: formatObject(object) });
     }
   }
-  if ($("show-found").checked) {
+  if ($("show-predictions").checked) {
     for (const detection of detectionsIn[image]) {
-      if (!counts(detection)) continue;
-      boxes.push({ box: data.boxes[detection], style: "found",
-        about: whole ? data.kinds[data.kind[detection]] !== "right" : detection === item.detection,
-        label: `${described(data.category[detection], data.state[detection])} ${data.scores[detection].toFixed(2)}` });
+      if (!isAboveThreshold(detection)) continue;
+      boxes.push({ box: data.boxes[detection], style: "prediction",
+        emphasized: whole ? errorType(detection) !== CORRECT : detection === item.detection,
+        label: formatDetection(detection) });
     }
   }
-  return boxes.filter(({ box }) => box).sort((a, b) => a.about - b.about);
+  return boxes.filter(({ box }) => box).sort((a, b) => a.emphasized - b.emphasized);
 }
 
 function drawPicture(item, large) {
-  const image = imageOf(item);
+  const image = getImage(item);
   const [file, width, height] = data.images[image];
-  const view = windowOf(item, large);
-  const unit = Math.max(view[2] / (large ? 1000 : 250), view[3] / (large ? 700 : 188)); // image pixels a screen pixel
-  const picture = svg("svg", { class: "picture", viewBox: view.join(" "), role: "img", "aria-label": `${describe(item)}, ${file}` });
-  const source = jpeg(image);
+  const view = computeWindow(item, large);
+  const unit = Math.max(view[2] / (large ? 1000 : 250), view[3] / (large ? 700 : 188)); // image pixels per screen pixel
+  const picture = svg("svg", { class: "picture", viewBox: view.join(" "), role: "img",
+    "aria-label": `${describeItem(item)}, ${file}` });
+  const source = getJpegUrl(image);
   if (!source) {
     const text = svg("text", { class: "missing", x: view[0] + view[2] / 2, y: view[1] + view[3] / 2,
       "text-anchor": "middle", "font-size": 13 * unit }, "not in this page");
@@ -96,169 +101,177 @@ function drawPicture(item, large) {
     return picture;
   }
   picture.append(svg("image", { href: source, width, height, preserveAspectRatio: "none" }));
-  const boxes = boxesOf(item);
-  for (const { box: [x, y, w, h], style, about } of boxes) {
-    const line = about ? 4 : 2;
+  const boxes = collectBoxes(item);
+  for (const { box: [x, y, w, h], style, emphasized } of boxes) {
+    const line = emphasized ? 4 : 2;
     picture.append(svg("rect", { class: "edge", x, y, width: w, height: h, "stroke-width": line + 2 }));
     picture.append(svg("rect", { class: style, x, y, width: w, height: h, "stroke-width": line }));
   }
-  const few = large && boxes.length <= 24;
+  const labelAll = large && boxes.length <= 24;
   const size = (large ? 15 : 12) * unit;
-  for (const { box: [x, y, w, h], style, about, label } of boxes) {
-    if (!about && !few) continue;
-    const below = style !== "found"; // the truth below its box, what was found above
-    const place = {
+  for (const { box: [x, y, w, h], style, emphasized, label } of boxes) {
+    if (!emphasized && !labelAll) continue;
+    const below = style !== "prediction"; // ground-truth labels below the box, predictions above
+    const position = {
       x: Math.min(Math.max(x, view[0] + 2 * unit), view[0] + view[2] - 0.62 * size * label.length),
       y: below ? Math.min(y + h + size, view[1] + view[3] - 4 * unit) : Math.max(y - 5 * unit, view[1] + size),
     };
     if (x > view[0] + view[2] || x + w < view[0] || y > view[1] + view[3] || y + h < view[1]) continue;
-    picture.append(svg("text", { ...place, class: style, "font-size": size, "stroke-width": 3.5 * unit }, label));
+    picture.append(svg("text", { ...position, class: style, "font-size": size, "stroke-width": 3.5 * unit }, label));
   }
   return picture;
 }
 
-function card(item, index, items) {
-  const text = element("span", { class: "text" }, describe(item), element("span", { class: "file" }, data.images[imageOf(item)][0].split("/").pop()));
-  return element("li", {}, element("button", { type: "button", onclick: () => openPicture(items, index) }, drawPicture(item, false), text));
+function createCard(item, index, items) {
+  const file = element("span", { class: "file" }, data.images[getImage(item)][0].split("/").pop());
+  const text = element("span", { class: "text" }, describeItem(item), file);
+  const open = () => openPicture(items, index);
+  return element("li", {}, element("button", { type: "button", onclick: open }, drawPicture(item, false), text));
 }
 
-/** The first pictures into a list, and a button for the next ones. */
-function fill(list, button, items) {
+/** Fill a list with the first pictures; the button shows the next ones. */
+function fillGallery(list, button, items) {
   let shown = 0;
-  const more = () => {
-    const focus = shown;
-    list.append(...items.slice(shown, shown + PAGE).map((item, place) => card(item, focus + place, items)));
-    shown = Math.min(shown + PAGE, items.length);
+  const showMore = () => {
+    const first = shown;
+    list.append(...items.slice(first, first + PAGE_SIZE).map((item, index) => createCard(item, first + index, items)));
+    shown = Math.min(first + PAGE_SIZE, items.length);
     button.hidden = shown >= items.length;
-    button.textContent = `Show more (${items.length - shown} left)`;
-    if (focus) list.children[focus].querySelector("button").focus();
+    button.textContent = `Show more (${items.length - shown} remaining)`;
+    if (first) list.children[first].querySelector("button").focus();
   };
   list.replaceChildren();
-  button.onclick = more;
-  more();
+  button.onclick = showMore;
+  showMore();
 }
 
 let opened = [[], 0];
 function openPicture(items, index) {
   opened = [items, index];
   const item = items[index];
-  $("picture-title").textContent = describe(item);
+  $("picture-title").textContent = describeItem(item);
   $("picture-large").replaceChildren(drawPicture(item, true));
-  $("picture-text").textContent = `${data.images[imageOf(item)][0]} · ${index + 1} of ${items.length}`;
+  $("picture-text").textContent = `${data.images[getImage(item)][0]} · ${index + 1} of ${items.length}`;
   $("previous").disabled = index === 0;
   $("next").disabled = index === items.length - 1;
   if (!$("picture-dialog").open) $("picture-dialog").showModal();
 }
 
-function step(by) {
+function movePicture(step) {
   const [items, index] = opened;
-  if (items[index + by]) openPicture(items, index + by);
+  if (items[index + step]) openPicture(items, index + step);
 }
 
 function openCell(title, items) {
   $("cell-title").textContent = title;
-  fill($("cell-gallery"), $("cell-more"), items);
+  fillGallery($("cell-gallery"), $("cell-more"), items);
   $("cell-dialog").showModal();
 }
 
 const GALLERIES = {
-  mistakes: "all mistakes", best: "best images", worst: "worst images", random: "random images",
-  false_positives: "false positives by score", missed: "missed by size", state_confusions: "state confusions",
-  right: "right detections",
+  errors: "all errors", best: "best images", worst: "worst images", random: "random images",
+  false_positives: "false positives, highest score first", missed: "missed objects, largest first",
+  state_confusions: "wrong states, highest score first", correct: "correct detections",
 };
-let mistakes = [];
-let objectsFound = foundObjects();
+let errors = [];
+let detectedObjects = findDetectedObjects();
 
-function collectMistakes() {
-  objectsFound = foundObjects();
-  mistakes = [];
-  data.kind.forEach((kind, detection) => {
-    if (data.kinds[kind] !== "right" && counts(detection)) mistakes.push({ detection });
+function collectErrors() {
+  detectedObjects = findDetectedObjects();
+  errors = [];
+  data.scores.forEach((_, detection) => {
+    if (errorType(detection) !== CORRECT && isAboveThreshold(detection)) errors.push({ detection });
   });
-  objectsFound.forEach((found, object) => {
-    if (!found && !data.objects.absent[object]) mistakes.push({ object });
+  detectedObjects.forEach((detected, object) => {
+    if (!detected && !data.objects.absent[object]) errors.push({ object });
   });
 }
 
-const kindOf = (item) => (item.object !== undefined ? MISSED : data.kinds[data.kind[item.detection]]);
+const isCorrect = (detection) => isAboveThreshold(detection) && errorType(detection) === CORRECT;
+const getErrorType = (item) => (item.object !== undefined ? MISSED : errorType(item.detection));
 const area = (object) => {
   const box = data.objects.boxes[object];
   return box ? box[2] * box[3] : 0;
 };
 
-function itemsOf(gallery) {
+function collectItems(gallery) {
   if (gallery in data.galleries) return data.galleries[gallery].map((image) => ({ image }));
-  if (gallery === "false_positives") return mistakes.filter((item) => item.object === undefined && kindOf(item) !== "state");
-  if (gallery === "missed") return mistakes.filter((item) => item.object !== undefined).sort((a, b) => area(b.object) - area(a.object));
-  if (gallery === "state_confusions") return mistakes.filter((item) => kindOf(item) === "state");
-  if (gallery === "right") return rightDetections();
-  return mistakes;
+  if (gallery === "false_positives") {
+    return errors.filter((item) => item.object === undefined && getErrorType(item) !== WRONG_STATE);
+  }
+  if (gallery === "missed") {
+    return errors.filter((item) => item.object !== undefined).sort((a, b) => area(b.object) - area(a.object));
+  }
+  if (gallery === "state_confusions") return errors.filter((item) => getErrorType(item) === WRONG_STATE);
+  if (gallery === "correct") return collectCorrect();
+  return errors;
 }
 
-function rightDetections() {
+function collectCorrect() {
   const items = [];
-  data.kind.forEach((kind, detection) => {
-    if (data.kinds[kind] === "right" && counts(detection)) items.push({ detection });
+  data.scores.forEach((_, detection) => {
+    if (isCorrect(detection)) items.push({ detection });
   });
   return items;
 }
 
-/** Whether an item is what the filters ask for; an image is, when one of its items is. */
-function passes(item, wanted) {
+/** Whether an item matches the filters; an image does if one of its items does. */
+function matchesFilter(item, filter) {
   if (item.image !== undefined) {
-    if (!wanted.any) return true;
-    return [...mistakes, ...wanted.right].some((one) => imageOf(one) === item.image && passes(one, wanted));
+    if (!filter.active) return true;
+    const items = [...errors, ...filter.correct];
+    return items.some((other) => getImage(other) === item.image && matchesFilter(other, filter));
   }
   const { detection } = item;
-  const object = item.object ?? data.partner[detection];
+  const object = item.object ?? data.matchedObject[detection];
   const categories = [detection !== undefined ? data.category[detection] : -1, object >= 0 ? data.objects.category[object] : -1];
   const states = [detection !== undefined ? data.state[detection] : 0, object >= 0 ? data.objects.state[object] : 0];
-  if (wanted.category >= 0 && !categories.includes(wanted.category)) return false;
-  if (wanted.state > 0 && !states.includes(wanted.state)) return false;
-  if (wanted.kind !== "" && kindOf(item) !== wanted.kind) return false;
-  if (wanted.low === null && wanted.high === null) return true;
-  if (detection === undefined) return false; // what was missed has no score
-  return data.scores[detection] >= (wanted.low ?? 0) && data.scores[detection] <= (wanted.high ?? 1);
+  if (filter.category >= 0 && !categories.includes(filter.category)) return false;
+  if (filter.state > 0 && !states.includes(filter.state)) return false;
+  if (filter.error !== "" && getErrorType(item) !== filter.error) return false;
+  if (filter.low === null && filter.high === null) return true;
+  if (detection === undefined) return false; // a missed object has no score
+  return data.scores[detection] >= (filter.low ?? 0) && data.scores[detection] <= (filter.high ?? 1);
 }
 
 function showGallery() {
-  const bound = (id) => ($(id).value === "" ? null : Number($(id).value));
-  const wanted = {
-    category: Number($("filter-class").value), state: Number($("filter-state").value), kind: $("filter-kind").value,
-    low: bound("filter-low"), high: bound("filter-high"),
-  };
-  wanted.any = wanted.category >= 0 || wanted.state > 0 || wanted.kind !== "" || wanted.low !== null || wanted.high !== null;
-  wanted.right = wanted.any ? rightDetections() : [];
-  const items = itemsOf($("filter-gallery").value).filter((item) => passes(item, wanted));
-  const what = GALLERIES[$("filter-gallery").value];
-  $("picture-count").textContent = items.length ? `${items.length.toLocaleString("en")} pictures: ${what}` : `No ${what} like this.`;
-  fill($("gallery"), $("more"), items);
+  const readScore = (id) => ($(id).value === "" ? null : Number($(id).value));
+  const category = Number($("filter-class").value);
+  const state = Number($("filter-state").value);
+  const error = $("filter-error").value;
+  const [low, high] = [readScore("filter-low"), readScore("filter-high")];
+  const active = category >= 0 || state > 0 || error !== "" || low !== null || high !== null;
+  const filter = { category, state, error, low, high, active, correct: active ? collectCorrect() : [] };
+  const items = collectItems($("filter-gallery").value).filter((item) => matchesFilter(item, filter));
+  const count = `${items.length.toLocaleString("en")} picture${items.length === 1 ? "" : "s"}`;
+  $("picture-count").textContent = items.length ? `${count}: ${GALLERIES[$("filter-gallery").value]}` : "No pictures match.";
+  fillGallery($("gallery"), $("more"), items);
 }
 
 function startPictures() {
-  const shown = Object.entries(GALLERIES).filter(([key]) => data.states.length || key !== "state_confusions");
-  options($("filter-gallery"), shown);
-  options($("filter-class"), [[-1, "any"], ...data.classes.map((name, index) => [index, name])]);
-  options($("filter-state"), [[0, "any"], ...data.states.map((name, index) => [index + 1, name])]);
-  const known = [...data.kinds.filter((kind) => data.states.length || (kind !== "state" && kind !== "absent")), MISSED];
-  options($("filter-kind"), [["", "any"], ...known.map((kind) => [kind, KIND_NAMES[kind]])]);
+  const galleries = Object.entries(GALLERIES).filter(([key]) => data.states.length || key !== "state_confusions");
+  setOptions($("filter-gallery"), galleries);
+  setOptions($("filter-class"), [[-1, "any"], ...data.classes.map((name, index) => [index, name])]);
+  setOptions($("filter-state"), [[0, "any"], ...data.states.map((name, index) => [index + 1, name])]);
+  const types = data.errorTypes.filter((type) => data.states.length || (type !== WRONG_STATE && type !== ABSENT));
+  setOptions($("filter-error"), [["", "any"], ...[...types, MISSED].map((type) => [type, data.errorTitles[type]])]);
   $("filter-state-label").hidden = !data.states.length;
   $("filters").addEventListener("input", showGallery);
   $("filters").addEventListener("submit", (event) => event.preventDefault());
   $("filters").addEventListener("reset", () => setTimeout(showGallery));
-  $("previous").addEventListener("click", () => step(-1));
-  $("next").addEventListener("click", () => step(1));
+  $("previous").addEventListener("click", () => movePicture(-1));
+  $("next").addEventListener("click", () => movePicture(1));
   $("picture-dialog").addEventListener("keydown", (event) => {
-    if (event.key === "ArrowLeft") step(-1);
-    if (event.key === "ArrowRight") step(1);
+    if (event.key === "ArrowLeft") movePicture(-1);
+    if (event.key === "ArrowRight") movePicture(1);
   });
   for (const button of document.querySelectorAll("dialog .close")) {
     button.addEventListener("click", () => button.closest("dialog").close());
   }
-  followers.push(() => {
-    collectMistakes();
+  listeners.push(() => {
+    collectErrors();
     showGallery();
   });
-  collectMistakes();
+  collectErrors();
   showGallery();
 }

@@ -1,90 +1,89 @@
-// The threshold: counts right, wrong and missed anew from the columns.
+// The threshold slider: recounts true positives, false positives and false negatives.
 const slider = $("slider");
 const sliderNumber = $("slider-number");
-const chosenClass = () => Number($("pr-class").value); // -1: all
+const selectedClass = () => Number($("pr-class").value); // -1: all
 
-/** Right, wrong and missed at the thresholds, of a class or of all (-1). */
-function recount(category) {
-  let right = 0;
-  let wrong = 0;
+/** True positives, false positives and false negatives at the thresholds, of one class or of all (-1). */
+function countMatches(category) {
+  let tp = 0;
+  let fp = 0;
   for (let detection = 0; detection < data.scores.length; detection++) {
-    if ((category >= 0 && data.category[detection] !== category) || !counts(detection)) continue;
-    if (data.hit[detection]) right++;
-    else wrong++;
+    if ((category >= 0 && data.category[detection] !== category) || !isAboveThreshold(detection)) continue;
+    if (data.truePositive[detection]) tp++;
+    else fp++;
   }
-  return { right, wrong, missed: objectsOf(category) - right };
+  return { tp, fp, fn: countObjects(category) - tp };
 }
 
-function objectsOf(category) {
+function countObjects(category) {
   const { category: categories, absent } = data.objects;
-  return categories.reduce((sum, one, place) => sum + (!absent[place] && (category < 0 || one === category)), 0);
+  return categories.reduce((sum, one, object) => sum + (!absent[object] && (category < 0 || one === category)), 0);
 }
 
-/** Precision and recall at each score, best first; at most 400 points. */
-function precisionRecallCurve(category) {
-  const objects = Math.max(1, objectsOf(category));
+/** Precision and recall at each score, highest score first; at most 400 points. */
+function computePrecisionRecall(category) {
+  const objects = Math.max(1, countObjects(category));
   const points = [];
-  let right = 0;
-  let all = 0;
+  let tp = 0;
+  let detections = 0;
   data.scores.forEach((score, detection) => {
     if (category >= 0 && data.category[detection] !== category) return;
-    all++;
-    right += data.hit[detection];
-    points.push({ score, recall: right / objects, precision: right / all });
+    detections++;
+    tp += data.truePositive[detection];
+    points.push({ score, recall: tp / objects, precision: tp / detections });
   });
   const step = Math.max(1, points.length / 400);
-  const thinned = [];
-  for (let place = 0; place < points.length; place += step) thinned.push(points[Math.floor(place)]);
-  if (points.length) thinned.push(points[points.length - 1]);
-  return thinned;
+  const sampled = [];
+  for (let index = 0; index < points.length; index += step) sampled.push(points[Math.floor(index)]);
+  if (points.length) sampled.push(points[points.length - 1]);
+  return sampled;
 }
 
 function showCounts() {
-  const category = chosenClass();
-  const { right, wrong, missed } = recount(category);
-  const share = (part, whole) => (whole ? part / whole : 0);
-  const precision = share(right, right + wrong);
-  const recall = share(right, right + missed);
-  $("count-tp").textContent = right.toLocaleString("en");
-  $("count-fp").textContent = wrong.toLocaleString("en");
-  $("count-fn").textContent = missed.toLocaleString("en");
-  $("count-precision").textContent = right + wrong ? precision.toFixed(3) : "—";
-  $("count-recall").textContent = right + missed ? recall.toFixed(3) : "—";
-  $("count-f1").textContent = share(2 * right, 2 * right + wrong + missed).toFixed(3);
-  setChartData("pr-chart", "here", right + wrong ? [{ precision, recall, score: shownThreshold() }] : []);
+  const { tp, fp, fn } = countMatches(selectedClass());
+  const divide = (part, whole) => (whole ? part / whole : 0);
+  const precision = divide(tp, tp + fp);
+  const recall = divide(tp, tp + fn);
+  $("count-tp").textContent = tp.toLocaleString("en");
+  $("count-fp").textContent = fp.toLocaleString("en");
+  $("count-fn").textContent = fn.toLocaleString("en");
+  $("count-precision").textContent = tp + fp ? precision.toFixed(3) : "—";
+  $("count-recall").textContent = tp + fn ? recall.toFixed(3) : "—";
+  $("count-f1").textContent = divide(2 * tp, 2 * tp + fp + fn).toFixed(3);
+  setChartData("pr-chart", "threshold", tp + fp ? [{ precision, recall, score: currentThreshold() }] : []);
 }
 
-/** One number for the slider: of the class, or, where classes differ, their mean. */
-function shownThreshold() {
-  const category = chosenClass();
+/** The slider's value: the threshold of the selected class, or the mean over the classes. */
+function currentThreshold() {
+  const category = selectedClass();
   if (category >= 0) return thresholds[category];
   const same = thresholds.every((one) => one === thresholds[0]);
   return same ? thresholds[0] : thresholds.reduce((sum, one) => sum + one, 0) / thresholds.length;
 }
 
 function showThreshold() {
-  slider.value = shownThreshold();
-  sliderNumber.value = Number(shownThreshold().toFixed(5));
+  slider.value = currentThreshold();
+  sliderNumber.value = Number(currentThreshold().toFixed(5));
 }
 
 function setThreshold(value) {
   if (Number.isNaN(value)) return;
   thresholds = thresholds.map(() => Math.min(1, Math.max(0, value)));
-  changed();
+  updateThreshold();
 }
 
-let waiting = 0;
-function changed() {
+let timer = 0;
+function updateThreshold() {
   showCounts();
-  clearTimeout(waiting); // pictures and matrices follow when the slider rests
-  waiting = setTimeout(() => followers.forEach((follow) => follow()), 120);
+  clearTimeout(timer); // update pictures and matrices once the slider has stopped
+  timer = setTimeout(() => listeners.forEach((listener) => listener()), 120);
 }
 
 function startThreshold() {
-  options($("pr-class"), [[-1, "all classes"], ...data.classes.map((name, index) => [index, name])]);
+  setOptions($("pr-class"), [[-1, "all classes"], ...data.classes.map((name, index) => [index, name])]);
   $("pr-class").addEventListener("change", () => {
     showThreshold();
-    setChartData("pr-chart", "curve", precisionRecallCurve(chosenClass()));
+    setChartData("pr-chart", "curve", computePrecisionRecall(selectedClass()));
     showCounts();
   });
   slider.addEventListener("input", () => {
@@ -98,9 +97,9 @@ function startThreshold() {
   $("slider-reset").addEventListener("click", () => {
     thresholds = [...data.thresholds];
     showThreshold();
-    changed();
+    updateThreshold();
   });
-  setChartData("pr-chart", "curve", precisionRecallCurve(-1));
+  setChartData("pr-chart", "curve", computePrecisionRecall(-1));
   showThreshold();
   showCounts();
 }

@@ -1,15 +1,15 @@
-"""The dataset formats that can be read: one module a format, each with one function `read`."""
+"""The supported dataset formats: one module per format, with one reader function."""
 
 from __future__ import annotations
 
-from detector.preprocessing.formats import archive, coco, jsonl, parts, voc, yolo
+from detector.preprocessing.formats import archive, coco, delftbikes, jsonl, voc, yolo
 from detector.preprocessing.raw_annotations import Reader
 
 READERS: dict[str, Reader] = {
-    "jsonl": jsonl.read,
-    "parts": parts.read,
-    "coco": coco.read,
-    "voc": voc.read,
-    "yolo": yolo.read,
-    "archive": archive.read,
+    "jsonl": jsonl.read_jsonl,
+    "parts": delftbikes.read_delftbikes,
+    "coco": coco.read_coco,
+    "voc": voc.read_voc,
+    "yolo": yolo.read_yolo,
+    "archive": archive.read_archive,
 }

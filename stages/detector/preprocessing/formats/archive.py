@@ -1,31 +1,31 @@
-"""Reader of tar shards, which `tools/archive.py` makes of a dataset in JSON Lines.
+"""Reader for tar shards, which `tools/archive.py` makes from a dataset in JSON Lines.
 
     shard-00000.tar      the images
-    shard-00000.idx      where each is in it
-    shard-00000.jsonl    a line an image, as in dataset.jsonl: labels are mended here
+    shard-00000.idx      offset of each image in the tar file
+    shard-00000.jsonl    one line per image, as in dataset.jsonl; correct labels here
 
-See detector/core/tar_shards.py for what is in them.
+detector/core/tar_shards.py documents their content.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 from detector.core.errors import UserError
+from detector.preprocessing.findings import FindingLog
 from detector.preprocessing.formats import jsonl
 from detector.preprocessing.raw_annotations import RawImage
 
 
-def read(folder: Path, notes: Counter[str]) -> Iterator[RawImage]:
-    """Yield the images of all shards, in the order of the shards and of their lines."""
+def read_archive(folder: Path, log: FindingLog) -> Iterator[RawImage]:
+    """Yield the images of all shards, in the order of the shards and their lines."""
     shards = sorted(folder.glob("shard-*.jsonl"))
     if not shards:
-        raise UserError(f"{folder}: found no shard-*.jsonl, expected an archive that tools/archive.py made")
+        raise UserError(f"{folder}: found no shard-*.jsonl, expected an archive written by tools/archive.py")
     for path in shards:
         for suffix in (".tar", ".idx"):
             if not path.with_suffix(suffix).is_file():
-                raise UserError(f"{path.with_suffix(suffix)}: missing, and {path.name} is there; `dvc pull` brings it")
+                raise UserError(f"{path.with_suffix(suffix)}: missing, but {path.name} exists; run `dvc pull`")
     for path in shards:
-        yield from jsonl.read_file(folder, path)
+        yield from jsonl.read_jsonl_file(folder, path)

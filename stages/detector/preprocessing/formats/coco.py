@@ -1,7 +1,7 @@
-"""Reader of COCO detection JSON, with an optional state on each annotation.
+"""Reader for COCO detection JSON, with an optional state per annotation.
 
     annotations/instances_train2017.json …  with train2017/, images/train2017/, images/ …
-    train/_annotations.coco.json …          with its images beside it (Roboflow's layout)
+    train/_annotations.coco.json …          with the images beside it (Roboflow)
     annotations.json                        with images/
 
     {"images": [{"id": 1, "file_name": "0001.jpg"}],
@@ -11,131 +11,138 @@
                       "iscrowd": 0,                              optional
                       "state": 0, "trust": 0.9}]}                optional; state: a name, or an id of "states"
 
-The split comes from a word in the file's name, or else in the name of its folder inside the dataset.
-Boxes are pixels. Segmentations and keypoints are kept out and counted. Beside instances_*.json,
-the captions and keypoints files of the original download are left out, since they repeat its images.
+The split is inferred from the file's name, or else from the name of its folder inside the dataset.
+Boxes are in pixels. Segmentations and keypoints are ignored and counted. Next to instances_*.json, the
+captions and keypoints files of the original download are skipped, since they repeat its images.
 Source: https://cocodataset.org/#format-data
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
+from detector.preprocessing.findings import Finding, FindingKind, FindingLog
 from detector.preprocessing.formats.fields import (
     Record,
-    integer,
-    known_size,
-    mismatch,
-    number,
-    numbers,
-    objects,
-    optional,
-    text,
+    build_mismatch_error,
+    parse_image_size,
+    read_integer,
+    read_number,
+    read_numbers,
+    read_objects,
+    read_optional,
+    read_string,
 )
 from detector.preprocessing.formats.files import (
-    annotation_split,
-    dataset_path,
     find_image,
-    image_places,
-    json_groups,
+    find_json_groups,
+    infer_annotation_split,
+    list_image_folders,
     load_json_group,
+    make_dataset_relative,
 )
 from detector.preprocessing.raw_annotations import RawBox, RawImage
 
 
-def read(folder: Path, notes: Counter[str]) -> Iterator[RawImage]:
+def read_coco(folder: Path, log: FindingLog) -> Iterator[RawImage]:
     """Yield the images, sorted by annotation file and then by image id."""
-    groups = [_instances_only(group, notes) for group in json_groups(folder)]
-    for path, content in load_json_group(folder, groups, _problem, notes):
-        name = dataset_path(folder, path)
-        split = annotation_split(folder, path)
-        places = image_places(folder, path)
-        images = {id_: (where, image) for id_, where, image in _by_id(name, content, "images", "image")}
-        boxes = _boxes(name, content, images.keys(), notes)
+    groups = [_select_instances_files(folder, group, log) for group in find_json_groups(folder)]
+    for path, content in load_json_group(folder, groups, _find_format_problem, log):
+        name = make_dataset_relative(folder, path)
+        split = infer_annotation_split(folder, path)
+        places = list_image_folders(folder, path)
+        images = {id_: (where, image) for id_, where, image in _read_by_id(name, content, "images", "image")}
+        boxes = _read_boxes(name, content, images.keys(), log)
         for image_id in sorted(images):
             where, image = images[image_id]
-            image_path = find_image(folder, text(where, image, "file_name"), places)
-            size = known_size(optional(number, where, image, "width"), optional(number, where, image, "height"))
+            image_path = find_image(folder, read_string(where, image, "file_name"), places)
+            width = read_optional(read_number, where, image, "width")
+            height = read_optional(read_number, where, image, "height")
+            size = parse_image_size(width, height)
             yield RawImage(image_path, where, tuple(boxes.get(image_id, ())), split=split, size=size)
 
 
-def _instances_only(group: list[Path], notes: Counter[str]) -> list[Path]:
+def _select_instances_files(folder: Path, group: list[Path], log: FindingLog) -> list[Path]:
+    """The instances_*.json of the group, if there are any; otherwise all files."""
     instances = [path for path in group if path.name.startswith("instances_")]
-    if instances and len(instances) < len(group):
-        notes["annotation files left out: not named instances_*.json"] += len(group) - len(instances)
-    return instances or group
+    if not instances:
+        return group
+    for path in group:
+        if path not in instances:
+            name = make_dataset_relative(folder, path)
+            log.listed.append(Finding(FindingKind.SKIPPED_ANNOTATION_FILE, name, details="not named instances_*.json"))
+    return instances
 
 
-def _problem(content: Any) -> str | None:
-    """Why a JSON file is no COCO detection file."""
+def _find_format_problem(content: Any) -> str | None:
+    """Why a JSON file is not a COCO detection file, or None."""
     if not isinstance(content, dict):
         return "expected an object with images, annotations and categories"
     missing = [key for key in ("images", "annotations", "categories") if key not in content]
     return f'the key "{missing[0]}" is missing' if missing else None
 
 
-def _by_id(name: str, content: Record, key: str, kind: str) -> Iterator[tuple[int, str, Record]]:
-    """Yield (id, place, object) of a list; an id that stands twice is an error."""
+def _read_by_id(name: str, content: Record, key: str, kind: str) -> Iterator[tuple[int, str, Record]]:
+    """Yield (id, place, object) of a list; a repeated id is an error."""
     seen: set[int] = set()
-    for place, record in objects(name, content, key):
-        id_ = integer(place, record, "id")
+    for place, record in read_objects(name, content, key):
+        id_ = read_integer(place, record, "id")
         if id_ in seen:
-            raise mismatch(f"{place}: id", id_, f"each {kind} to have its own id, and this one is taken")
+            raise build_mismatch_error(f"{place}: id", id_, f"a unique id per {kind}")
         seen.add(id_)
         yield id_, f"{name}: {kind} {id_}", record
 
 
-def _names(name: str, content: Record, key: str, kind: str) -> dict[int, str]:
-    return {id_: text(where, record, "name") for id_, where, record in _by_id(name, content, key, kind)}
+def _read_names(name: str, content: Record, key: str, kind: str) -> dict[int, str]:
+    return {id_: read_string(where, record, "name") for id_, where, record in _read_by_id(name, content, key, kind)}
 
 
-def _boxes(name: str, content: Record, image_ids: Collection[int], notes: Counter[str]) -> dict[int, list[RawBox]]:
-    """The boxes of a file by image id, in the order of the file."""
-    categories = _names(name, content, "categories", "category")
-    states = {} if content.get("states") is None else _names(name, content, "states", "state")
+def _read_boxes(name: str, content: Record, image_ids: Collection[int], log: FindingLog) -> dict[int, list[RawBox]]:
+    """The boxes of each image id, in the order of the file."""
+    categories = _read_names(name, content, "categories", "category")
+    states = {} if content.get("states") is None else _read_names(name, content, "states", "state")
     boxes: dict[int, list[RawBox]] = {}
-    for _, where, annotation in _by_id(name, content, "annotations", "annotation"):
-        image_id = integer(where, annotation, "image_id")
+    for _, where, annotation in _read_by_id(name, content, "annotations", "annotation"):
+        image_id = read_integer(where, annotation, "image_id")
         if image_id not in image_ids:
-            raise mismatch(f"{where}: image_id", image_id, "an id listed under images")
-        boxes.setdefault(image_id, []).append(_box(where, annotation, categories, states))
-        notes.update(_left_out(annotation))
+            raise build_mismatch_error(f"{where}: image_id", image_id, "an id listed under images")
+        boxes.setdefault(image_id, []).append(_parse_box(where, annotation, categories, states))
+        log.unlisted.update(_find_ignored_parts(annotation))
     return boxes
 
 
-def _box(where: str, annotation: Record, categories: dict[int, str], states: dict[int, str]) -> RawBox:
-    category_id = integer(where, annotation, "category_id")
+def _parse_box(where: str, annotation: Record, categories: dict[int, str], states: dict[int, str]) -> RawBox:
+    category_id = read_integer(where, annotation, "category_id")
     if category_id not in categories:
-        raise mismatch(f"{where}: category_id", category_id, "an id listed under categories")
-    left, top, width, height = numbers(where, annotation, "bbox", 4)
+        raise build_mismatch_error(f"{where}: category_id", category_id, "an id listed under categories")
+    left, top, width, height = read_numbers(where, annotation, "bbox", 4)
     iscrowd = annotation.get("iscrowd")
     if iscrowd not in (None, 0, 1):
-        raise mismatch(f"{where}: iscrowd", iscrowd, "0 or 1")
+        raise build_mismatch_error(f"{where}: iscrowd", iscrowd, "0 or 1")
     return RawBox(
         label=categories[category_id],
         xyxy=(left, top, left + width, top + height),
-        state=_state(where, annotation, states),
-        trust=optional(number, where, annotation, "trust"),
+        state=_parse_state(where, annotation, states),
+        trust=read_optional(read_number, where, annotation, "trust"),
         iscrowd=bool(iscrowd),
     )
 
 
-def _state(where: str, annotation: Record, states: dict[int, str]) -> str | None:
+def _parse_state(where: str, annotation: Record, states: dict[int, str]) -> str | None:
     value = annotation.get("state")
     if value is None or isinstance(value, str):
-        return optional(text, where, annotation, "state")
-    state_id = integer(where, annotation, "state")
+        return read_optional(read_string, where, annotation, "state")
+    state_id = read_integer(where, annotation, "state")
     if state_id not in states:
-        raise mismatch(f"{where}: state", state_id, "a name, or an id listed under states")
+        raise build_mismatch_error(f"{where}: state", state_id, "a name, or an id listed under states")
     return states[state_id]
 
 
-def _left_out(annotation: Record) -> Iterator[str]:
-    """What an annotation carries beside its box, by reason for `notes`."""
+def _find_ignored_parts(annotation: Record) -> Iterator[FindingKind]:
+    """Yield what the annotation has besides its box."""
     if annotation.get("segmentation"):
-        yield "segmentations kept out"
+        yield FindingKind.IGNORED_SEGMENTATION
     if annotation.get("num_keypoints", annotation.get("keypoints")):
-        yield "keypoints kept out"
+        yield FindingKind.IGNORED_KEYPOINTS

@@ -1,75 +1,75 @@
-"""Reader of JSON Lines: one image a line, boxes as shares of the image's size.
+"""Reader for JSON Lines: one image per line, boxes as fractions of the image size.
 
-    dataset.jsonl        (or the only *.jsonl of the folder)
-    data/0001.jpg …      anywhere; the lines say where
+    dataset.jsonl        or the only *.jsonl of the folder
+    data/0001.jpg …      images at the paths given in the lines
 
     {"image_path": "data/0001.jpg",                    relative to the dataset folder, or absolute
      "bounding_box_annotations": [                     required; empty for an image without objects
        {"annotation_label": "wheel",
         "x_min_normalized": 0.1, "y_min_normalized": 0.2, "x_max_normalized": 0.3, "y_max_normalized": 0.4,
-        "state": "damaged", "trust": 0.9}],            both optional, may be null
+        "state": "damaged", "trust": 0.9}],            both optional or null
      "classification_annotations": [{"annotation_label": "sequence_17--frame_3"}],     optional: sequence 17
      "split": "train"}                                 optional: train, val or test
 
-This is the project's own format, one that streams and diffs well; unknown keys are ignored.
+This is the project's own format, easy to stream and to diff; unknown keys are ignored.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 from detector.core.errors import UserError
+from detector.preprocessing.findings import FindingLog
 from detector.preprocessing.formats.fields import (
     Record,
-    as_mapping,
-    mismatch,
-    number,
-    objects,
-    optional,
+    build_mismatch_error,
+    check_mapping,
     parse_json,
-    text,
+    read_number,
+    read_objects,
+    read_optional,
+    read_string,
 )
-from detector.preprocessing.formats.files import dataset_path, decode
+from detector.preprocessing.formats.files import decode_utf8, make_dataset_relative
 from detector.preprocessing.raw_annotations import RawBox, RawImage
 
-_SEQUENCE = re.compile(r"sequence_(.+?)--")
+_SEQUENCE_LABEL = re.compile(r"sequence_(.+?)--")
 _SPLITS = ("train", "val", "test")
 
 
-def read(folder: Path, notes: Counter[str]) -> Iterator[RawImage]:
+def read_jsonl(folder: Path, log: FindingLog) -> Iterator[RawImage]:
     """Yield the images in the order of the lines; blank lines are skipped."""
-    yield from read_file(folder, dataset_file(folder))
+    yield from read_jsonl_file(folder, find_dataset_file(folder))
 
 
-def read_file(folder: Path, path: Path) -> Iterator[RawImage]:
-    """The images of one file of lines; their paths are relative to `folder`."""
-    for where, record in records(path):
-        yield _image(folder, where, record)
+def read_jsonl_file(folder: Path, path: Path) -> Iterator[RawImage]:
+    """Yield the images of one file; their paths are relative to `folder`."""
+    for where, record in read_records(path):
+        yield _parse_image(folder, where, record)
 
 
-def records(path: Path) -> Iterator[tuple[str, Record]]:
-    """The place and the object of each line that is not blank. Raises UserError naming a line that is none."""
-    for line_number, line in _lines(path):
-        source = decode(line, path.name, line_number)
+def read_records(path: Path) -> Iterator[tuple[str, Record]]:
+    """Yield the place and the object of each line that is not blank. Raises UserError for an invalid line."""
+    for line_number, line in _read_lines(path):
+        source = decode_utf8(line, path.name, line_number)
         if source.strip():
             where = f"{path.name}:{line_number}"
-            yield where, as_mapping(where, parse_json(source, path.name, line_number))
+            yield where, check_mapping(where, parse_json(source, path.name, line_number))
 
 
-def dataset_file(folder: Path) -> Path:
-    """dataset.jsonl, or the only *.jsonl. Raises UserError when there is none, or more."""
+def find_dataset_file(folder: Path) -> Path:
+    """dataset.jsonl, or the only *.jsonl. Raises UserError when there is none or more than one."""
     paths = sorted(folder.glob("*.jsonl"))
     named = [path for path in paths if path.name == "dataset.jsonl"] or paths
     if len(named) == 1:
         return named[0]
     found = ", ".join(path.name for path in paths) or "no *.jsonl"
-    raise UserError(f"{folder}: found {found}, expected dataset.jsonl (or only one *.jsonl)")
+    raise UserError(f"{folder}: found {found}, expected dataset.jsonl or exactly one *.jsonl")
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+def _read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     try:
         with path.open("rb") as file:
             yield from enumerate(file, start=1)
@@ -77,44 +77,44 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
         raise UserError(f"{path.name}: cannot be read: {error.strerror}") from error
 
 
-def _image(folder: Path, where: str, record: Record) -> RawImage:
+def _parse_image(folder: Path, where: str, record: Record) -> RawImage:
     return RawImage(
-        path=dataset_path(folder, text(where, record, "image_path")),
+        path=make_dataset_relative(folder, read_string(where, record, "image_path")),
         where=where,
-        boxes=tuple(_box(place, box) for place, box in objects(where, record, "bounding_box_annotations")),
+        boxes=tuple(_parse_box(place, box) for place, box in read_objects(where, record, "bounding_box_annotations")),
         normalized=True,
-        sequence=_sequence(where, record),
-        split=optional(_split, where, record, "split"),
+        sequence=_parse_sequence(where, record),
+        split=read_optional(_parse_split, where, record, "split"),
     )
 
 
-def _box(where: str, record: Record) -> RawBox:
+def _parse_box(where: str, record: Record) -> RawBox:
     return RawBox(
-        label=text(where, record, "annotation_label"),
+        label=read_string(where, record, "annotation_label"),
         xyxy=(
-            number(where, record, "x_min_normalized"),
-            number(where, record, "y_min_normalized"),
-            number(where, record, "x_max_normalized"),
-            number(where, record, "y_max_normalized"),
+            read_number(where, record, "x_min_normalized"),
+            read_number(where, record, "y_min_normalized"),
+            read_number(where, record, "x_max_normalized"),
+            read_number(where, record, "y_max_normalized"),
         ),
-        state=optional(text, where, record, "state"),
-        trust=optional(number, where, record, "trust"),
+        state=read_optional(read_string, where, record, "state"),
+        trust=read_optional(read_number, where, record, "trust"),
     )
 
 
-def _sequence(where: str, record: Record) -> str | None:
+def _parse_sequence(where: str, record: Record) -> str | None:
     key = "classification_annotations"
     if record.get(key) is None:
         return None
-    labels = [text(place, label, "annotation_label") for place, label in objects(where, record, key)]
-    names = dict.fromkeys(match[1] for label in labels if (match := _SEQUENCE.match(label)))
+    labels = [read_string(place, label, "annotation_label") for place, label in read_objects(where, record, key)]
+    names = dict.fromkeys(match[1] for label in labels if (match := _SEQUENCE_LABEL.match(label)))
     if len(names) > 1:
-        raise mismatch(f"{where}: {key}", list(names), "at most one sequence for an image")
+        raise build_mismatch_error(f"{where}: {key}", list(names), "at most one sequence per image")
     return next(iter(names), None)
 
 
-def _split(where: str, record: Record, key: str) -> str:
-    value = text(where, record, key)
+def _parse_split(where: str, record: Record, key: str) -> str:
+    value = read_string(where, record, key)
     if value not in _SPLITS:
-        raise mismatch(f"{where}: {key}", value, "train, val or test")
+        raise build_mismatch_error(f"{where}: {key}", value, "train, val or test")
     return value

@@ -4,6 +4,8 @@ const $ = (id) => document.getElementById(id);
 const LOWEST = 0.01;  // what the slider can show is asked for once
 const SHARP = 1024;   // pixels of the canvas's longer side at least, so that lines stay fine on a small image
 const LARGEST = 2048; // and at most: phones refuse much larger ones
+// The colors of detector/plotting/palette.py.
+const PALETTE = ["#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#000000"];
 
 let model = null;
 let threshold = null; // of all classes; null: each its own
@@ -77,8 +79,13 @@ function detections() {
   return images[shown].answer.detections.filter((one) => one.score >= limit(one));
 }
 
-function colour(id) {
-  return `hsl(${(id * 137.5 + 70) % 360} 85% 66%)`;
+function classColor(id) {
+  return PALETTE[(id - 1) % PALETTE.length];
+}
+
+function textColor(background) {
+  const [red, green, blue] = [1, 3, 5].map((start) => parseInt(background.slice(start, start + 2), 16));
+  return 0.299 * red + 0.587 * green + 0.114 * blue >= 100 ? "#000" : "#fff";
 }
 
 function text(one) {
@@ -130,16 +137,16 @@ function draw(found) {
     const [left, top, right, bottom] = one.box_xyxy.map((value) => value * scale);
     const faint = lit >= 0 && lit !== index;
     brush.globalAlpha = faint ? 0.25 : 1;
-    for (const [style, width] of [["#000a", 4], [colour(one.category_id), 2]]) {
+    for (const [style, width] of [["#000a", 4], [classColor(one.category_id), 2]]) {
       brush.strokeStyle = style;
       brush.lineWidth = width * dot;
       brush.strokeRect(left, top, right - left, bottom - top);
     }
     const width = brush.measureText(text(one)).width + 8 * dot, height = 17 * dot;
     const y = top >= height ? top - height : top, x = Math.max(0, Math.min(left, canvas.width - width));
-    brush.fillStyle = colour(one.category_id);
+    brush.fillStyle = classColor(one.category_id);
     brush.fillRect(x, y, width, height);
-    brush.fillStyle = "#000";
+    brush.fillStyle = textColor(classColor(one.category_id));
     brush.fillText(text(one), x + 4 * dot, y + 2 * dot);
   }
   brush.globalAlpha = 1;
@@ -159,7 +166,7 @@ function list(found) {
   $("legend").replaceChildren(...[...grouped(found).entries()].sort(([a], [b]) => a - b).map(([id, some]) => {
     const entry = document.createElement("li"), swatch = document.createElement("span");
     swatch.className = "swatch";
-    swatch.style.background = colour(id);
+    swatch.style.background = classColor(id);
     entry.append(swatch, `${some[0].category} ${some.length}`);
     return entry;
   }));

@@ -1,0 +1,122 @@
+"""Speed and AP of int8 files against float32."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from benchmarks.exported_models import HOME, THREADS, ExportedModel, make_inputs
+from benchmarks.full_training import prepare_data, train_and_evaluate
+from benchmarks.table import Row, check_ratio, format_seconds
+from benchmarks.timing import log_progress, time_pairs_for
+from benchmarks.workspace import ROOT, run_python
+from detector.core.images import load_letterboxed
+from detector.engine.checkpoint import load_checkpoint
+from detector.engine.coco_metrics import evaluate_boxes, read_coco_metrics
+from detector.engine.dataset import keep_present_objects
+from detector.engine.detections import to_coco_results
+from detector.exporting.onnx_file import convert_to_onnx, save_onnx
+from detector.exporting.precision import quantize_int8
+from detector.models import load_model
+from detector.models.postprocess import Postprocess
+from detector.runners.onnx_runner import open_onnx
+from detector.runners.tiled import detect_images
+from detector.runners.torch_runner import build_metadata
+
+FACTOR = 1.5  # by which int8 should be faster
+MAX_AP_LOSS = 0.01
+TRAINED = {"simple": {"epochs": 12}, "effnet_lite": {"epochs": 10}}
+TRAINED_SIZE = 224
+CALIBRATION = 32  # images
+
+
+def speed_rows(exported: ExportedModel, batches: tuple[int, ...], budget: float) -> Iterator[Row]:
+    """The int8 file of a model against its float32 file."""
+    int8 = exported.path.with_suffix(".int8.onnx")
+    metadata, _ = open_onnx(exported.path, THREADS)
+    images = iter(make_inputs(CALIBRATION // 2, first=200))
+    save_onnx(quantize_int8(onnx.load(exported.path), images), metadata._replace(precision="int8"), int8)
+    _, runner = open_onnx(int8, THREADS)
+    for batch in batches:
+        batch_images = make_inputs(batch)
+        times = time_pairs_for(lambda: runner(batch_images), lambda: exported.onnx(batch_images), budget)  # noqa: B023
+        yield Row(
+            f"`{exported.name}`, batch {batch}: int8",
+            format_seconds(times.ours),
+            f"{format_seconds(times.baseline)} float32",
+            *check_ratio(times.ratio, FACTOR),
+        )
+
+
+def accuracy_rows() -> Iterator[Row]:
+    """AP on test of detectors that are trained on the sample."""
+    for name in TRAINED:
+        log_progress(f"AP of {name} in int8")
+        folder = train_on_sample(name)
+        float32, int8 = export_precisions(folder)
+        before, after = compute_ap(folder, float32), compute_ap(folder, int8)
+        yield Row(
+            f"`{name}` trained on the sample: AP in int8",
+            f"{after:.4f}, {int8.stat().st_size / 1e6:.1f} MB",
+            f"{before:.4f}, {float32.stat().st_size / 1e6:.1f} MB float32",
+            f"{before - after:+.4f} lost",
+            f"≤ {MAX_AP_LOSS}",
+            before - after <= MAX_AP_LOSS,
+        )
+
+
+def train_on_sample(name: str) -> Path:
+    """A copy of the repository with a detector trained on the sample; only the first call trains."""
+    data, folder = HOME / "data", HOME / name
+    if not (folder / "models/detector.json").exists():
+        if not (data / "data/coco/train.json").exists():
+            sample = HOME / "sample"
+            run_python(ROOT, "tools/sample_data.py", "--out", str(sample), "--images", "400")
+            prepare_data(data, sample, "jsonl", "stratified")
+        train_and_evaluate(data, folder, {"model": name, "image_size": TRAINED_SIZE} | TRAINED[name])
+    return folder
+
+
+def export_precisions(folder: Path) -> tuple[Path, Path]:
+    """Export the detector in `folder` to float32 and to int8, calibrated on training images."""
+    weights, card = load_checkpoint(folder / "models/detector.safetensors")
+    postprocess = Postprocess()
+    model = load_model(card.model, weights, len(card.classes), len(card.states), postprocess)
+    metadata = build_metadata(card, postprocess)._replace(threshold=dict.fromkeys(card.classes, 0.5))
+    float32, int8 = folder / "models/float32.onnx", folder / "models/int8.onnx"
+    save_onnx(convert_to_onnx(model, metadata), metadata, float32)
+    images = read_coco_file(folder, "train")["images"]
+    chosen = images[:: max(1, len(images) // CALIBRATION)][:CALIBRATION]
+    inputs = (load_input(folder / image["file_name"], metadata.size, metadata.fill) for image in chosen)
+    save_onnx(quantize_int8(onnx.load(float32), inputs), metadata._replace(precision="int8"), int8)
+    return float32, int8
+
+
+def load_input(path: Path, size: tuple[int, int], fill: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """One letterboxed image, uint8 [3, H, W]."""
+    return load_letterboxed(path, size, fill).pixels.transpose(2, 0, 1).copy()
+
+
+def compute_ap(folder: Path, file: Path) -> float:
+    """AP of an ONNX file on the test images in `folder`."""
+    truth = read_coco_file(folder, "test")
+    metadata, runner = open_onnx(file, THREADS)
+    paths = [folder / image["file_name"] for image in truth["images"]]
+    predictions = [
+        one
+        for image, detections in zip(truth["images"], detect_images(paths, runner, metadata, 8), strict=True)
+        for one in to_coco_results(detections, image["id"], image["width"], image["height"])
+    ]
+    return read_coco_metrics(evaluate_boxes(keep_present_objects(truth), predictions))["AP"] or 0.0
+
+
+def read_coco_file(folder: Path, split: str) -> dict[str, list[dict[str, Any]]]:
+    """The COCO dictionary of a split."""
+    content: dict[str, list[dict[str, str]]] = json.loads((folder / f"data/coco/{split}.json").read_text())
+    return content

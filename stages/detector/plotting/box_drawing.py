@@ -1,0 +1,133 @@
+"""Boxes with labels drawn onto images; imports Pillow only."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image, ImageDraw, ImageFont
+
+SYSTEM_FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "Arial.ttf", "arial.ttf")
+DASH_PERIOD = 14  # pixels of a dash and the gap after it
+MIN_LIGHT_LUMA = 100  # backgrounds from this luma (0 to 255) up get black text
+
+XYXY = Sequence[float]  # left, top, right, bottom in pixels of the picture
+
+
+class StyledBox(NamedTuple):
+    """A box to draw. width: line width in pixels; label: "" for none."""
+
+    xyxy: XYXY
+    color: str
+    label: str = ""
+    width: int = 3
+    dashed: bool = False
+
+
+def draw_boxes(picture: Image.Image, boxes: Sequence[StyledBox], font_size: int) -> None:
+    """Draw boxes and their labels onto an RGB picture, in place; the first box lies on top.
+
+    Boxes outside the picture are skipped. font_size: pixels.
+    """
+    canvas = ImageDraw.Draw(picture)
+    visible = [box for box in boxes if _overlaps_picture(box.xyxy, picture.size)]
+    for box in reversed(visible):
+        _draw_outline(canvas, box.xyxy, "black", box.width + 2, box.dashed)  # the edge keeps it visible on any image
+        _draw_outline(canvas, box.xyxy, box.color, box.width, box.dashed)
+    labeled = [box for box in visible if box.label]
+    places = place_labels(labeled, picture.size, font_size)
+    for box, place in reversed(list(zip(labeled, places, strict=True))):
+        _draw_label(canvas, place, box, font_size)
+
+
+def place_labels(boxes: Sequence[StyledBox], size: tuple[int, int], font_size: int) -> list[XYXY]:
+    """The rectangle of each box's label: inside a picture of `size`, overlapping earlier labels the least.
+
+    Labels start above their box; those of dashed boxes below.
+    """
+    placed: list[XYXY] = []
+    for box in boxes:
+        left, top, right, bottom = box.xyxy
+        width, height = _measure_label(box.label, font_size)
+        corners = [
+            (left, top - height),
+            (left, top),
+            (left, bottom),
+            (right - width, top - height),
+            (right - width, bottom - height),
+            (left, bottom - height),
+            (right - width, bottom),
+        ]
+        if box.dashed:
+            corners.insert(0, (left, bottom))
+        candidates = [_move_inside(x, y, width, height, size) for x, y in corners]
+        overlaps = [sum(_intersection_area(candidate, other) for other in placed) for candidate in candidates]
+        placed.append(candidates[overlaps.index(min(overlaps))])
+    return placed
+
+
+def choose_text_color(background: str) -> str:
+    """Black or white, whichever is easier to read on a background #rrggbb."""
+    red, green, blue = (int(background[start : start + 2], 16) for start in (1, 3, 5))
+    return "black" if 0.299 * red + 0.587 * green + 0.114 * blue >= MIN_LIGHT_LUMA else "white"
+
+
+@functools.cache
+def load_font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """DejaVu Sans, which covers most alphabets and ships with matplotlib; else a system font; else Pillow's.
+
+    Pillow's font covers only Latin letters. size: pixels.
+    """
+    matplotlib = find_spec("matplotlib")
+    fonts = list(SYSTEM_FONTS)
+    if matplotlib is not None and matplotlib.origin is not None:
+        fonts.insert(0, str(Path(matplotlib.origin).parent / "mpl-data/fonts/ttf/DejaVuSans.ttf"))
+    for font in fonts:
+        try:
+            return ImageFont.truetype(font, size)
+        except OSError:
+            continue
+    return ImageFont.load_default(size)
+
+
+def _draw_outline(canvas: ImageDraw.ImageDraw, xyxy: XYXY, color: str, width: int, dashed: bool) -> None:
+    left, top, right, bottom = xyxy
+    corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
+    for (x1, y1), (x2, y2) in zip(corners, [*corners[1:], corners[0]], strict=True):
+        length = abs(x2 - x1) + abs(y2 - y1)
+        dashes = max(1, round(length / DASH_PERIOD))
+        parts = [(n / dashes, (n + 0.6) / dashes) for n in range(dashes)] if dashed else [(0.0, 1.0)]
+        for start, end in parts:
+            line = (x1 + (x2 - x1) * start, y1 + (y2 - y1) * start, x1 + (x2 - x1) * end, y1 + (y2 - y1) * end)
+            canvas.line(line, fill=color, width=width)
+
+
+def _draw_label(canvas: ImageDraw.ImageDraw, place: XYXY, box: StyledBox, font_size: int) -> None:
+    left, top, _, bottom = place
+    canvas.rectangle(place, fill=box.color)
+    text_color = choose_text_color(box.color)
+    canvas.text((left + 3, (top + bottom) / 2), box.label, fill=text_color, font=load_font(font_size), anchor="lm")
+
+
+def _measure_label(text: str, font_size: int) -> tuple[float, int]:
+    """(width, height) of a label in pixels."""
+    return load_font(font_size).getlength(text) + 6, font_size + 5
+
+
+def _move_inside(left: float, top: float, width: float, height: float, size: tuple[int, int]) -> XYXY:
+    x, y = min(max(0.0, left), max(0.0, size[0] - width)), min(max(0.0, top), max(0.0, size[1] - height))
+    return x, y, x + width, y + height
+
+
+def _overlaps_picture(xyxy: XYXY, size: tuple[int, int]) -> bool:
+    left, top, right, bottom = xyxy
+    return right >= 0 and bottom >= 0 and left <= size[0] and top <= size[1]
+
+
+def _intersection_area(first: XYXY, second: XYXY) -> float:
+    width = min(first[2], second[2]) - max(first[0], second[0])
+    height = min(first[3], second[3]) - max(first[1], second[1])
+    return max(0.0, width) * max(0.0, height)

@@ -1,0 +1,93 @@
+"""Data loaders of both splits, built from the COCO files by the `train:` section of params.yaml."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch.utils.data import DataLoader
+
+from detector.engine import distributed
+from detector.engine.dataset import DetectionDataset, EpochSampler, collate, pack_annotations, shard_batches
+from detector.models.normalization import PixelStatistics
+from detector.models.recipe import Recipe
+from detector.training.augmentation import Augmenter
+from detector.training.image_cache import cache_images
+from detector.training.interruption import ignore_signals
+from detector.training.repeat_factors import compute_repeat_factors
+from detector.training.settings import TrainParams
+
+
+class Loaders(NamedTuple):
+    """The loaders of both splits; `sampler` is the training loader's."""
+
+    train: DataLoader[Any]
+    sampler: EpochSampler
+    val: DataLoader[Any]
+
+
+def build_loaders(
+    coco: dict[str, Any],
+    params: TrainParams,
+    recipe: Recipe,
+    *,
+    size: tuple[int, int],
+    statistics: PixelStatistics,
+    cache_folder: Path,
+) -> Loaders:
+    """Build the loaders of both splits; only train is augmented and shuffled.
+
+    coco: COCO dictionaries of train and val. size: (H, W) of the input. cache_folder: of decoded images on disk.
+    """
+    fill = (statistics.mean[0], statistics.mean[1], statistics.mean[2])
+    augmenter = Augmenter(
+        flip=recipe.flip,
+        scale=recipe.scale,
+        color_jitter=recipe.color_jitter,
+        fill=fill,
+        mosaic=recipe.mosaic,
+        mixup=recipe.mixup,
+        crop=recipe.crop,
+        rotation=recipe.rotation,
+        epochs=recipe.epochs,
+    )
+    cached = cache_images(
+        [coco["train"], coco["val"]],
+        size,
+        fill,
+        memory_gb=params.cache_gb,
+        disk_gb=params.disk_cache_gb,
+        folder=cache_folder,
+    )
+    annotations = pack_annotations(coco["train"])
+    train = DetectionDataset(
+        annotations, Path(), size, fill, decoded=cached[0], augmentation=augmenter, seed=params.seed
+    )
+    val = DetectionDataset(pack_annotations(coco["val"]), Path(), size, fill, decoded=cached[1])
+    threshold = recipe.repeat_factor_threshold
+    sampler = EpochSampler(
+        len(train),
+        recipe.batch_size,
+        params.seed,
+        repeat_factors=compute_repeat_factors(annotations, threshold) if threshold > 0 else None,
+        epochs=recipe.epochs,
+        rank=distributed.rank(),
+        world_size=distributed.world_size(),
+    )
+    options: dict[str, Any] = {
+        "collate_fn": collate,
+        "num_workers": params.workers,
+        "pin_memory": torch.cuda.is_available(),
+        "persistent_workers": params.workers > 0,
+        "worker_init_fn": ignore_signals,
+    }
+    # A loader draws a random number when it starts. With separate generators, the number of workers does not change
+    # the random numbers of the model.
+    generators = [torch.Generator().manual_seed(params.seed) for _ in ("train", "val")]
+    val_batches = shard_batches(len(val), recipe.batch_size, distributed.rank(), distributed.world_size())
+    return Loaders(
+        DataLoader(train, batch_sampler=sampler, generator=generators[0], **options),
+        sampler,
+        DataLoader(val, batch_sampler=val_batches, generator=generators[1], **options),
+    )

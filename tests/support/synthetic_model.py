@@ -1,0 +1,41 @@
+"""A model whose outputs look like those of a trained one, without training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from detector.engine.structures import Targets
+from detector.models import MODELS
+from detector.models.normalization import PixelStatistics
+from detector.models.postprocess import Postprocess
+from detector.models.state_head import StateConfig
+
+
+def build_synthetic_model(name: str, states: StateConfig, images: NDArray[np.uint8]) -> torch.nn.Module:
+    """Build a model of two classes with well-separated scores: tied scores would have an arbitrary order.
+
+    Every layer is rescaled so that its outputs on these images [B, 3, H, W] have a standard deviation of about 1.
+    """
+    torch.manual_seed(0)
+    postprocess = Postprocess(0.001, max_detections=30)
+    model = MODELS[name].build(2, states, PixelStatistics((120,) * 3, (60,) * 3), postprocess, "none")
+
+    def rescale(layer: Any, _: object, output: torch.Tensor) -> torch.Tensor:
+        hooks.pop(layer).remove()  # a layer shared by all levels is rescaled on the finest one
+        std = output.std().clamp(min=1e-3)
+        layer.weight /= std
+        return output / std
+
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = None  # sets the statistics to those of this batch
+    layers = [module for module in model.modules() if isinstance(module, torch.nn.Conv2d | torch.nn.Linear)]
+    hooks = {layer: layer.register_forward_hook(rescale) for layer in layers}
+    empty = torch.zeros(len(images), 0, dtype=torch.int64)
+    with torch.no_grad():
+        model.train()(torch.from_numpy(images), Targets(torch.zeros(len(images), 0, 4), empty, empty))
+    return model.eval()

@@ -1,0 +1,173 @@
+"""Errors of `tools/predict.py`: each gives a message, the right exit code, and valid files."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import predict
+from detector.inference.video import VideoWriter
+from tests.support.bright_model import make_image, write_bright
+from tests.support.predict_cases import SCRIPT, make_predict_folder, read_predictions, run_predict
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return make_predict_folder(tmp_path, 3)
+
+
+def test_unreadable_images_are_reported_and_the_rest_is_processed(folder: Path) -> None:
+    whole = (folder / "photos/00.png").read_bytes()
+    (folder / "photos/00_cut.png").write_bytes(whole[:-40])
+    (folder / "photos/00_empty.jpg").touch()
+    (folder / "photos/01_text.jpg").write_text("hello")
+    (folder / "photos/01_link.jpg").symlink_to("nowhere.jpg")
+    (folder / "photos/notes.txt").write_text("")
+    done = run_predict(folder, "photos", "--format", "coco,csv,jsonl,pictures", code=3)
+    assert [Path(image["file_name"]).name for image in read_predictions(folder)["images"]] == [
+        "00.png",
+        "01.png",
+        "02.png",
+    ]
+    assert [image["id"] for image in read_predictions(folder)["images"]] == [1, 2, 3]
+    assert len((folder / "predictions/dataset.jsonl").read_text().splitlines()) == 3
+    assert "photos/00_cut.png: " in done.stderr
+    assert "photos/00_empty.jpg: empty file\n" in done.stderr
+    assert "photos/01_text.jpg: not an image\n" in done.stderr
+    assert "photos/01_link.jpg: No such file or directory\n" in done.stderr
+    assert "could not be read completely: 4\n" in done.stdout
+    assert re.search(r"^other files.*: 1$", done.stdout, re.M)
+
+
+def test_only_unreadable_images(folder: Path) -> None:
+    (folder / "a.jpg").write_text("hello")
+    assert run_predict(folder, "a.jpg", code=3).stdout.startswith("0 images, 0 detections")
+    assert read_predictions(folder)["images"] == []
+
+
+def test_a_video_that_ends_too_early(folder: Path) -> None:
+    video = VideoWriter(folder / "clip.mkv", 10.0, (128, 96))
+    for number in range(60):
+        video.add(make_image((128, 96), (number, 32, 64 + number, 80)))
+    video.close()
+    data = (folder / "clip.mkv").read_bytes()
+    (folder / "clip.mkv").write_bytes(data[: len(data) // 2])
+    done = run_predict(folder, "clip.mkv", "photos/00.png", "--format", "coco,pictures", code=3)
+    assert "clip.mkv: it ended after " in done.stderr
+    assert len(read_predictions(folder)["images"]) > 10
+    assert (folder / "predictions/pictures/clip.mkv.mp4").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nothing.jpg"], "error: nothing.jpg: no such file or folder"),
+        (["https://example.org/a.jpg"], "URLs are not supported"),
+        (["99"], "99: no such camera"),
+        (["photos", "--out", "model.onnx"], "model.onnx: cannot create folder (File exists)"),
+        (["photos", "--out", "model.onnx/x"], "cannot create folder (Not a directory)"),
+        (["photos", "--tile", "8"], "--tile 8: "),
+        (["photos", "--tile", "64", "--overlap", "1"], "--overlap 1.0: "),
+        (["photos", "--provider", "cuda"], "provider cuda is not available"),
+    ],
+)
+def test_user_errors_give_one_message(folder: Path, arguments: list[str], message: str) -> None:
+    done = run_predict(folder, *arguments, code=3 if arguments == ["99"] else 1)
+    assert message in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--threshold", "1.5"],
+        ["--threshold", "much"],
+        ["--threads", "0"],
+        ["--batch-size", "-1"],
+        ["--format", "xml"],
+        ["--format", ""],
+        ["--provider", "abacus"],
+    ],
+)
+def test_invalid_options(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        predict.parse(["model.onnx", "photos", *arguments])
+    assert ended.value.code == 2
+    assert f"argument {arguments[0]}: " in capsys.readouterr().err
+
+
+def test_unusable_models(folder: Path) -> None:
+    (folder / "model.onnx").unlink()
+    assert "model.onnx: no such file" in run_predict(folder, "photos", code=1).stderr
+    (folder / "model.onnx").write_text("no ONNX")
+    assert "model.onnx: ONNX Runtime cannot load it" in run_predict(folder, "photos", code=1).stderr
+    write_bright(folder / "model.onnx", classes=None)
+    assert "model.onnx: not an ONNX file of this project" in run_predict(folder, "photos", code=1).stderr
+    assert not (folder / "predictions").exists()
+
+
+def test_full_disk(folder: Path) -> None:
+    """No file can exceed 20,000 bytes; everything written before that is complete."""
+    for number in range(300):
+        os.link(folder / "photos/00.png", folder / f"photos/again{number}.png")
+    command = [sys.executable, str(SCRIPT), "model.onnx", "photos", "--format", "coco,jsonl,csv"]
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)),
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "predictions/dataset.jsonl: cannot be written (File too large)" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (folder / "predictions/part-predictions.json").exists()
+    lines = (folder / "predictions/dataset.jsonl").read_text().splitlines()
+    assert [json.loads(line)["image_path"] for line in lines][:2] == ["../photos/00.png", "../photos/01.png"]
+    assert len(lines) > 20
+    assert abs(len(read_predictions(folder)["images"]) - len(lines)) <= 1, "it was shorter and could be completed"
+
+
+def test_pictures_on_a_full_disk(folder: Path) -> None:
+    command = [sys.executable, str(SCRIPT), "model.onnx", "photos", "--format", "csv,pictures"]
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (3_000, 3_000)),
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert ".png.jpg: cannot be written (File too large)" in done.stderr
+    assert list((folder / "predictions/pictures").iterdir()) == [], "no incomplete picture"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interruption(folder: Path, number: signal.Signals, code: int) -> None:
+    """The results up to that point are written, in every format."""
+    Image.new("L", (2500, 2500), "white").save(folder / "photos/large.png")  # takes a while, each time
+    for again in range(1000):
+        os.link(folder / "photos/large.png", folder / f"photos/large{again}.png")
+    command = [sys.executable, str(SCRIPT), "model.onnx", "photos", "--format", "coco,jsonl,csv"]
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    lines = folder / "predictions/dataset.jsonl"
+    deadline = time.monotonic() + 60
+    while (not lines.exists() or lines.read_text().count("\n") < 5) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(number)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert f"{number.name}: stopped; predictions " in errors
+    assert "Traceback" not in errors
+    done = len(read_predictions(folder)["images"])
+    assert 5 <= done < 1000
+    assert output.startswith(f"{done} images")
+    assert [json.loads(line)["image_path"] for line in lines.read_text().splitlines()] == [
+        image["file_name"] for image in read_predictions(folder)["images"]
+    ]
+    with (folder / "predictions/predictions.csv").open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == len(read_predictions(folder)["annotations"])

@@ -1,0 +1,248 @@
+"""Evaluate any checkpoint or exported ONNX file on any split or dataset, in the same way as the evaluate stage.
+
+    python tools/evaluate_model.py MODEL DATASET [--format F] [--split S] [--tile N [--overlap X]] [--out FOLDER]
+
+    python tools/evaluate_model.py models/model.onnx test
+    python tools/evaluate_model.py models/detector.safetensors data/raw/bccd_voc --format voc --split test
+    python tools/evaluate_model.py models/model.onnx data/raw/aerial --format yolo --tile 640
+
+MODEL     a checkpoint (.safetensors, with its .json beside it) or an exported file (.onnx)
+DATASET   train, val or test of this repository; or a dataset's folder, with its format; or a COCO file (.json)
+          that coco-convert or this command wrote
+FOLDER    default: evaluations/DATASET_MODEL-HASH_FORMAT
+
+Writes into FOLDER metrics.json and details.json (as the evaluate stage does), predictions.json (COCO results),
+ground_truth.json (COCO, with the category ids of the predictions), pictures/ and, for a dataset's folder,
+findings.csv (everything that was dropped or repaired).
+Reads params.yaml: `evaluate`, `postprocess`, and for a folder `preprocess` and `coco_convert.absent_states`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from detector.engine.environment import check_torch, keep_freed_memory
+
+check_torch()  # before the imports below, where a mismatched pair fails obscurely
+
+from detector.comparison.model_evaluation import EvaluationResult, LoadedModel, evaluate_model, open_model
+from detector.core.errors import UserError, run_command
+from detector.core.params import load_section
+from detector.engine.dataset import load_coco
+from detector.engine.seeding import make_deterministic
+from detector.evaluation.settings import EvaluateParams
+from detector.evaluation.writers import write_metrics_json, write_predictions
+from detector.manifest.manifest import SPLITS
+from detector.models.postprocess import Postprocess, PostprocessParams
+from detector.preprocessing.cleaning import PreprocessParams
+from detector.preprocessing.findings import FindingLog, describe_counts, summarize_counts
+from detector.preprocessing.formats import READERS
+from detector.preprocessing.read_dataset import read_clean_dataset
+from detector.runners.tiling import Tiling, make_tiling
+from detector.splitting.coco_writer import CocoConvertParams, build_coco_dataset
+
+PARAMS = Path("params.yaml")
+COCO = Path("data/coco")
+EVALUATIONS = Path("evaluations")
+INSPECTION_CACHE = Path(".cache/preprocess")  # what preprocess remembers of files
+COCO_KEYS = ("images", "annotations", "categories", "states")  # of the COCO files that coco-convert writes
+
+
+class Dataset(NamedTuple):
+    """coco: as coco-convert writes it; name: for the output folder; log: None unless it was a raw folder."""
+
+    coco: dict[str, Any]
+    name: str
+    log: FindingLog | None
+
+
+def parse_arguments(arguments: list[str]) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("model", type=Path, help="a checkpoint (.safetensors) or an exported file (.onnx)")
+    parser.add_argument("dataset", help="train, val or test; or a dataset's folder; or a COCO file of this project")
+    parser.add_argument("--format", choices=READERS, help="format of the dataset's folder")
+    parser.add_argument("--split", choices=SPLITS, help="only this one of the dataset's own lists")
+    parser.add_argument("--tile", type=int, help="side in pixels of overlapping tiles, for large images")
+    parser.add_argument("--overlap", type=float, default=0.2, help="overlap of tiles, as a fraction (default: 0.2)")
+    parser.add_argument("--out", type=Path, help="output folder")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Evaluate, and write the folder."""
+    given = parse_arguments(sys.argv[1:] if arguments is None else arguments)
+    params = load_section(PARAMS, "evaluate", EvaluateParams)
+    postprocess = Postprocess(**load_section(PARAMS, "postprocess", PostprocessParams).model_dump())
+    tiling = None if given.tile is None else make_tiling(given.tile, given.overlap)
+    make_deterministic(0, params.threads)
+    keep_freed_memory()
+    model = open_model(given.model, params.threads, postprocess)
+    folder = given.out or EVALUATIONS / folder_name(given, model)
+    dataset = open_dataset(given, folder)
+    if tiling is not None:
+        check_tile(tiling, dataset.coco)
+    create_folder(folder)
+    training = load_training_data(model)
+    result = evaluate_model(model, dataset.coco, None if training is None else training["val"], params, tiling)
+    about = describe_evaluation(given, dataset, model, result, training)
+    write_results(folder, result, about, dataset.log)
+    result.draw_galleries(folder / "pictures", params.gallery_size)
+    print_summary(result, about, folder)
+
+
+def check_tile(tiling: Tiling, coco: dict[str, Any]) -> None:
+    """Raises UserError when no image would be cut into tiles."""
+    largest = max((max(image["width"], image["height"]) for image in coco["images"]), default=0)
+    if tiling.side >= largest:
+        raise UserError(
+            f"--tile {tiling.side}: no image is larger, the largest has a side of {largest} pixels; take a smaller "
+            "tile, or leave --tile out"
+        )
+
+
+def folder_name(given: argparse.Namespace, model: LoadedModel) -> str:
+    """The name of the output folder: dataset, model with the start of its hash, format, and tiles."""
+    dataset = given.dataset if given.dataset in SPLITS else Path(given.dataset).resolve().stem
+    parts = [
+        dataset if given.split is None else f"{dataset}-{given.split}",
+        f"{given.model.stem}-{model.digest[:8]}",
+        model.kind,
+    ]
+    if given.tile is not None:
+        parts.append(f"tile{given.tile}-{given.overlap:g}")
+    return "_".join(parts)
+
+
+def create_folder(folder: Path) -> None:
+    """Create the folder now, rather than find out after minutes that it cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "metrics.json").open("a").close()
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror}); name another folder with --out") from None
+    (folder / "metrics.json").unlink()  # a failed run leaves no metrics
+
+
+def open_dataset(given: argparse.Namespace, out: Path) -> Dataset:
+    """Open the split, folder or file. Raises UserError when it cannot be used."""
+    path, is_split = Path(given.dataset), given.dataset in SPLITS
+    if path.is_dir() and not is_split:
+        return read_raw_dataset(given, out)
+    if given.format or given.split:
+        raise UserError(f"{given.dataset}: --format and --split apply to a dataset's folder, which this is not")
+    coco = read_converted_coco(COCO / f"{path}.json" if is_split else path)
+    return Dataset(coco, path.stem, None)
+
+
+def read_converted_coco(path: Path) -> dict[str, Any]:
+    """Read a COCO file as coco-convert writes it."""
+    if not path.exists():
+        raise UserError(
+            f"{path}: missing; expected {', '.join(SPLITS)} (after `dvc repro coco-convert`), a dataset's folder, or "
+            "a COCO file that coco-convert wrote"
+        )
+    advice = "for other COCO files, name the dataset's folder, with --format coco"
+    try:
+        coco = load_coco(path)
+        missing = [key for key in COCO_KEYS if key not in coco]
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{path}: cannot be read as a COCO file ({error}); {advice}") from None
+    if missing or any("state" not in annotation for annotation in coco["annotations"]):
+        raise UserError(f'{path}: not written by coco-convert: no "{(*missing, "state")[0]}"; {advice}')
+    if not coco["images"]:
+        raise UserError(f"{path}: no images, so there is nothing to evaluate")
+    return coco
+
+
+def read_raw_dataset(given: argparse.Namespace, out: Path) -> Dataset:
+    """Read a raw dataset and clean it as params.yaml says, with all its classes and states."""
+    if given.format is None:
+        raise UserError(f"{given.dataset}: name the folder's format with --format: {', '.join(READERS)}")
+    rules = load_section(PARAMS, "preprocess", PreprocessParams)
+    every = {"dataset": given.dataset, "format": given.format, "classes": None, "states": None}
+    create_folder(out)
+    cleaned = read_clean_dataset(rules.model_copy(update=every), given.split, out / "images", INSPECTION_CACHE)
+    if not cleaned.images:
+        found = summarize_counts(cleaned.log.counts())
+        raise UserError(f"{given.dataset}: none of its images can be used; findings: {found}")
+    coco = build_coco_dataset(cleaned.images, cleaned.labels, load_section(PARAMS, "coco_convert", CocoConvertParams))
+    return Dataset(coco, Path(given.dataset).resolve().name, cleaned.log)
+
+
+def load_training_data(model: LoadedModel) -> dict[str, dict[str, Any]] | None:
+    """The train and val splits of this repository, if the model was trained on exactly these."""
+    paths = [COCO / f"{split}.json" for split in ("train", "val")]
+    if not all(path.is_file() for path in paths):
+        return None
+    data = hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
+    return {path.stem: load_coco(path) for path in paths} if data == model.metadata.data else None
+
+
+def describe_evaluation(
+    given: argparse.Namespace,
+    dataset: Dataset,
+    model: LoadedModel,
+    result: EvaluationResult,
+    training: dict[str, dict[str, Any]] | None,
+) -> dict[str, Any]:
+    """What was evaluated, and everything that was left out."""
+    trained = None if training is None else {image["content"] for image in training["train"]["images"]}
+    contents = [image.get("content") for image in dataset.coco["images"]]
+    return {
+        "model": given.model.as_posix(),
+        "sha256": model.digest,
+        "architecture": model.metadata.model,
+        "dataset": given.dataset,
+        "format": given.format,
+        "split": given.split,
+        "tile": given.tile,
+        "overlap": None if given.tile is None else given.overlap,
+        "images": len(contents),
+        "images_seen_in_training": None if trained is None else sum(content in trained for content in contents),
+        "objects": result.objects,
+        "classes": result.mapped.classes,
+        "threshold_chosen_on": result.chosen_on,
+        **result.left_out,
+        "findings": {} if dataset.log is None else dataset.log.counts(),
+    }
+
+
+def write_results(folder: Path, result: EvaluationResult, about: dict[str, Any], log: FindingLog | None) -> None:
+    """Write all files but the pictures; metrics.json last."""
+    write_predictions(folder / "predictions.json", result.matched.predictions)
+    truth = json.dumps(result.mapped.truth, ensure_ascii=False, separators=(",", ":"))
+    (folder / "ground_truth.json").write_text(truth + "\n", encoding="utf-8")
+    if log is not None:
+        log.write_csv(folder / "findings.csv")
+    write_metrics_json(folder / "details.json", result.metrics.details)
+    write_metrics_json(folder / "metrics.json", result.metrics.flat | {"about": about})
+
+
+def print_summary(result: EvaluationResult, about: dict[str, Any], folder: Path) -> None:
+    """Print the main metrics and everything that was left out."""
+    print(f"{about['images']:,} images, {result.objects:,} objects")
+    print(result.metrics.format_headline())
+    print(f"  the threshold was chosen on {result.chosen_on}")
+    if about["images_seen_in_training"]:
+        print(f"  {about['images_seen_in_training']:,} of the images are in train: the metrics are optimistic")
+    kinds = {
+        "classes_only_in_dataset": "objects left out: class unknown to the model",
+        "classes_only_in_model": "detections left out: class not in the dataset",
+        "states_only_in_dataset": "objects in a state unknown to the model",
+    }
+    for key, meaning in kinds.items():
+        for name, count in result.left_out[key].items():
+            print(f"  {count:6,}  {meaning}: {name}")
+    for line in describe_counts(about["findings"]):
+        print(line)
+    print(f"  see {folder}")
+
+
+if __name__ == "__main__":
+    run_command(main)

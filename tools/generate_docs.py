@@ -1,0 +1,116 @@
+"""Write the generated parts of docs/: parameters.md, and the table of metrics in evaluation.md.
+
+    python tools/generate_docs.py        # the same as `make docs`
+
+The types and bounds of parameters come from the typed sections next to the code that they configure, their values and
+meanings from params.yaml; metrics come from detector/evaluation/metric_names.py. So nothing is written twice.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+from typing import Any
+
+from detector.core.params import Section
+from detector.evaluation.metric_names import metrics_table
+from detector.evaluation.settings import EvaluateParams
+from detector.exporting.parity import ExportParams
+from detector.models.postprocess import PostprocessParams
+from detector.preprocessing.cleaning import PreprocessParams
+from detector.splitting.coco_writer import CocoConvertParams
+from detector.splitting.splitting import SplitParams
+from detector.training.settings import TrainParams
+
+ROOT = Path(__file__).resolve().parents[1]
+PARAMETERS = ROOT / "docs/parameters.md"
+EVALUATION = ROOT / "docs/evaluation.md"
+SECTIONS: dict[str, tuple[type[Section], str]] = {
+    "preprocess": (PreprocessParams, "preprocess"),
+    "split": (SplitParams, "split"),
+    "coco_convert": (CocoConvertParams, "coco-convert"),
+    "train": (TrainParams, "train"),
+    "evaluate": (EvaluateParams, "evaluate"),
+    "postprocess": (PostprocessParams, "evaluate, export"),
+    "export": (ExportParams, "export"),
+}
+HEAD = """# Parameters
+
+Every key of `params.yaml`, by section. `dvc exp run -S section.key=value` sets one for an experiment; an unknown key or
+a wrong type stops the stage at once and names the nearest valid key. `auto` takes the value of the model's recipe
+([models.md](models.md)); the resolved values are printed and saved to `models/detector.json`.
+
+`make docs` writes this page from `params.yaml` and the typed sections in the code.
+"""
+BOUNDS = {"minimum": "≥ {}", "exclusiveMinimum": "> {}", "maximum": "≤ {}", "exclusiveMaximum": "< {}"}
+NAMES = {"integer": "int", "number": "float", "boolean": "bool", "string": "str", "null": "null"}
+
+
+def main() -> None:
+    page = render_parameters((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    PARAMETERS.write_text(page, encoding="utf-8")
+    EVALUATION.write_text(replace_table(EVALUATION.read_text(encoding="utf-8"), metrics_table()), encoding="utf-8")
+
+
+def render_parameters(params: str) -> str:
+    """docs/parameters.md for the text of a params.yaml."""
+    written = read_comments(params)
+    parts = [HEAD]
+    for section, (model, stages) in SECTIONS.items():
+        parts.append(f"## {section}\n\nRead by {stages}; type: `{model.__module__}.{model.__name__}`.\n")
+        parts.append("| key | type | value | meaning |\n| --- | --- | --- | --- |")
+        schema = model.model_json_schema()
+        for key, described in schema["properties"].items():
+            value, meaning = written[section, key]
+            cells = (f"`{section}.{key}`", describe_type(described, schema.get("$defs", {})), f"`{value}`", meaning)
+            parts.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+        parts[-1] += "\n"
+    return "\n".join(parts)
+
+
+def replace_table(page: str, table: str) -> str:
+    """The page with `table` in place of its table with the same header line."""
+    header = table.splitlines()[0]
+    before, after = page.split(header + "\n")
+    rest = after.splitlines(keepends=True)
+    end = next(number for number, line in enumerate(rest) if not line.startswith("|"))
+    return before + table + "\n" + "".join(rest[end:])
+
+
+def read_comments(params: str) -> dict[tuple[str, str], tuple[str, str]]:
+    """(section, key) -> (value, comment), as they are written in the file."""
+    found, section = {}, ""
+    for line in params.splitlines():
+        if heading := re.fullmatch(r"(\w+):", line):
+            section = heading[1]
+        elif key := re.fullmatch(r"  (\w+): (.+?)(?:\s+# (.*))?", line):
+            found[section, key[1]] = (key[2], key[3] or "")
+    return found
+
+
+def describe_type(schema: dict[str, Any], definitions: dict[str, Any]) -> str:
+    """A JSON schema in a few words, such as `auto`, int ≥ 0."""
+    if "$ref" in schema:
+        return describe_type(definitions[schema["$ref"].rsplit("/", 1)[-1]], definitions)
+    if "anyOf" in schema:
+        return ", ".join(describe_type(one, definitions) for one in schema["anyOf"])
+    if "const" in schema:
+        return f"`{schema['const']}`"
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    if "prefixItems" in schema:
+        return "[" + ", ".join(describe_type(one, definitions) for one in schema["prefixItems"]) + "]"
+    if schema["type"] == "array":
+        return f"list of {describe_type(schema['items'], definitions)}"
+    if schema["type"] == "object":
+        return "{" + ", ".join(f"{k}: {describe_type(v, definitions)}" for k, v in schema["properties"].items()) + "}"
+    bounds = [text.format(f"{schema[key]:g}") for key, text in BOUNDS.items() if key in schema]
+    if "multipleOf" in schema:
+        bounds.append(f"multiple of {schema['multipleOf']}")
+    return " ".join([NAMES[schema["type"]], ", ".join(bounds)]).strip()
+
+
+if __name__ == "__main__":
+    argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0]).parse_args()  # `--help` starts nothing
+    main()
