@@ -16,39 +16,38 @@ export PATH := $(abspath $(BIN)):$(PATH)
 help:  ## print this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
 
-repro: $(INSTALLED) $(SAMPLE)  ## from raw images to a verified ONNX file: install, make the sample, dvc repro
+repro: $(INSTALLED) $(SAMPLE)  ## install, make the sample dataset, run the whole pipeline
 	dvc repro
 	@python tools/summary.py
 
-test: $(DEVELOPED)  ## run the tests: about 9 minutes on 2 cores
+test: $(DEVELOPED)  ## run the tests
 	OMP_NUM_THREADS=1 python -m pytest --numprocesses 2 --dist loadfile -m "not long"
 
 test-long: $(DEVELOPED)  ## run all of them, the long ones too
 	OMP_NUM_THREADS=1 python -m pytest --numprocesses 2 --dist loadfile
 
-check: $(DEVELOPED)  ## ruff, mypy and the other pre-commit checks
-	pre-commit run --all-files
+coverage: $(DEVELOPED)  ## run the tests and print how much of the code they cover
+	OMP_NUM_THREADS=1 python -m pytest --numprocesses 2 --dist loadfile -m "not long" --cov --cov-report=term:skip-covered
 
-bench: $(DEVELOPED)  ## measure this machine: the table in the README
+check: $(DEVELOPED)  ## ruff, mypy and the other checks of .pre-commit-config.yaml
+	pre-commit run --all-files --show-diff-on-failure
+
+docs: $(INSTALLED)  ## write the generated pages of docs/
+	python tools/generate_docs.py
+
+bench: $(DEVELOPED)  ## measure this machine: the table in docs/speed.md
 	python -m benchmarks.speed
 
-bench-labels: $(DEVELOPED)  ## measure how many planted label errors are found
-	python -m benchmarks.label_errors
+bench-accuracy: $(DEVELOPED)  ## measure accuracy and training time next to YOLO11n (DATASET=folder, FORMAT=voc)
+	python -m benchmarks.yolo_comparison $(DATASET) --format $(FORMAT)
 
-bench-accuracy: $(DEVELOPED)  ## measure accuracy for its time beside YOLO11n (DATASET=folder, FORMAT=voc)
-	python -m benchmarks.accuracy $(DATASET) --format $(FORMAT)
-
-bench-evaluation: $(DEVELOPED)  ## measure whether the intervals and the comparison can be trusted, and their speed
-	python -m benchmarks.uncertainty
-
-bench-scale: $(DEVELOPED)  ## measure split and coco-convert on a million images, and DVC on 20,000 as files and as shards
+bench-scale: $(DEVELOPED)  ## measure split and coco-convert on a million images
 	python -m benchmarks.scale
-	python -m benchmarks.many_files
 
-bench-export: $(DEVELOPED)  ## measure the exported files: beside PyTorch, in 8 bits, beside YOLO11n, in use
+bench-export: $(DEVELOPED)  ## measure the exported files next to PyTorch, and in int8
 	python -m benchmarks.export
 
-bench-service: $(DEVELOPED)  ## measure what the service costs beside its model (60 s of 32 clients)
+bench-service: $(DEVELOPED)  ## measure what the service costs on top of its model (60 s, 32 clients)
 	python -m benchmarks.service
 
 install: $(INSTALLED)  ## make the virtual environment (VENV=folder to use another)
@@ -79,4 +78,5 @@ $(SAMPLE):
 	python tools/sample_data.py --out $(SAMPLE)
 	dvc add --quiet $(SAMPLE)
 
-.PHONY: help repro test test-long check bench bench-accuracy bench-evaluation bench-labels bench-scale install mirrors lock bench-service bench-export
+.PHONY: help repro test test-long coverage check docs install install-dev loggers lock bench bench-accuracy bench-export \
+  bench-scale bench-service
