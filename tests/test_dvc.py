@@ -207,6 +207,7 @@ def test_a_comment_makes_only_its_stages_stale(edited: Repository, path: str, ex
     assert found == expected
 
 
+@pytest.mark.long
 def test_a_changed_image_reruns_what_saw_it(pipeline: Repository) -> None:
     target = pipeline.root / images_of(pipeline, "train")[0]
     with Image.open(target) as image:

@@ -113,6 +113,7 @@ def test_a_folder_is_read_over_http(owner: Repository, tmp_path: Path) -> None:
     assert clone.read(f"{DATASET}/b") == "the pixels of b"
 
 
+@pytest.mark.long
 def test_an_import_is_updated_and_reruns_what_depends_on_it(
     made: tuple[Repository, Repository], tmp_path: Path
 ) -> None:
@@ -146,6 +147,7 @@ def test_an_import_is_updated_and_reruns_what_depends_on_it(
     assert user.read("list.txt") == "a\n"
 
 
+@pytest.mark.long
 def test_images_that_have_to_go_are_gone_everywhere(owner: Repository, tmp_path: Path) -> None:
     """As docs/data.md says; git never had them."""
 

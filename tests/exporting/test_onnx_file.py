@@ -34,7 +34,7 @@ METADATA = ModelMetadata(
 
 
 # Together these contain every part that is exported; the other models combine the same parts.
-SHORT = ("simple", "effnet_lite", "faster_rcnn")
+SHORT = ("simple", "effnet_lite")
 
 
 @pytest.mark.parametrize(

@@ -236,9 +236,8 @@ def test_every_parameter_gets_a_gradient_in_every_step(
         assert model.eval()(images, targets).detections.scores.dtype == torch.float32
 
 
-@pytest.mark.parametrize(
-    ("name", "steps", "max_loss_ratio"), [pytest.param("detr", 20, 0.45, marks=pytest.mark.long), ("rtdetr", 25, 0.6)]
-)
+@pytest.mark.long
+@pytest.mark.parametrize(("name", "steps", "max_loss_ratio"), [("detr", 20, 0.45), ("rtdetr", 25, 0.6)])
 def test_fits_a_few_images(name: str, steps: int, max_loss_ratio: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """With fewer queries and layers, to be fast."""
     monkeypatch.setattr(detr, "LAYERS", 1)

@@ -172,6 +172,7 @@ def test_several_workers_are_one_service(model: Path) -> None:
         assert served.stop() == 0
 
 
+@pytest.mark.long
 def test_a_new_model_takes_over_while_requests_come(tmp_path: Path) -> None:
     """After SIGHUP each of several workers opens the file that is there by now; the others answer meanwhile."""
     path = write_model(tmp_path / "model.onnx")

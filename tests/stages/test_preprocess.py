@@ -211,7 +211,7 @@ def test_a_second_run_opens_only_missing_files_and_writes_the_same_bytes(done: D
     assert outputs(done.folder) == done.outputs
 
 
-@pytest.mark.parametrize("executor", ["threads", "dask"])
+@pytest.mark.parametrize("executor", ["threads", pytest.param("dask", marks=pytest.mark.long)])
 def test_another_folder_gives_the_same_bytes(done: Done, tmp_path: Path, executor: str) -> None:
     elsewhere = tmp_path / "a rather longer name"
     shutil.copytree(done.folder / "data" / "raw", elsewhere / "data" / "raw")

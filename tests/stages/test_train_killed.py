@@ -154,7 +154,7 @@ def test_another_training_does_not_resume_from_it(
     assert digests(folder) == uninterrupted[0]
 
 
-@pytest.mark.parametrize("shell", ["sh", "bash"])
+@pytest.mark.parametrize("shell", [pytest.param("sh", marks=pytest.mark.long), "bash"])
 def test_no_orphan_is_left_when_dvc_is_killed(tmp_path: Path, shell: str) -> None:
     """As DVC runs a stage: through a shell that stays (dash) or is replaced by the command (bash)."""
     if shutil.which(shell) is None:

@@ -22,6 +22,7 @@ def reporting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Nurser
             yield nursery, path
 
 
+@pytest.mark.long
 def test_each_epoch_is_reported_and_the_bytes_are_the_same(
     reporting: tuple[Nursery, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

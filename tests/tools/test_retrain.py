@@ -159,6 +159,7 @@ def test_newer_data_is_not_overwritten(world: World) -> None:
     assert world.tip() == newer
 
 
+@pytest.mark.long
 def test_the_gate_blocks_a_pull_request_until_it_is_fixed(world: World) -> None:
     event = {"pull_request": {"number": 7, "head": {"ref": "try", "repo": {"full_name": "team/app"}},
                               "base": {"ref": "main"}}}  # fmt: skip
@@ -229,6 +230,7 @@ def test_a_fork_is_skipped(world: World) -> None:
     assert "fork" in result.output
 
 
+@pytest.mark.long
 def test_reproduce_closes_its_issue_and_opens_one_on_failure(world: World) -> None:
     """The last run's issue is closed; then another machine's boxes move the metrics out of their intervals."""
     with fake_forge.serving(fake_forge.GITHUB) as server:

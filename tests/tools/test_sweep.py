@@ -121,6 +121,7 @@ def fetch(url: str) -> bytes:
     raise AssertionError(f"{url} does not answer")
 
 
+@pytest.mark.long
 def test_the_report_evaluates_on_test_once(repository: Repository, pruned_sweep: str) -> None:
     first = run_sweep(repository, "report")
     folder = repository.root / "sweeps/pruned"
@@ -145,6 +146,7 @@ def test_the_report_evaluates_on_test_once(repository: Repository, pruned_sweep:
     assert yaml.safe_load((folder / "optimization_results.yaml").read_text()) == results
 
 
+@pytest.mark.long
 def test_apply_writes_the_values_to_params_yaml(repository: Repository, pruned_sweep: str) -> None:
     before = repository.read("params.yaml")
     assert "train.lr: auto -> 0.01\n" in run_sweep(repository, "apply", "--trial", "1")
@@ -165,6 +167,7 @@ def test_another_sweep_with_the_same_name_is_refused(repository: Repository, pru
     assert "other seeds" in message
 
 
+@pytest.mark.long
 def test_ctrl_c_requeues_the_trial_and_the_next_run_resumes_it(repository: Repository) -> None:
     write_sweep(repository, name="stopped", trials=1, parameters={"train.pause": {"values": [0.5]}})
     process = start_sweep(repository, "run")

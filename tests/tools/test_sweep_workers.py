@@ -55,6 +55,7 @@ def postgresql() -> Iterator[str]:
         shutil.rmtree(folder)
 
 
+@pytest.mark.long
 def test_two_workers_share_a_study_and_one_is_killed(postgresql: str, tmp_path: Path) -> None:
     first = make_repository(tmp_path / "first", tmp_path / "settings")
     parameters = {"train.lr": {"low": 1e-4, "high": 1.0, "log": True}, "train.pause": {"values": [0.5]}}

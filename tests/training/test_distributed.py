@@ -111,7 +111,14 @@ def three_steps(name: str, accumulate_steps: int) -> tuple[list[Step], dict[str,
     return steps, model.state_dict()
 
 
-@pytest.mark.parametrize(("name", "accumulate_steps"), [("simple", 1), ("simple", 2), ("ssdlite", 1)])
+@pytest.mark.parametrize(
+    ("name", "accumulate_steps"),
+    [
+        ("simple", 1),
+        pytest.param("simple", 2, marks=pytest.mark.long),
+        pytest.param("ssdlite", 1, marks=pytest.mark.long),
+    ],
+)
 def test_two_processes_take_the_same_steps_as_one_with_twice_the_batch_size(
     name: str, accumulate_steps: int, tmp_path: Path
 ) -> None:

@@ -62,8 +62,8 @@ def read_tensorboard(folder: Path) -> Points:
 def read_wandb(folder: Path) -> Points:
     """A run's file is a LevelDB log: 7 bytes, then records in blocks of 32 KiB, each a wandb protobuf message."""
     import wandb
-    from wandb.proto import wandb_internal_pb2
 
+    messages = importlib.import_module("wandb.proto.wandb_internal_pb2")
     wandb.teardown()  # waits for the writing process
     (path,) = folder.glob("*.wandb")
     data, position, message = path.read_bytes(), 7, b""
@@ -76,7 +76,7 @@ def read_wandb(folder: Path) -> Points:
         message += data[position + 7 : position + 7 + length]
         position += 7 + length
         if kind in (1, 4):  # whole, or the last part
-            record = wandb_internal_pb2.Record.FromString(message)
+            record = messages.Record.FromString(message)
             values = {"/".join(item.nested_key) or item.key: item.value_json for item in record.history.item}
             for name in [name for name in values if not name.startswith("_")]:
                 found.setdefault(name, []).append((json.loads(values["_step"]), json.loads(values[name])))

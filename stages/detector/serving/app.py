@@ -124,7 +124,7 @@ async def _explain_validation_error(request: Request, error: Exception) -> JSONR
 @protected_routes.post(
     "/v1/predict", response_model=PredictResponse, responses=ERROR_RESPONSES, openapi_extra={"requestBody": IMAGE_BODY}
 )
-async def predict(
+async def predict_route(
     request: Request,
     threshold: Annotated[
         float | None,
