@@ -16,7 +16,7 @@ import yaml
 from safetensors import safe_open
 
 from benchmarks.workspace import commit_params, copy_code, run_python
-from detector.core.params import parse_yaml
+from detector.core.yaml_files import parse_yaml
 
 # Tensors in a checkpoint that are not parameters.
 BUFFERS = (

@@ -14,14 +14,13 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from benchmarks.full_training import TrainingResult, prepare_data, train_and_evaluate
 from benchmarks.speed import describe_machine
 from benchmarks.table import format_head, format_row
 from benchmarks.timing import log_progress
 from benchmarks.workspace import ROOT
 from detector.core.errors import UserError, run_command
+from detector.core.yaml_files import parse_yaml
 from detector.models import MODELS
 
 HOME = ROOT / ".cache/bench-models"
@@ -51,7 +50,7 @@ def parse_changes(pairs: list[str]) -> dict[str, Any]:
     """Parse KEY=VALUE pairs; values are YAML."""
     if any("=" not in pair for pair in pairs):
         raise UserError(f"--set takes KEY=VALUE, not {' '.join(pairs)}")
-    return {key: yaml.safe_load(value) for key, _, value in (pair.partition("=") for pair in pairs)}
+    return {key: parse_yaml(value) for key, _, value in (pair.partition("=") for pair in pairs)}
 
 
 def build_row(name: str, result: TrainingResult) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from detector.core.errors import UserError
-from detector.core.params import parse_yaml
+from detector.core.yaml_files import parse_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("stages", "tools")

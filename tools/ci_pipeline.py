@@ -15,7 +15,7 @@ import yaml
 
 from ci_job import SECRETS
 from detector.core.errors import UserError
-from detector.core.params import parse_yaml
+from detector.core.yaml_files import parse_yaml
 from git_commands import git_or_none
 
 LOCK = Path("dvc.lock")

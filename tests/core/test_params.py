@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from pydantic import Field, ValidationError
 
 from detector.core.errors import UserError
-from detector.core.params import Section, load_section, parse_yaml
+from detector.core.params import Section, load_section
+from detector.core.yaml_files import parse_yaml
 
 
 class Door(Section):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from benchmarks.workspace import commit_params, copy_code, run_python
 from detector.core.boxes import pairwise_iou_xyxy
-from detector.core.params import parse_yaml
+from detector.core.yaml_files import parse_yaml
 from detector.manifest.decisions import KINDS
 from detector.manifest.manifest import CleanBox, CleanImage, Labels, read_labels, read_manifest, write_manifest
 

@@ -81,7 +81,7 @@ from detector.engine.coco_metrics import evaluate_boxes, read_coco_metrics
 from detector.evaluation.intervals import add_interval, bootstrap_coco_metrics, run_bootstrap
 from detector.evaluation.matching import collect_matches
 from detector.evaluation.bootstrap import bootstrap_weights
-from detector.core.params import parse_yaml
+from detector.core.yaml_files import parse_yaml
 
 if {"GITHUB_TOKEN", "GITLAB_TOKEN", "DVC_CONFIG_LOCAL"} & set(os.environ):
     raise SystemExit("a stage sees a secret")

@@ -51,7 +51,7 @@ TRAIN = """\
 import json, math, os, shutil, signal, sys, time
 from pathlib import Path
 import yaml
-from detector.core.params import parse_yaml
+from detector.core.yaml_files import parse_yaml
 from detector.training.sweep_report import report_progress
 params = parse_yaml(Path("params.yaml").read_text())["train"]
 lr = 0.003 if params["lr"] == "auto" else params["lr"]

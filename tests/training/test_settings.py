@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from detector.core.errors import UserError
-from detector.core.params import load_section, parse_yaml
+from detector.core.params import load_section
+from detector.core.yaml_files import parse_yaml
 from detector.models import MODELS
 from detector.models.recipe import REFERENCE
 from detector.training.settings import TrainParams, resolve_recipe

@@ -11,7 +11,7 @@ import optuna
 import compare
 from comparison_table import Comparison, render_comparison
 from detector.core.errors import UserError
-from detector.core.params import read_yaml
+from detector.core.yaml_files import read_yaml
 from sweeping.results import SweepResults
 from sweeping.settings import EVALUATED_SPLIT, PIPELINE, TRAIN_SEED, flatten, list_metric_files
 from sweeping.study import sweep_folder

@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import Field
 
 from detector.core.errors import UserError
-from detector.core.params import Section, read_yaml, validate_values
+from detector.core.params import Section, validate_values
+from detector.core.yaml_files import read_yaml
 
 PARAMS = Path("params.yaml")
 PIPELINE = Path("dvc.yaml")

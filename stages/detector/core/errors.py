@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
+from typing import NoReturn
+
+_ADVICE = {
+    errno.ENOSPC: "free some space and run the same command again",
+    errno.EDQUOT: "free some space and run the same command again",
+    errno.EROFS: "make it writable and run the same command again",
+    errno.EACCES: "change its permissions and run the same command again",
+    errno.EPERM: "change its permissions and run the same command again",
+    errno.EMFILE: "raise the limit of open files (`ulimit -n`) and run the same command again",
+    errno.EFBIG: "raise the limit of the file size (`ulimit -f`) and run the same command again",
+}
 
 
 class UserError(Exception):
@@ -11,13 +25,49 @@ class UserError(Exception):
 
 
 def run_command(main: Callable[[], None]) -> None:
-    """Run `main`; report a user error as one message on stderr, without a traceback, and exit with 1.
+    """Run `main`; report an error that the user can fix as one message on stderr, without a traceback, and exit with 1.
 
-    A user error is a `UserError` or a missing file that an earlier stage should have written.
+    Such an error is a `UserError`, or an OSError: a missing file, a full disk, a folder without write permission. A
+    reader of the output who left early (`| head`) ends the command quietly, with 141 as shells report it, and Ctrl-C
+    with 130.
     """
     try:
         main()
+        sys.stdout.flush()  # here, where a full device can still be reported
     except UserError as error:
-        sys.exit(f"\nerror: {error}")
-    except FileNotFoundError as error:
-        sys.exit(f"\nerror: {error.filename} is missing; `dvc repro` runs the stages in order")
+        _exit_with_message(str(error))
+    except BrokenPipeError:
+        _discard_output()
+        sys.exit(141)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except OSError as error:
+        _exit_with_message(describe_os_error(error))
+
+
+def describe_os_error(error: OSError) -> str:
+    """The file, what is wrong with it, and what to do, in one line."""
+    place = error.filename if error.filename2 is None else f"{error.filename} -> {error.filename2}"
+    if isinstance(place, bytes):
+        place = os.fsdecode(place)
+    reason = error.strerror or str(error) or type(error).__name__
+    if isinstance(error, FileNotFoundError) and place:
+        return f"{place} is missing; `dvc repro` runs the stages in order"
+    advice = _ADVICE.get(error.errno or 0)
+    return (f"{place}: " if place else "") + reason + (f"; {advice}" if advice else "")
+
+
+def _exit_with_message(text: str) -> NoReturn:
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _discard_output()
+    sys.exit(f"\nerror: {text}")  # printed by the interpreter, with exit code 1
+
+
+def _discard_output() -> None:
+    """Let the interpreter's last flush of stdout succeed, whatever stdout is."""
+    with suppress(OSError, ValueError):
+        descriptor = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(descriptor, sys.stdout.fileno())
+        os.close(descriptor)

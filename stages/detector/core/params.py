@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import difflib
 import json
-import re
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from detector.core.errors import UserError
+from detector.core.yaml_files import read_yaml
 
 
 class Section(BaseModel):
@@ -21,34 +20,6 @@ class Section(BaseModel):
 
 
 SectionType = TypeVar("SectionType", bound=Section)
-
-
-class _Loader(yaml.SafeLoader):
-    """SafeLoader that reads YAML 1.2 floats: PyYAML reads `1e-3`, `-.5` and DVC's `5e-05` as strings."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?$"),
-    list("-+.0123456789"),
-)
-
-
-def parse_yaml(text: str) -> Any:
-    """Parse one YAML document; every YAML 1.2 float is read as a float."""
-    return yaml.load(text, Loader=_Loader)
-
-
-def read_yaml(path: Path) -> Any:
-    """Read the YAML file at `path`. Raises UserError if it is missing or not valid YAML."""
-    try:
-        return parse_yaml(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing: run this from the repository root") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text: {error}") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not valid YAML: {error}") from None
 
 
 def load_section(path: Path, section: str, model: type[SectionType]) -> SectionType:

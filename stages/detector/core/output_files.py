@@ -1,0 +1,46 @@
+"""Writing files so that a reader never sees half of one.
+
+Each write goes to a new file beside the target, is synced to disk and renamed. So a kill or a full disk leaves the
+old file as it was, and a file that DVC has linked into its cache is replaced, never written through.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+@contextmanager
+def replace_file(path: Path) -> Iterator[Path]:
+    """Yield the path of a new file beside `path`, which replaces it when the block ends without an exception.
+
+    The folder is created. The new file has the suffix of `path`. Raises OSError that names `path`, whichever of the
+    two files it happened to.
+    """
+    new = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield new
+        with new.open("rb") as file:
+            os.fsync(file.fileno())
+        new.replace(path)
+    except OSError as error:
+        if error.filename in (None, str(new), new):
+            error.filename, error.filename2 = str(path), None
+        raise
+    finally:
+        with suppress(OSError):  # such as a folder that became read-only: the error above says so
+            new.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` as UTF-8 with the line ends it has, as `replace_file` does."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write `data` as `replace_file` does."""
+    with replace_file(path) as new:
+        new.write_bytes(data)

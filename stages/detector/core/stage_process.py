@@ -1,0 +1,97 @@
+"""What every stage does around its work: run alone in its repository, and end when its `dvc` ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from detector.core.errors import UserError, run_command
+
+LOCKS = Path(".cache/locks")
+POLL_SECONDS = 0.2
+
+
+def run_stage(main: Callable[[], None]) -> None:
+    """Run a stage's `main` as `run_command` does, as the only process of that stage in this folder.
+
+    When DVC started the stage and is killed, the stage ends too: it would otherwise go on writing beside the next one.
+    """
+
+    def run_alone() -> None:
+        stage = Path(sys.argv[0]).stem
+        with exclusive_lock(LOCKS / stage, f"another process is running the stage `{stage}` in this folder"):
+            end_with_dvc()
+            main()
+
+    run_command(run_alone)
+
+
+@contextmanager
+def exclusive_lock(path: Path, problem: str) -> Iterator[None]:
+    """Hold the lock file at `path`. Raises UserError with `problem` when another process holds it.
+
+    The kernel releases the lock when its process ends in any way, so a file that is left behind locks nothing.
+    """
+    import fcntl  # missing on Windows, where the rest of the library should still be importable
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        try:
+            # Not flock, which forked processes would still hold after this one dies.
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(
+                f"{problem} (it holds {path}); wait until it ends, or stop it and run this command again"
+            ) from None
+        yield
+
+
+def end_with_dvc() -> None:
+    """Start a thread that ends this process with SIGTERM once the DVC that started it is gone; nothing without DVC.
+
+    The kernel's parent-death signal is no alternative: the parent may be a shell that outlives DVC.
+    """
+    dvc = watch_dvc()
+    if dvc is None:
+        return
+
+    def poll() -> None:
+        while dvc():
+            time.sleep(POLL_SECONDS)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=poll, name="end with DVC", daemon=True).start()
+
+
+def watch_dvc() -> Callable[[], bool] | None:
+    """A function that tells in microseconds whether the DVC that started this process lives; None without DVC."""
+    if "DVC_STAGE" not in os.environ:
+        return None
+    process = _find_child_of_dvc()
+    parent = find_parent(process)
+    return lambda: find_parent(process) == parent
+
+
+def find_parent(process: int) -> int:
+    """The parent's process ID; 0 if the process is gone."""
+    if process == os.getpid():
+        return os.getppid()
+    try:
+        return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
+
+
+def _find_child_of_dvc() -> int:
+    """Find the process that DVC started: this one, or a shell such as dash that runs it as a child."""
+    process = os.getpid()
+    with suppress(OSError):  # no /proc, or another user's process
+        while b"DVC_STAGE=" in Path(f"/proc/{find_parent(process)}/environ").read_bytes():
+            process = find_parent(process)
+    return process
