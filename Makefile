@@ -54,7 +54,7 @@ install: $(INSTALLED)  ## make the virtual environment (VENV=folder to use anoth
 
 install-dev: $(DEVELOPED)  ## add what tests and development need
 
-loggers: $(INSTALLED)  ## add TensorBoard, Weights & Biases and MLflow, for train.loggers
+loggers: $(INSTALLED)  ## add TensorBoard, Weights & Biases and MLflow, for `loggers` of machine.yaml
 	$(UV) pip install -r requirements-loggers.txt
 
 lock: $(DEVELOPED)  ## compile pyproject.toml to the locks, with the newest releases (LOCK= to keep those there)
@@ -62,6 +62,8 @@ lock: $(DEVELOPED)  ## compile pyproject.toml to the locks, with the newest rele
 	$(COMPILE) pyproject.toml --extra sweep --extra serve -c requirements-dev.txt -o requirements.txt
 	$(COMPILE) pyproject.toml --extra loggers -c requirements.txt -o requirements-loggers.txt
 	$(COMPILE) requirements-serve.in -c requirements.txt -o requirements-serve.txt
+	$(UV) pip install --quiet -r requirements-dev.txt
+	python tools/versions.py
 
 $(INSTALLED): requirements.txt pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

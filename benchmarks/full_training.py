@@ -61,7 +61,6 @@ def prepare_data(folder: Path, dataset: Path, format: str, strategy: str) -> Non
     params["split"]["strategy"] = strategy
     params["coco_convert"]["absent_states"] = []
     params["train"] |= {"image_size": "auto", "epochs": "auto"}
-    params["evaluate"]["gallery_size"] = 0
     write_params(folder, params)
     for stage in ("preprocess", "split", "coco_convert"):
         run_python(folder, f"stages/{stage}.py")

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from detector.core.errors import UserError, run_command
+from detector.core.errors import UserError
+from detector.core.output_files import make_empty_folder
 from detector.core.params import load_section
+from detector.core.stage_process import run_stage
 from detector.manifest.manifest import SPLITS, read_indexed_images, read_labels, read_manifest_index
 from detector.splitting.coco_writer import CocoConvertParams, describe_states, find_groups, write_coco
 
@@ -27,7 +29,7 @@ def main() -> None:
     index = read_manifest_index(MANIFEST)
     for line in describe_states(labels.states, params):
         print(line)
-    COCO.mkdir(parents=True, exist_ok=True)
+    make_empty_folder(COCO)
     for split in SPLITS:
         paths = sorted((LISTS / f"{split}.txt").read_text(encoding="utf-8").splitlines())
         unknown = next((path for path in paths if path not in index), None)
@@ -40,4 +42,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_stage(main)

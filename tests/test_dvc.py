@@ -162,7 +162,7 @@ def edited(reproduced: Reproduced, tmp_path_factory: pytest.TempPathFactory) -> 
     [
         ("preprocess.min_box_size", "4", {"preprocess"}),
         ("split.seed", "1", {"split"}),
-        ("evaluate.gallery_size", "4", {"evaluate"}),
+        ("evaluate.bootstrap_samples", "200", {"evaluate"}),
         ("postprocess.nms_iou", "0.4", {"evaluate", "export"}),
         ("export.box_tolerance", "0.4", {"export"}),
     ],

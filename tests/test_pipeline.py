@@ -3,159 +3,50 @@
 from __future__ import annotations
 
 import ast
-import functools
 import re
 import subprocess
 import sys
 from importlib.metadata import packages_distributions
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
-ROOT = Path(__file__).resolve().parents[1]
-STAGES = ROOT / "stages"
-PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
-PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-NAMES = tuple(PIPELINE["stages"])
-SCRIPTS = {name: f"{name.replace('-', '_')}.py" for name in NAMES}
-MODULES = sorted({path.relative_to(STAGES).as_posix() for path in STAGES.rglob("*.py")} - {"detector/__init__.py"})
+from tests.support.source_tree import (
+    CLEAN,
+    LAYERS,
+    MODULES,
+    NAMES,
+    PARAMS,
+    PIPELINE,
+    ROOT,
+    SCRIPT,
+    SCRIPTS,
+    STAGES,
+    closure_of,
+    constant,
+    constant_paths,
+    data_entries,
+    entries,
+    folders_of,
+    imported_names,
+    imports_of,
+    layer_of,
+    named_folders,
+    named_packages,
+    named_sections,
+    related,
+    sections_read,
+    tree_of,
+)
+
 TORCHLESS = ("preprocess", "split", "coco-convert")
-SCRIPT = "a script"
-# A file imports from its own folder or from one with a lower number; scripts import no other script.
-LAYERS = {
-    SCRIPT: 6,
-    "serving": 5,
-    "exporting": 4,
-    "inference": 4,
-    "comparison": 4,
-    "training": 3,
-    "evaluation": 3,
-    "runners": 3,
-    "models": 2,
-    "preprocessing": 2,
-    "splitting": 2,
-    "manifest": 1,
-    "plotting": 1,
-    "engine": 1,
-    "core": 0,
-}
 LONGEST_FILE = 300
-UNTRACKED = ("logs", ".cache")  # what a script writes for people, not for the next stage
-
-
-@functools.cache
-def tree_of(module: str) -> ast.Module:
-    """The syntax tree of a file under stages/."""
-    return ast.parse((STAGES / module).read_text(encoding="utf-8"), module)
-
-
-def file_of(name: str) -> str | None:
-    """`detector.core.images` -> `detector/core/images.py`; None for what does not lie under stages/."""
-    stem = name.replace(".", "/")
-    return next((file for file in (f"{stem}.py", f"{stem}/__init__.py") if file in MODULES), None)
-
-
-@functools.cache
-def imported_names(module: str) -> frozenset[str]:
-    """Every dotted name that a file imports, in functions too, with the packages on the way to it."""
-    names: set[str] = set()
-    for node in ast.walk(tree_of(module)):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"stages/{module}:{node.lineno}: write the import with its full name"
-            base = str(node.module)
-            names |= {base} | {f"{base}.{alias.name}" for alias in node.names if file_of(f"{base}.{alias.name}")}
-    parts = [name.split(".") for name in names]
-    return frozenset(".".join(part[:length]) for part in parts for length in range(1, len(part) + 1))
-
-
-@functools.cache
-def imports_of(module: str) -> frozenset[str]:
-    """The files under stages/ that a file imports; packages that hold only a docstring count for nothing."""
-    files = {file_of(name) for name in imported_names(module)} - {None, module}
-    return frozenset(file for file in files if file and not is_empty(file))
-
-
-def is_empty(module: str) -> bool:
-    """Whether a file holds nothing but a docstring."""
-    body = tree_of(module).body
-    return len(body) == 0 or (len(body) == 1 and ast.get_docstring(tree_of(module)) is not None)
-
-
-def closure_of(module: str) -> set[str]:
-    """The file and everything that it imports, directly or not."""
-    reached: set[str] = set()
-    waiting = [module]
-    while waiting:
-        file = waiting.pop()
-        if file not in reached:
-            reached.add(file)
-            waiting += imports_of(file)
-    return reached
-
-
-def layer_of(module: str) -> str:
-    """The key of LAYERS that a file under stages/ belongs to."""
-    parts = Path(module).parts
-    if len(parts) == 1:
-        return SCRIPT
-    assert parts[0] == "detector", f"stages/{module}: the library is stages/detector"
-    assert len(parts) > 2, f"stages/{module}: a module of the library lives in one of its folders"
-    assert parts[1] in LAYERS, f"stages/{module}: {parts[1]} is no known folder; give it a place in LAYERS"
-    return parts[1]
-
-
-def folders_of(stage: str) -> set[str]:
-    """The folders of the library that a stage's script imports from, directly or not."""
-    return {layer_of(module) for module in closure_of(SCRIPTS[stage])} - {SCRIPT}
-
-
-def named_folders(stage: str) -> list[str]:
-    """The folders of the library among a stage's `deps`."""
-    prefix = "stages/detector/"
-    return [path.removeprefix(prefix) for path in entries(stage, "deps") if path.startswith(prefix)]
-
-
-def sections_read(module: str) -> list[str]:
-    """The NAMEs of `load_section(Path("params.yaml"), "NAME", ...)`."""
-    calls = [node for node in ast.walk(tree_of(module)) if isinstance(node, ast.Call)]
-    found = []
-    for call in calls:
-        if isinstance(call.func, ast.Name) and call.func.id == "load_section":
-            path, name = call.args[:2]
-            where = f"stages/{module}:{call.lineno}"
-            assert ast.unparse(path) == "Path('params.yaml')", f"{where}: parameters are read from params.yaml"
-            assert isinstance(name, ast.Constant), f"{where}: name the section in the call"
-            found.append(str(name.value))
-    return found
-
-
-def constant_paths(module: str) -> list[str]:
-    """The module's constants of the form `NAME = Path("...")`."""
-    values = [node.value for node in tree_of(module).body if isinstance(node, ast.Assign)]
-    calls = [value for value in values if isinstance(value, ast.Call) and ast.unparse(value.func) == "Path"]
-    return [str(arg.value) for call in calls for arg in call.args if isinstance(arg, ast.Constant)]
-
-
-def entries(stage: str, *keys: str) -> list[str]:
-    """The paths under `deps`, `outs`, `metrics` or `plots` of a stage."""
-    listed: list[Any] = [entry for key in keys for entry in PIPELINE["stages"][stage].get(key, [])]
-    return [path for entry in listed for path in ([entry] if isinstance(entry, str) else entry)]
-
-
-def data_entries(stage: str) -> list[str]:
-    """What a stage reads and writes besides code, without the dataset that params.yaml names."""
-    paths = entries(stage, "deps", "outs", "metrics", "plots")
-    return [path for path in paths if not path.startswith(("stages/", "${"))]
-
-
-def related(first: str, second: str) -> bool:
-    """Whether one is the other, lies in it, or is the same file with another suffix."""
-    one, other = Path(first), Path(second)
-    return one.is_relative_to(other) or other.is_relative_to(one) or one.with_suffix("") == other.with_suffix("")
+UNTRACKED = ("logs", ".cache", "machine.yaml", "versions.yaml")  # what a script reads and writes beside its outputs
+# Packages without a part in the results: parameters, progress, logging, and other places to run.
+HARMLESS = {
+    "cloudpickle", "cycler", "distributed", "dvclive", "huggingface-hub", "huggingface_hub", "mlflow", "mlflow-skinny",
+    "pydantic", "pyyaml", "scmrepo", "tqdm", "wandb",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -194,12 +85,7 @@ def test_a_folder_says_who_uses_it() -> None:
 
 
 def test_a_resumable_training_depends_on_the_folders_that_train_depends_on() -> None:
-    (code,) = [
-        ast.literal_eval(node.value)
-        for node in tree_of("train.py").body
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "CODE"
-    ]
-    assert list(code) == sorted(named_folders("train"))
+    assert list(constant("train.py", "CODE")) == sorted(named_folders("train"))
 
 
 def test_only_sources_count_in_the_folders_of_code() -> None:
@@ -214,8 +100,29 @@ def test_only_sources_count_in_the_folders_of_code() -> None:
 
 @pytest.mark.parametrize("stage", NAMES)
 def test_dvc_names_exactly_the_sections_that_a_stage_reads(stage: str) -> None:
-    assert sorted(sections_read(SCRIPTS[stage])) == sorted(PIPELINE["stages"][stage]["params"])
+    assert sorted(sections_read(SCRIPTS[stage])) == sorted(named_sections(stage))
     assert stage.replace("-", "_") in sections_read(SCRIPTS[stage])
+
+
+@pytest.mark.parametrize("stage", NAMES)
+def test_dvc_names_the_packages_that_can_change_a_stages_results(stage: str) -> None:
+    imported = {name.partition(".")[0] for module in closure_of(SCRIPTS[stage]) for name in imported_names(module)}
+    installed = packages_distributions()
+    packages = {distribution for name in imported - {"detector"} for distribution in installed.get(name, [])}
+    named = named_packages(stage)
+    assert named == sorted(named)
+    assert set(named) == {name.lower() for name in packages} - HARMLESS
+    assert list(constant(SCRIPTS[stage], "PACKAGES", ())) == named
+
+
+@pytest.mark.parametrize("stage", [name for name in NAMES if name not in ("split", "coco-convert")])
+def test_a_stage_checks_its_packages(stage: str) -> None:
+    assert "check_versions(VERSIONS, PACKAGES)" in ast.unparse(tree_of(SCRIPTS[stage]))
+
+
+@pytest.mark.parametrize("stage", ["train", "evaluate", "export"])
+def test_stages_that_read_images_depend_on_them(stage: str) -> None:
+    assert {"${preprocess.dataset}", CLEAN} <= set(entries(stage, "deps"))
 
 
 def test_only_scripts_read_parameters() -> None:
@@ -239,7 +146,7 @@ def test_a_stage_says_what_it_does(stage: str) -> None:
     said = dict(re.findall(r"^(command|reads|writes|time)  +(.+)$", text, flags=re.MULTILINE))
     assert list(said) == ["command", "reads", "writes", "time"], f"stages/{SCRIPTS[stage]}: the docstring's lines"
     assert said["command"] == command
-    sections = ", ".join(PIPELINE["stages"][stage]["params"])
+    sections = ", ".join(named_sections(stage))
     assert said["reads"].startswith(f"params.yaml ({sections}), "), f"stages/{SCRIPTS[stage]}: {said['reads']}"
 
 
@@ -249,7 +156,10 @@ def test_a_stage_touches_the_files_that_dvc_names(stage: str) -> None:
     paths = [path for path in constant_paths(SCRIPTS[stage]) if not path.startswith(UNTRACKED)]
     for path in paths:
         assert any(related(path, entry) for entry in named), f"{path} of {SCRIPTS[stage]} is not in dvc.yaml"
+    reads_images = any(entry.startswith("data/coco/") for entry in entries(stage, "deps"))
     for entry in named:
+        if entry == CLEAN and reads_images:  # COCO files name the images in it
+            continue
         assert any(related(path, entry) for path in paths), f"{SCRIPTS[stage]} has no path for {entry} of dvc.yaml"
 
 

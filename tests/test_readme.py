@@ -29,7 +29,8 @@ def test_the_parameters_page_is_current() -> None:
     written = generate_docs.read_comments((ROOT / "params.yaml").read_text(encoding="utf-8"))
     assert len(written) > 30
     assert [key for key, (_, meaning) in written.items() if not meaning] == [], "each key of params.yaml has a comment"
-    page = generate_docs.render_parameters((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    texts = [(ROOT / path).read_text(encoding="utf-8") for path in ("params.yaml", "docs/examples/machine.yaml")]
+    page = generate_docs.render_parameters(*texts)
     assert page == (ROOT / "docs/parameters.md").read_text(encoding="utf-8"), "run `make docs`"
 
 

@@ -32,9 +32,11 @@ check_torch()  # before the imports below, where a mismatched pair fails obscure
 
 from detector.comparison.model_evaluation import EvaluationResult, LoadedModel, evaluate_model, open_model
 from detector.core.errors import UserError, run_command
+from detector.core.machine import load_machine_settings
 from detector.core.params import load_section
 from detector.engine.dataset import load_coco
 from detector.engine.seeding import make_deterministic
+from detector.evaluation.galleries import GALLERY_SIZE
 from detector.evaluation.settings import EvaluateParams
 from detector.evaluation.writers import write_metrics_json, write_predictions
 from detector.manifest.manifest import SPLITS
@@ -47,6 +49,7 @@ from detector.runners.tiling import Tiling, make_tiling
 from detector.splitting.coco_writer import CocoConvertParams, build_coco_dataset
 
 PARAMS = Path("params.yaml")
+MACHINE = Path("machine.yaml")
 COCO = Path("data/coco")
 EVALUATIONS = Path("evaluations")
 INSPECTION_CACHE = Path(".cache/preprocess")  # what preprocess remembers of files
@@ -78,11 +81,12 @@ def main(arguments: list[str] | None = None) -> None:
     """Evaluate, and write the folder."""
     given = parse_arguments(sys.argv[1:] if arguments is None else arguments)
     params = load_section(PARAMS, "evaluate", EvaluateParams)
+    machine = load_machine_settings(MACHINE)
     postprocess = Postprocess(**load_section(PARAMS, "postprocess", PostprocessParams).model_dump())
     tiling = None if given.tile is None else make_tiling(given.tile, given.overlap)
     make_deterministic(0, params.threads)
     keep_freed_memory()
-    model = open_model(given.model, params.threads, postprocess)
+    model = open_model(given.model, params.threads, machine.evaluation_batch_size, postprocess)
     folder = given.out or EVALUATIONS / folder_name(given, model)
     dataset = open_dataset(given, folder)
     if tiling is not None:
@@ -92,7 +96,7 @@ def main(arguments: list[str] | None = None) -> None:
     result = evaluate_model(model, dataset.coco, None if training is None else training["val"], params, tiling)
     about = describe_evaluation(given, dataset, model, result, training)
     write_results(folder, result, about, dataset.log)
-    result.draw_galleries(folder / "pictures", params.gallery_size)
+    result.draw_galleries(folder / "pictures", GALLERY_SIZE)
     print_summary(result, about, folder)
 
 

@@ -13,6 +13,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from detector.core.machine import MachineSettings
+from detector.core.output_files import write_text
 from detector.core.params import Section
 from detector.evaluation.metric_names import metrics_table
 from detector.evaluation.settings import EvaluateParams
@@ -25,6 +27,7 @@ from detector.training.settings import TrainParams
 
 ROOT = Path(__file__).resolve().parents[1]
 PARAMETERS = ROOT / "docs/parameters.md"
+MACHINE_EXAMPLE = "docs/examples/machine.yaml"
 EVALUATION = ROOT / "docs/evaluation.md"
 SECTIONS: dict[str, tuple[type[Section], str]] = {
     "preprocess": (PreprocessParams, "preprocess"),
@@ -35,6 +38,15 @@ SECTIONS: dict[str, tuple[type[Section], str]] = {
     "postprocess": (PostprocessParams, "evaluate, export"),
     "export": (ExportParams, "export"),
 }
+MACHINE_HEAD = """## machine.yaml
+
+Settings of one machine: how fast a stage runs, never what it writes, so no stage depends on them and a change reruns
+nothing. Copy [examples/machine.yaml](examples/machine.yaml) to the repository's root, where git ignores it. Experiments
+in temporary copies (`dvc exp run --temp`, `--queue`) read the file of the original repository.
+
+| key | type | default | meaning |
+| --- | --- | --- | --- |
+"""
 HEAD = """# Parameters
 
 Every key of `params.yaml`, by section. `dvc exp run -S section.key=value` sets one for an experiment; an unknown key or
@@ -48,25 +60,36 @@ NAMES = {"integer": "int", "number": "float", "boolean": "bool", "string": "str"
 
 
 def main() -> None:
-    page = render_parameters((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    PARAMETERS.write_text(page, encoding="utf-8")
-    EVALUATION.write_text(replace_table(EVALUATION.read_text(encoding="utf-8"), metrics_table()), encoding="utf-8")
+    params, machine = ((ROOT / path).read_text(encoding="utf-8") for path in ("params.yaml", MACHINE_EXAMPLE))
+    write_text(PARAMETERS, render_parameters(params, machine))
+    write_text(EVALUATION, replace_table(EVALUATION.read_text(encoding="utf-8"), metrics_table()))
 
 
-def render_parameters(params: str) -> str:
-    """docs/parameters.md for the text of a params.yaml."""
+def render_parameters(params: str, machine: str) -> str:
+    """docs/parameters.md for the texts of params.yaml and of docs/examples/machine.yaml."""
     written = read_comments(params)
     parts = [HEAD]
     for section, (model, stages) in SECTIONS.items():
         parts.append(f"## {section}\n\nRead by {stages}; type: `{model.__module__}.{model.__name__}`.\n")
         parts.append("| key | type | value | meaning |\n| --- | --- | --- | --- |")
-        schema = model.model_json_schema()
-        for key, described in schema["properties"].items():
-            value, meaning = written[section, key]
-            cells = (f"`{section}.{key}`", describe_type(described, schema.get("$defs", {})), f"`{value}`", meaning)
-            parts.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+        parts += list_rows(
+            model, f"{section}.", {key: said for (name, key), said in written.items() if name == section}
+        )
         parts[-1] += "\n"
-    return "\n".join(parts)
+    defaults = read_comments("machine:\n" + re.sub("^(?=[a-z])", "  ", machine, flags=re.MULTILINE))
+    rows = list_rows(MachineSettings, "", {key: said for (_, key), said in defaults.items()})
+    return "\n".join([*parts, MACHINE_HEAD + "\n".join(rows) + "\n"])
+
+
+def list_rows(model: type[Section], prefix: str, written: dict[str, tuple[str, str]]) -> list[str]:
+    """The rows of a section's table; written: value and meaning by key."""
+    schema = model.model_json_schema()
+    rows = []
+    for key, described in schema["properties"].items():
+        value, meaning = written[key]
+        cells = (f"`{prefix}{key}`", describe_type(described, schema.get("$defs", {})), f"`{value}`", meaning)
+        rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return rows
 
 
 def replace_table(page: str, table: str) -> str:

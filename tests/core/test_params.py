@@ -122,7 +122,7 @@ def test_list_becomes_a_tuple_and_integer_a_float(tmp_path: Path) -> None:
     [
         ("{heat: true, minutes: 5}", ["`oven.heat` is True", "number"]),
         ("{heat: '1', minutes: 5}", ["`oven.heat` is '1'", "number"]),
-        ("{heat: 1, minutes: yes}", ["`oven.minutes` is True", "integer"]),
+        ("{heat: 1, minutes: true}", ["`oven.minutes` is True", "integer"]),
         ("{heat: 1, minutes: 2020-01-01}", ["`oven.minutes` is '2020-01-01'", "integer"]),
         ("{heat: hot, minutes: 5}", ["`oven.heat` is 'hot'", "number"]),
         ("{heat: -1, minutes: 5}", ["`oven.heat` is -1", "greater than 0"]),

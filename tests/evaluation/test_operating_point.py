@@ -19,12 +19,10 @@ from tests.support.references import OperatingPoint, compute_hotcoco_confusion, 
 
 PARAMS: dict[str, Any] = {
     "split": "test",
-    "batch_size": 16,
     "threshold_rule": "f1",
     "threshold_per_class": False,
     "cost_ratio": 10,
     "bootstrap_samples": 1000,
-    "gallery_size": 8,
     "threads": 2,
 }
 

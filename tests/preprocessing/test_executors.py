@@ -100,7 +100,7 @@ def test_errors_of_a_cluster(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) 
         with pytest.raises(UserError, match=r"has Pillow \d.+ has 0\.1;"):
             list(parallel_map(str.upper, ["a"], executor))
     monkeypatch.setattr(executors, "CONNECT_TIMEOUT", 0.2)
-    with pytest.raises(UserError, match=r"`preprocess\.dask_scheduler` is 'tcp://127\.0\.0\.1:9'"):
+    with pytest.raises(UserError, match=r"`dask_scheduler` is 'tcp://127\.0\.0\.1:9'"):
         list(parallel_map(str.upper, ["a"], Executor("dask", "tcp://127.0.0.1:9")))
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(UserError, match="pip install distributed"):

@@ -217,7 +217,8 @@ def test_another_folder_gives_the_same_bytes(done: Done, tmp_path: Path, executo
     shutil.copytree(done.folder / "data" / "raw", elsewhere / "data" / "raw")
     (elsewhere / "data/clean/images").mkdir(parents=True)
     (elsewhere / "data/clean/images/old.png").touch()
-    finished = run_preprocess(elsewhere, "-X", "importtime", dataset="./data/raw/../raw/set/", executor=executor)
+    (elsewhere / "machine.yaml").write_text(f"executor: {executor}\n")
+    finished = run_preprocess(elsewhere, "-X", "importtime", dataset="./data/raw/../raw/set/")
     assert finished.returncode == 0, finished.stderr
     assert outputs(elsewhere) == done.outputs
     assert "matplotlib" in finished.stderr

@@ -20,7 +20,6 @@ SHORT = {
     "train.epochs": "2",
     "train.batch_size": "4",
     "train.threads": "1",
-    "evaluate.gallery_size": "1",
     "evaluate.threads": "1",
     "export.parity_images": "50",
 }

@@ -26,7 +26,6 @@ SETTINGS = {
     "batch_size": "2",
     "threads": "1",
     "lr": "0.01",
-    "cache_gb": "1",
 }
 WRITTEN = ("models", "metrics")
 # A process that has imported torch once and is forked for every training: a new start takes seconds.

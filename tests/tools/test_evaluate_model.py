@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -68,8 +67,7 @@ def make_project() -> None:
     """params.yaml, images, splits, a checkpoint and its ONNX file, in the working directory."""
     rng = np.random.default_rng(0)
     params = (ROOT / "params.yaml").read_text()
-    before, evaluate = re.sub(r"\n  gallery_size: \d+ ", "\n  gallery_size: 2 ", params).split("\nevaluate:\n")
-    assert "  gallery_size: 2 " in evaluate
+    before, evaluate = params.split("\nevaluate:\n")
     Path("params.yaml").write_text(f"{before}\nevaluate:\n" + evaluate.replace("threads: 2", "threads: 1"))
     Path("data/coco").mkdir(parents=True)
     pixels = rng.integers(0, 256, (sum(COUNTS.values()), *SIZE, 3), dtype=np.uint8)

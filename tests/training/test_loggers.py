@@ -169,7 +169,7 @@ def test_a_package_that_is_missing(name: str, monkeypatch: pytest.MonkeyPatch) -
             monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, name, None)
     with (
-        pytest.raises(UserError, match=f"`train.loggers` names {name}.*pip install {name}"),
+        pytest.raises(UserError, match=f"`loggers` names {name}.*pip install {name}"),
         open_loggers([name], Path("logs"), "run", SETTINGS),
     ):
         pass

@@ -35,7 +35,7 @@ class LoadedModel(NamedTuple):
     """A model file that is ready to run.
 
     module: None for an ONNX file. kind: the suffix of the file. digest: its SHA-256. postprocess: how detections are
-    selected, in tiles too.
+    selected, in tiles too. batch_size: images run at once.
     """
 
     metadata: ModelMetadata
@@ -45,6 +45,7 @@ class LoadedModel(NamedTuple):
     kind: str
     digest: str
     postprocess: Postprocess
+    batch_size: int
 
 
 class EvaluationResult(NamedTuple):
@@ -91,7 +92,7 @@ class ModelPredictions(NamedTuple):
     state_scores: NDArray[np.float64]
 
 
-def open_model(path: Path, threads: int, postprocess: Postprocess) -> LoadedModel:
+def open_model(path: Path, threads: int, batch_size: int, postprocess: Postprocess) -> LoadedModel:
     """Open a checkpoint or an ONNX file, by its suffix. Raises UserError when it cannot be used."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     module = None
@@ -106,7 +107,7 @@ def open_model(path: Path, threads: int, postprocess: Postprocess) -> LoadedMode
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    return LoadedModel(metadata, runner, module, device, path.suffix[1:], digest, postprocess)
+    return LoadedModel(metadata, runner, module, device, path.suffix[1:], digest, postprocess, batch_size)
 
 
 def evaluate_model(
@@ -127,7 +128,7 @@ def evaluate_model(
             f"nothing to evaluate; left out: {mapped.left_out}; `coco_convert.absent_states` names the states in which "
             "nothing is to be detected"
         )
-    predicted = predict_images(model, mapped.truth, params, tiling, "evaluate")
+    predicted = predict_images(model, mapped.truth, tiling, "evaluate")
     predictions, only_in_model = keep_common_classes(predicted.predictions, mapped.category_by_label, metadata.classes)
     matched = match_split(mapped.truth, predictions)
     if val is None:
@@ -161,32 +162,30 @@ def match_val(
 ) -> MatchedSplit:
     """Match the model's detections of these classes on val; `known` saves running the model again."""
     mapped = map_to_model_classes(val, model.metadata.classes, model.metadata.states, classes)
-    predicted = known or predict_images(model, mapped.truth, params, tiling, "val, for the threshold")
+    predicted = known or predict_images(model, mapped.truth, tiling, "val, for the threshold")
     predictions, _ = keep_common_classes(predicted.predictions, mapped.category_by_label, model.metadata.classes)
     return match_split(mapped.truth, predictions)
 
 
-def predict_images(
-    model: LoadedModel, coco: dict[str, Any], params: EvaluateParams, tiling: Tiling | None, title: str
-) -> ModelPredictions:
+def predict_images(model: LoadedModel, coco: dict[str, Any], tiling: Tiling | None, title: str) -> ModelPredictions:
     """All detections on a COCO dataset; a checkpoint runs on whole images exactly as in the evaluate stage."""
     metadata = model.metadata
     if model.module is not None and tiling is None:
         annotations = pack_annotations(coco)
         dataset = DetectionDataset(annotations, Path(), metadata.size, metadata.fill)
-        loader = DataLoader(dataset, batch_size=params.batch_size, collate_fn=collate)
+        loader = DataLoader(dataset, batch_size=model.batch_size, collate_fn=collate)
         bar = tqdm(loader, desc=title, unit="batch", disable=None)
         predicted = predict(model.module, bar, annotations, model.device, with_targets=bool(metadata.states))
         return ModelPredictions(predicted.predictions, predicted.state_scores)
     paths = [Path(image["file_name"]) for image in coco["images"]]
     if tiling is None:
-        found = detect_images(paths, model.runner, metadata, params.batch_size)
+        found = detect_images(paths, model.runner, metadata, model.batch_size)
     else:
         found = detect_in_tiles(
             paths,
             model.runner,
             metadata,
-            params.batch_size,
+            model.batch_size,
             tiling=tiling,
             iou_threshold=model.postprocess.nms_iou,
             max_detections=model.postprocess.max_detections,

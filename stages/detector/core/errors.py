@@ -9,6 +9,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NoReturn
 
+from detector.core.text_output import escape_controls
+
 _ADVICE = {
     errno.ENOSPC: "free some space and run the same command again",
     errno.EDQUOT: "free some space and run the same command again",
@@ -62,7 +64,7 @@ def _exit_with_message(text: str) -> NoReturn:
         sys.stdout.flush()
     except OSError:
         _discard_output()
-    sys.exit(f"\nerror: {text}")  # printed by the interpreter, with exit code 1
+    sys.exit(f"\nerror: {escape_controls(text, keep=chr(10))}")  # printed by the interpreter, with exit code 1
 
 
 def _discard_output() -> None:

@@ -20,6 +20,14 @@ from detector.core.tar_shards import parse_member_path, read_image_bytes
 
 Pixels = NDArray[np.uint8]
 
+# The formats that images are opened with, by Pillow's names. Pillow knows more, some with decoders that nobody
+# maintains, and it starts another program for an EPS, whatever its file is called. MPO: a JPEG followed by a second
+# image, as many phones write.
+IMAGE_FORMATS = ("JPEG", "MPO", "PNG", "BMP", "DIB", "GIF", "TIFF", "WEBP", "AVIF", "JPEG2000", "PPM")
+IMAGE_SUFFIXES = frozenset(
+    ".jpg .jpeg .jpe .jfif .mpo .png .apng .bmp .dib .gif .tif .tiff .webp .avif .jp2 .j2k .jpf .jpx .ppm .pgm .pbm .pnm "
+    ".pfm".split()
+)
 ORIENTATION_TAG = 0x0112
 JPEG_FORMATS = ("JPEG", "MPO")  # MPO: a JPEG followed by a second image, as many phones write
 _UPRIGHT_TRANSPOSES = {

@@ -7,6 +7,7 @@ old file as it was, and a file that DVC has linked into its cache is replaced, n
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -44,3 +45,12 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Write `data` as `replace_file` does."""
     with replace_file(path) as new:
         new.write_bytes(data)
+
+
+def make_empty_folder(path: Path) -> None:
+    """Create the folder anew, without the files of an earlier run. A link to a folder is replaced, never followed."""
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    elif path.exists():
+        shutil.rmtree(path)
+    path.mkdir(parents=True)

@@ -34,8 +34,10 @@ def load_section(path: Path, section: str, model: type[SectionType]) -> SectionT
     return validate_values(path, document[section], model, section)
 
 
-def validate_values(path: Path, values: dict[str, Any], model: type[SectionType], within: str = "") -> SectionType:
+def validate_values(path: Path, values: Any, model: type[SectionType], within: str = "") -> SectionType:
     """Validate one mapping of the YAML file at `path`, found there under the key `within`, as `load_section` does."""
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: found {str(values)[:80]!r}, expected a mapping of keys to values")
     try:
         # Strict: neither "3" nor true is a number. As JSON: a list may still become a tuple.
         return model.model_validate_json(json.dumps(values, default=str), strict=True)

@@ -24,12 +24,18 @@ def run_stage(main: Callable[[], None]) -> None:
     """
 
     def run_alone() -> None:
-        stage = Path(sys.argv[0]).stem
-        with exclusive_lock(LOCKS / stage, f"another process is running the stage `{stage}` in this folder"):
+        with stage_lock(Path(sys.argv[0]).stem):
             end_with_dvc()
             main()
 
     run_command(run_alone)
+
+
+@contextmanager
+def stage_lock(stage: str) -> Iterator[None]:
+    """Keep other processes of this stage out of this folder. Raises UserError when there is one."""
+    with exclusive_lock(LOCKS / stage, f"another process is running the stage `{stage}` in this folder"):
+        yield
 
 
 @contextmanager
@@ -57,28 +63,25 @@ def end_with_dvc() -> None:
 
     The kernel's parent-death signal is no alternative: the parent may be a shell that outlives DVC.
     """
-    dvc = watch_dvc()
-    if dvc is None:
-        return
+    if _CHILD_OF_DVC is not None:
+        _end_when_orphaned(*_CHILD_OF_DVC)
 
+
+def end_with_parent() -> None:
+    """Start a thread that ends this process with SIGTERM once its parent is gone."""
+    _end_when_orphaned(os.getpid(), os.getppid())
+
+
+def _end_when_orphaned(process: int, parent: int) -> None:
     def poll() -> None:
-        while dvc():
+        while _find_parent(process) == parent:
             time.sleep(POLL_SECONDS)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    threading.Thread(target=poll, name="end with DVC", daemon=True).start()
+    threading.Thread(target=poll, name="end when orphaned", daemon=True).start()
 
 
-def watch_dvc() -> Callable[[], bool] | None:
-    """A function that tells in microseconds whether the DVC that started this process lives; None without DVC."""
-    if "DVC_STAGE" not in os.environ:
-        return None
-    process = _find_child_of_dvc()
-    parent = find_parent(process)
-    return lambda: find_parent(process) == parent
-
-
-def find_parent(process: int) -> int:
+def _find_parent(process: int) -> int:
     """The parent's process ID; 0 if the process is gone."""
     if process == os.getpid():
         return os.getppid()
@@ -92,6 +95,18 @@ def _find_child_of_dvc() -> int:
     """Find the process that DVC started: this one, or a shell such as dash that runs it as a child."""
     process = os.getpid()
     with suppress(OSError):  # no /proc, or another user's process
-        while b"DVC_STAGE=" in Path(f"/proc/{find_parent(process)}/environ").read_bytes():
-            process = find_parent(process)
+        while b"DVC_STAGE=" in Path(f"/proc/{_find_parent(process)}/environ").read_bytes():
+            process = _find_parent(process)
     return process
+
+
+def _watch_dvc() -> tuple[int, int] | None:
+    """The process that DVC started, and DVC; None without DVC."""
+    if "DVC_STAGE" not in os.environ:
+        return None
+    process = _find_child_of_dvc()
+    return process, _find_parent(process)
+
+
+# Found on import: what a stage imports next takes seconds, in which DVC may be killed.
+_CHILD_OF_DVC = _watch_dvc()

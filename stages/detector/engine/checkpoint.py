@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from detector.core.errors import UserError
+from detector.core.output_files import write_bytes, write_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,8 +22,8 @@ class Card:
     model: its key in MODELS. size: input (H, W). mean, std: of R, G and B, 0..255; images are padded with the
     mean. recipe: the resolved training settings. data: SHA-256 of the COCO files used for training and
     validation. validation: AP and AP50 on val, and the epoch that reached them. precision: of the layers during
-    training. processes: number of training processes. code: SHA-256 of the training code; missing in older
-    checkpoints.
+    training. processes: number of training processes. code: SHA-256 of the training code. versions: of the
+    packages that can change the weights. Older checkpoints lack the last two.
     """
 
     model: str
@@ -38,15 +39,15 @@ class Card:
     precision: str = "fp32"
     processes: int = 1
     code: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
 
 
 def save_checkpoint(path: Path, weights: dict[str, Tensor], card: Card) -> None:
     """Write the weights to `path` (.safetensors) and the card next to it (.json)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Not save_file, which would leave a temporary file behind when killed.
-    path.write_bytes(save({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}))
-    text = json.dumps(asdict(card), indent=2, ensure_ascii=False)
-    path.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
+    card_path = path.with_suffix(".json")
+    card_path.unlink(missing_ok=True)  # a kill between the two files must not pair new weights with an old card
+    write_bytes(path, save({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}))
+    write_text(card_path, json.dumps(asdict(card), indent=2, ensure_ascii=False) + "\n")
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], Card]:

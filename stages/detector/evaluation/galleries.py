@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from detector.evaluation.error_types import CORRECT, MISSED, WRONG_STATE, ErrorAnalysis
 
+GALLERY_SIZE = 8  # pictures per gallery
 SMALL_AREA, LARGE_AREA = 32**2, 96**2  # COCO's area bounds in square pixels
 # Titles of error_types.ERROR_TYPES and MISSED in captions and in the report.
 ERROR_TITLES = {

@@ -16,6 +16,7 @@ from detector.evaluation.error_types import CORRECT, ERROR_TYPES, MISSED, ErrorA
 from detector.evaluation.galleries import ERROR_TITLES, GalleryPicture
 from detector.plotting.box_drawing import StyledBox, draw_boxes, load_font
 from detector.plotting.palette import ABSENT_COLOR, GROUND_TRUTH_COLOR, PREDICTION_COLOR
+from detector.plotting.picture_file import write_picture
 
 PANEL_SIZE = 720  # longest side of a panel in pixels, for any image size: lines and text keep their size
 MAX_LABELS = 12  # in an image with more boxes, only errors are labeled
@@ -59,7 +60,6 @@ def draw_galleries(
     Each picture has two panels. Whole image: ground truth and predictions. Single error: the image with both, and a
     close-up.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     detected, missed = analysis.select_detections(thresholds), analysis.select_missed(thresholds)
     for gallery, pictures in galleries.items():
         for number, picture in enumerate(pictures, 1):
@@ -77,7 +77,7 @@ def draw_galleries(
                 panels = [render_window(pixels, whole, boxes, frame=close_up), render_window(pixels, close_up, boxes)]
             path = folder / f"{gallery}_{number:02}.jpg"
             caption = f"{describe_picture(analysis, picture, names)} · {image['file_name']}"
-            join_panels(panels, caption).save(path, quality=80)
+            write_picture(path, join_panels(panels, caption), "JPEG", quality=80)
             yield path
 
 

@@ -9,6 +9,7 @@ import csv
 from collections.abc import Iterable
 from pathlib import Path
 
+from detector.core.output_files import replace_file
 from detector.evaluation.label_issues import LabelIssue
 
 COLUMNS = (
@@ -57,8 +58,7 @@ def format_issue_rows(issues: Iterable[LabelIssue]) -> list[dict[str, str]]:
 
 def write_issue_table(path: Path, issues: Iterable[LabelIssue]) -> None:
     """A CSV file with COLUMNS, one issue per line."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8", newline="") as file:
+    with replace_file(path) as new, new.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(format_issue_rows(issues))

@@ -13,10 +13,8 @@ class EvaluateParams(Section):
     """`evaluate:` of params.yaml, where every key is explained."""
 
     split: Literal["train", "val", "test"]
-    batch_size: int = Field(gt=0)
     threshold_rule: str = Field(pattern=r"^(f1|cost|(precision|recall)>=(0?\.\d+|0|1|1\.0+))$")
     threshold_per_class: bool
     cost_ratio: float = Field(gt=0)
     bootstrap_samples: int = Field(ge=100, le=100_000)
-    gallery_size: int = Field(ge=0)
     threads: int = Field(ge=0)

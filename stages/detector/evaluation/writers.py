@@ -7,29 +7,27 @@ import re
 from pathlib import Path
 from typing import Any
 
+from detector.core.output_files import write_text
 from detector.engine.detections import Prediction
 
 
 def write_metrics_json(path: Path, numbers: dict[str, Any]) -> None:
     """Indented JSON, with floats to 12 digits; NaN, which JSON does not have, raises ValueError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(round_floats(numbers), indent=2, ensure_ascii=False, allow_nan=False)
     # Put each list of numbers, such as a row of a matrix, on one line; JSON strings never contain a line break.
     compact = re.sub(r"\[\n\s+([^\[\]{}]*?)\n\s+\]", lambda match: "[" + re.sub(r"\n\s+", " ", match[1]) + "]", text)
-    path.write_text(compact + "\n", encoding="utf-8")
+    write_text(path, compact + "\n")
 
 
 def write_predictions(path: Path, predictions: list[Prediction]) -> None:
     """COCO results, one detection per line."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     lines = ",\n".join(json.dumps(prediction, separators=(",", ":")) for prediction in predictions)
-    path.write_text(f"[{lines}]\n", encoding="utf-8")
+    write_text(path, f"[{lines}]\n")
 
 
 def write_plot(path: Path, rows: list[dict[str, Any]]) -> None:
     """A list of dictionaries as DVC's plots read it, one per line."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("[" + ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "]\n", encoding="utf-8")
+    write_text(path, "[" + ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "]\n")
 
 
 def round_floats(value: Any) -> Any:

@@ -19,7 +19,9 @@ sys.modules.update(dict.fromkeys({BLOCKED_MODULES!r}))
 sys.path.insert(0, {str(STAGES)!r})
 from pathlib import Path
 from detector.core.errors import run_command
+from detector.core.stage_process import end_with_parent
 from detector.runners.inference_task import run_task
+end_with_parent()
 run_command(lambda: run_task(Path(sys.argv[1])))
 """
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.onnx import OnnxExporterError
 
 from detector.core.errors import UserError
+from detector.core.output_files import write_bytes
 from detector.exporting.nms import TRANSLATIONS
 from detector.runners.tiled import ModelMetadata
 
@@ -87,8 +88,7 @@ def save_onnx(file: onnx.ModelProto, metadata: ModelMetadata, path: Path) -> Non
     """Check the file, including its inferred shapes, and write it; the bytes are deterministic."""
     write_metadata(file, metadata)
     onnx.checker.check_model(file, full_check=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(file.SerializeToString(deterministic=True))
+    write_bytes(path, file.SerializeToString(deterministic=True))
 
 
 def check_weight_size(model: nn.Module) -> None:

@@ -14,6 +14,7 @@ from detector.engine.detections import Detections
 from detector.exporting.parity import DetectionDifference, compute_difference
 from detector.plotting.box_drawing import StyledBox, draw_boxes
 from detector.plotting.palette import GROUND_TRUTH_COLOR, PREDICTION_COLOR
+from detector.plotting.picture_file import write_picture
 from detector.runners.tiled import ModelMetadata
 
 # Two boxes with almost equal scores may swap places in NMS, so an unmatched detection may score up to this.
@@ -71,8 +72,7 @@ def draw_side_by_side(
         picture = Image.fromarray(pixels)
         draw_boxes(picture, boxes, font_size=10)
         sheet.paste(picture, (column * width, 0))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(target)
+    write_picture(target, sheet, "PNG")
 
 
 def raise_mismatch(

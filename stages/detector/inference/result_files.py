@@ -18,6 +18,7 @@ from PIL import Image
 from detector.core.errors import UserError
 from detector.engine.detections import Prediction
 from detector.inference.decoding import DecodedImage
+from detector.plotting.picture_file import write_picture
 from detector.runners.tiled import ModelMetadata
 
 FRAME_QUALITY = 95  # JPEG quality of saved video frames
@@ -212,21 +213,9 @@ class CsvFile:
 
 
 def save_jpeg(image: Image.Image, path: Path, quality: int) -> None:
-    """Write the file completely or not at all. Raises UserError.
-
-    `image.save(path)` would not notice a disk that becomes full.
-    """
-    data = io.BytesIO()
-    image.save(data, "JPEG", quality=quality)
-    part = path.with_name(f"part-{path.name}")
+    """Write the file completely or not at all. Raises UserError."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            part.write_bytes(data.getbuffer())
-            part.replace(path)
-        except OSError:
-            part.unlink(missing_ok=True)
-            raise
+        write_picture(path, image, "JPEG", quality=quality)
     except OSError as error:
         raise build_write_error(path, error) from None
 

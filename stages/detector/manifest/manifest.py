@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from detector.core.output_files import replace_file, write_text
+
 SPLITS = ("train", "val", "test")
 
 
@@ -53,7 +55,7 @@ class Labels(NamedTuple):
 
 def write_manifest(path: Path, images: Iterable[CleanImage]) -> None:
     """Write one JSON object per line, in the order given."""
-    with path.open("w", encoding="utf-8") as file:
+    with replace_file(path) as new, new.open("w", encoding="utf-8") as file:
         for image in images:
             file.write(json.dumps(image, default=_to_record, ensure_ascii=False, separators=(",", ":")) + "\n")
 
@@ -120,7 +122,7 @@ def read_indexed_images(path: Path, entries: Iterable[IndexEntry]) -> Iterator[C
 
 def write_labels(path: Path, labels: Labels) -> None:
     """Write the class and state names as JSON."""
-    path.write_text(json.dumps(labels._asdict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(labels._asdict(), indent=2, ensure_ascii=False) + "\n")
 
 
 def read_labels(path: Path) -> Labels:

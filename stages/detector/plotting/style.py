@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import matplotlib
@@ -12,6 +13,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
+from detector.core.output_files import write_bytes
 from detector.plotting.palette import PALETTE
 
 plt.rcParams.update(
@@ -35,6 +37,7 @@ plt.rcParams.update(
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a PNG or JPEG without metadata that differs between versions, and close the figure."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Software": None} if path.suffix == ".png" else None)
+    encoded, kind = io.BytesIO(), path.suffix[1:]
+    figure.savefig(encoded, format=kind, metadata={"Software": None} if kind == "png" else None)
     plt.close(figure)
+    write_bytes(path, encoded.getvalue())

@@ -33,8 +33,6 @@ class PreprocessParams(Section):
     duplicate_iou: float = Field(gt=0, le=1)
     near_duplicate_similarity: float | None = Field(gt=0, le=1)
     on_error: Literal["drop", "stop"]
-    executor: Literal["threads", "processes", "dask"] = "threads"
-    dask_scheduler: str | None = None
 
 
 def collect_labels(images: Iterable[RawImage], params: PreprocessParams) -> Labels:

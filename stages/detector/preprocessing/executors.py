@@ -85,7 +85,7 @@ def _import_distributed() -> Any:
         import distributed
     except ImportError:
         raise UserError(
-            "params.yaml: `preprocess.executor` is dask, but Dask is not installed; run pip install distributed"
+            "machine.yaml: `executor` is dask, but Dask is not installed; run pip install distributed"
         ) from None
     import detector
 
@@ -101,6 +101,6 @@ def _connect_client(distributed: Any, scheduler: str | None) -> Any:
         return distributed.Client(scheduler, timeout=CONNECT_TIMEOUT)
     except (OSError, ValueError) as error:
         raise UserError(
-            f"params.yaml: `preprocess.dask_scheduler` is {scheduler!r}, but no scheduler answers there ({error}); "
+            f"machine.yaml: `dask_scheduler` is {scheduler!r}, but no scheduler answers there ({error}); "
             "expected the address that `dask scheduler` prints, such as tcp://10.0.0.5:8786"
         ) from None

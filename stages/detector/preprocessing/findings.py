@@ -10,6 +10,9 @@ from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
 
+from detector.core.output_files import replace_file
+from detector.core.text_output import format_cell
+
 FINDING_COLUMNS = ("severity", "kind", "where", "image", "box", "details")
 
 FindingCounts = Mapping[str, Mapping[str, int]]  # severity -> kind -> count, both by their keys
@@ -39,6 +42,7 @@ class FindingKind(Enum):
     """A kind of finding: its severity and what it says in plain English."""
 
     DUPLICATE_ENTRY = Severity.DROPPED_IMAGE, "image is listed more than once; the first entry is kept"
+    UNUSABLE_NAME = Severity.DROPPED_IMAGE, "image path is empty, not UTF-8 or has control characters"
     MISSING_FILE = Severity.DROPPED_IMAGE, "image file does not exist"
     UNREADABLE_FILE = Severity.DROPPED_IMAGE, "image file cannot be opened"
     EMPTY_FILE = Severity.DROPPED_IMAGE, "image file is empty"
@@ -49,6 +53,7 @@ class FindingKind(Enum):
     UNSUPPORTED_DEPTH = Severity.DROPPED_IMAGE, "gray values would turn black in 8 bits"
     SIZE_MISMATCH = Severity.DROPPED_IMAGE, "image size differs from the annotated size"
 
+    INVALID_BOX = Severity.DROPPED_BOX, "annotation cannot be read as a box"
     NON_FINITE_BOX = Severity.DROPPED_BOX, "box has a coordinate that is not finite"
     COORDINATE_OUT_OF_RANGE = Severity.DROPPED_BOX, "normalized coordinate is far outside 0 to 1"
     EMPTY_BOX = Severity.DROPPED_BOX, "box has no area"
@@ -66,7 +71,16 @@ class FindingKind(Enum):
     UNKNOWN_STATE = Severity.REPAIRED, "state is not in preprocess.states; the box is kept without a state"
 
     UNMATCHED_DECISION = Severity.NOTE, "decision matches no label"
+    SEVERAL_SPLITS = Severity.NOTE, "image is in several split lists"
+    REPEATED_CLASS = Severity.NOTE, "two ids have the same class name; they are one class"
+    STALE_FILENAME = Severity.NOTE, "<filename> names another image; the annotation file's own name counts"
     SKIPPED_ANNOTATION_FILE = Severity.NOTE, "annotation file is not used"
+    UNUSED_IMAGE = Severity.NOTE, "image file that no annotation names"
+    UNUSED_FILE = Severity.NOTE, "file is neither an image nor an annotation"
+    HIDDEN_FILE = Severity.NOTE, "hidden file, or one that an operating system left behind"
+    SPECIAL_FILE = Severity.NOTE, "pipe, socket or device"
+    BROKEN_LINK = Severity.NOTE, "link leads nowhere"
+    SKIPPED_FOLDER = Severity.NOTE, "folder was not looked into"
     MISSING_LABEL_FILE = Severity.NOTE, "image has no label file and therefore no boxes"
     MISSING_TEST_IMAGES = Severity.NOTE, "test images of data.yaml do not exist"
     DIFFICULT_BOX = Severity.NOTE, "difficult box is ignored in evaluation"
@@ -111,16 +125,45 @@ class Finding(NamedTuple):
         return self.kind.severity.key, self.kind.key, self.where, self.image, box, self.details
 
 
+class FileCounts(NamedTuple):
+    """Files of the dataset folder: found = images + annotations + passed_over.
+
+    images: those that the annotations name; annotations: files that were read; passed_over: all others, which are
+    findings too.
+    """
+
+    found: int = 0
+    images: int = 0
+    annotations: int = 0
+    passed_over: int = 0
+
+
 @dataclass
 class FindingLog:
     """All findings of a run.
 
     listed: the findings with their place. unlisted: number of findings of kinds that are too frequent to list,
-    such as one per annotation.
+    such as one per annotation. annotation_files: absolute paths of those that were read. files: what lies in the
+    dataset folder. boxes: number of boxes in the annotations; boxes_of_dropped_images: those of them whose image was
+    dropped.
     """
 
     listed: list[Finding] = field(default_factory=list)
     unlisted: Counter[FindingKind] = field(default_factory=Counter)
+    annotation_files: set[str] = field(default_factory=set)
+    files: FileCounts = FileCounts()
+    boxes: int = 0
+    boxes_of_dropped_images: int = 0
+
+    def drop_image(self, finding: Finding, boxes: int) -> None:
+        """Add the finding for which an image with so many boxes is dropped."""
+        self.listed.append(finding)
+        self.boxes_of_dropped_images += boxes
+
+    def drop_box(self, where: str, number: int, problem: Exception) -> None:
+        """Count an annotation that cannot be read as a box, the one with this number (from 1) at its place."""
+        self.boxes += 1
+        self.listed.append(Finding(FindingKind.INVALID_BOX, where, box=number, details=str(problem)))
 
     def errors(self) -> list[Finding]:
         """The dropped images and boxes, in the order in which they were found."""
@@ -138,10 +181,10 @@ class FindingLog:
 
     def write_csv(self, path: Path) -> None:
         """Write the listed findings, most severe first."""
-        with path.open("w", encoding="utf-8", newline="") as file:
+        with replace_file(path) as new, new.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(FINDING_COLUMNS)
-            writer.writerows(finding.row() for finding in sorted(self.listed, key=_sort_key))
+            rows = [FINDING_COLUMNS, *(finding.row() for finding in sorted(self.listed, key=_sort_key))]
+            writer.writerows([format_cell(value) for value in row] for row in rows)
 
 
 def _sort_key(finding: Finding) -> tuple[int, str, str, str, int, str]:

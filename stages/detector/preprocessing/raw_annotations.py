@@ -32,7 +32,8 @@ class RawImage:
     where: the place in the annotations for messages, for example `dataset.jsonl:12`.
     normalized: whether boxes are fractions of the image size instead of pixels.
     sequence: name of the sequence (video, burst) that the image belongs to.
-    split: `train`, `val` or `test` if the dataset has predefined splits.
+    split: `train`, `val` or `test` if the dataset has predefined splits; with + between them if it lists the image
+    in several.
     size: (width, height) in pixels of the annotated image, if the annotations give it.
     """
 

@@ -51,7 +51,7 @@ def read_clean_dataset(params: PreprocessParams, split: str | None, converted: P
                 f"{folder}: no image belongs to split `{split}`; predefined splits: {', '.join(splits) or 'none'}"
             )
     paths = [folder / image.path for image in images]
-    infos, _ = inspect_images(paths, cache / "inspections.sqlite", build_executor(params))
+    infos, _ = inspect_images(paths, cache / "inspections.sqlite", Executor())
     clean = clean_images(images, infos, labels, params, log=log, converted=converted, cache=cache / "images")
     return CleanDataset(clean, labels, log)
 
@@ -72,11 +72,6 @@ def read_raw_dataset(params: PreprocessParams, log: FindingLog) -> list[RawImage
     if not images:
         raise UserError(f"{folder}: no images in this {params.format} dataset")
     return list(images.values())
-
-
-def build_executor(params: PreprocessParams) -> Executor:
-    """The executor that inspects the images."""
-    return Executor(params.executor, params.dask_scheduler)
 
 
 def clean_images(

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from detector.core.output_files import replace_file
 from detector.core.params import Section
 from detector.manifest.manifest import CleanImage, IndexEntry, Labels
 from detector.manifest.union_find import group_by_shared_keys
@@ -53,7 +54,11 @@ def write_coco(
     """
     ids = _assign_ids(labels, params)
     boxes, number = 0, 0
-    with path.open("w", encoding="utf-8") as file, tempfile.TemporaryFile("w+", encoding="utf-8") as buffer:
+    with (
+        replace_file(path) as new,
+        new.open("w", encoding="utf-8") as file,
+        tempfile.TemporaryFile("w+", encoding="utf-8", dir=path.parent) as buffer,
+    ):
         file.write('{"images":[')
         for number, image in enumerate(images, 1):
             file.write("," * (number > 1) + _to_json(_build_image_entry(image, number, groups.get(number - 1))))

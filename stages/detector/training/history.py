@@ -11,6 +11,7 @@ from dvclive import Live
 from scmrepo.exceptions import SCMError
 
 from detector.core.errors import UserError
+from detector.core.output_files import write_text
 from detector.training.loggers import ExperimentLogger
 from detector.training.loop import Step
 
@@ -100,4 +101,4 @@ class History:
         self._live.make_summary()
         self._live.end()
         text = json.dumps(self._points, separators=(",", ":")).replace("},{", "},\n{")
-        (self._folder / "iterations.json").write_text(text + "\n", encoding="utf-8")
+        write_text(self._folder / "iterations.json", text + "\n")

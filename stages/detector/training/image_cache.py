@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from detector.core import images as core_images
+from detector.core.output_files import replace_file
 from detector.engine.dataset import decode_letterboxed
 
 CHUNK_SIZE = 64  # images decoded before they are stored
@@ -89,18 +90,12 @@ def _write(path: Path, coco: dict[str, Any], size: tuple[int, int], fill: tuple[
     free = shutil.disk_usage(path.parent).free
     if np.prod(shape) > free:
         raise OSError(f"it needs {np.prod(shape) / 2**30:.2f} GB, and {free / 2**30:.2f} GB are free")
-    temporary = path.with_suffix(".part")
-    try:
-        with temporary.open("wb") as file:
-            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(file, header)
-            for chunk in _decode_in_chunks(
-                coco, size, fill
-            ):  # on a full disk, writing to a mapped file kills the process
-                file.write(chunk.data)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    for left_over in path.parent.glob(f".{path.stem}.*"):  # by a killed training; this one holds the lock
+        left_over.unlink()
+    with replace_file(path) as new, new.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        for chunk in _decode_in_chunks(coco, size, fill):
+            file.write(chunk.data)  # not to a mapped file, where a full disk kills the process
 
 
 def _decode_in_chunks(

@@ -1,4 +1,4 @@
-"""Stop requests: SIGTERM, Ctrl-C, and the death of the `dvc` that started this process.
+"""Stop requests: SIGTERM, which also follows the death of the `dvc` that started this process, and Ctrl-C.
 
 Outside `defer_signals`, a signal ends the process immediately. Inside, it is only recorded: the loop polls
 `is_stop_requested` where it can save, and raises `Interrupted`. A second signal always ends the process immediately.
@@ -11,7 +11,6 @@ import signal
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from types import FrameType
 from typing import TypeVar
 
@@ -20,8 +19,7 @@ Item = TypeVar("Item")
 # Signal handlers are global to the process, and so is their state.
 _deferring = False
 _received: int | None = None
-_watched: tuple[int, int] | None = None  # a process and its expected parent
-_is_worker = False
+_launcher: int | None = None  # process ID of a worker's parent
 
 
 class Interrupted(SystemExit):
@@ -29,29 +27,20 @@ class Interrupted(SystemExit):
 
 
 def install_signal_handlers() -> None:
-    """Handle SIGTERM and SIGINT and, if DVC started this process, check that DVC is alive.
-
-    Otherwise the training would continue after its `dvc` was killed. A script started by hand may outlive its
-    shell (nohup), and one started with `&` keeps ignoring Ctrl-C. The kernel's parent-death signal is no
-    alternative: the parent may be a shell that outlives DVC.
-    """
-    global _watched
+    """Handle SIGTERM and SIGINT; a script started with `&` keeps ignoring Ctrl-C."""
     for number in (signal.SIGTERM, signal.SIGINT):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _handle_signal)
-    if "DVC_STAGE" in os.environ:
-        process = _find_child_of_dvc()
-        _watched = (process, _parent(process))
 
 
 def watch_parent() -> None:
-    """In a worker process: check that the launcher is alive instead of DVC, and tolerate repeated signals.
+    """In a worker process: check that the launcher is alive, and tolerate repeated signals.
 
     The launcher forwards signals and decides how long to wait: a second signal, such as Ctrl-C from the terminal
     and again from torchrun, must not end a worker before it has saved.
     """
-    global _watched, _is_worker
-    _watched, _is_worker = (os.getpid(), os.getppid()), True
+    global _launcher
+    _launcher = os.getppid()
 
 
 def ignore_signals(_worker: int = 0) -> None:
@@ -72,9 +61,9 @@ def defer_signals() -> Iterator[None]:
 
 
 def is_stop_requested() -> bool:
-    """Whether a signal is pending or DVC died; takes microseconds."""
+    """Whether a signal is pending or the launcher died; takes microseconds."""
     global _received
-    if _received is None and _watched is not None and _parent(_watched[0]) != _watched[1]:
+    if _received is None and _launcher not in (None, os.getppid()):
         _received = signal.SIGTERM
     return _received is not None
 
@@ -103,25 +92,6 @@ class StopRequested(Exception):
 
 def _handle_signal(number: int, frame: FrameType | None) -> None:
     global _received
-    if not _deferring or (_received is not None and not _is_worker):
+    if not _deferring or (_received is not None and _launcher is None):
         raise Interrupted(128 + number)
     _received = number
-
-
-def _find_child_of_dvc() -> int:
-    """Find the process that DVC started: this one, or a shell such as dash that runs it as a child."""
-    process = os.getpid()
-    with suppress(OSError):  # no /proc, or another user's process
-        while b"DVC_STAGE=" in Path(f"/proc/{_parent(process)}/environ").read_bytes():
-            process = _parent(process)
-    return process
-
-
-def _parent(process: int) -> int:
-    """Return the parent's process ID; 0 if the process is gone."""
-    if process == os.getpid():
-        return os.getppid()
-    try:
-        return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
-    except OSError:
-        return 0

@@ -1,4 +1,4 @@
-"""Data loaders of both splits, built from the COCO files by the `train:` section of params.yaml."""
+"""Data loaders of both splits, built from the COCO files by the `train:` section of params.yaml and machine.yaml."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils.data import DataLoader
 
+from detector.core.machine import MachineSettings
 from detector.engine import distributed
 from detector.engine.dataset import DetectionDataset, EpochSampler, collate, pack_annotations, shard_batches
 from detector.models.normalization import PixelStatistics
@@ -31,6 +32,7 @@ def build_loaders(
     coco: dict[str, Any],
     params: TrainParams,
     recipe: Recipe,
+    machine: MachineSettings,
     *,
     size: tuple[int, int],
     statistics: PixelStatistics,
@@ -56,8 +58,8 @@ def build_loaders(
         [coco["train"], coco["val"]],
         size,
         fill,
-        memory_gb=params.cache_gb,
-        disk_gb=params.disk_cache_gb,
+        memory_gb=machine.memory_cache_gb,
+        disk_gb=machine.disk_cache_gb,
         folder=cache_folder,
     )
     annotations = pack_annotations(coco["train"])
@@ -77,9 +79,9 @@ def build_loaders(
     )
     options: dict[str, Any] = {
         "collate_fn": collate,
-        "num_workers": params.workers,
+        "num_workers": machine.workers,
         "pin_memory": torch.cuda.is_available(),
-        "persistent_workers": params.workers > 0,
+        "persistent_workers": machine.workers > 0,
         "worker_init_fn": ignore_signals,
     }
     # A loader draws a random number when it starts. With separate generators, the number of workers does not change

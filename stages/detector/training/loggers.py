@@ -45,7 +45,7 @@ def open_loggers(
                 loggers.append(openers[name](folder, run_name, settings))
             except Exception as error:  # each package raises its own errors
                 raise UserError(
-                    f"params.yaml: `train.loggers` names {name}, which cannot start ({error}); remove it, or install "
+                    f"machine.yaml: `loggers` names {name}, which cannot start ({error}); remove it, or install "
                     f"it with `pip install {PIP_PACKAGES[name]}`"
                 ) from error
         yield loggers

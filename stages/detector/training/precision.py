@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from detector.core.errors import UserError
+from detector.core.output_files import write_text
 from detector.engine.distributed import broadcast_object, is_main_process
 from detector.engine.seeding import get_random_state, set_random_state
 from detector.engine.structures import Targets
@@ -76,8 +77,7 @@ def choose_precision(model: nn.Module, batch_size: int, size: tuple[int, int], d
     if timings is None:
         timings = broadcast_object(_measure_timings(model, batch_size, size, device))
         if is_main_process():
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(json.dumps(timings) + "\n")
+            write_text(file, json.dumps(timings) + "\n")
     (_, full_seconds), (lower, lower_seconds) = timings.items()
     chosen = lower if full_seconds >= MIN_SPEEDUP * lower_seconds else "fp32"
     print(

@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 
 from detector.core.errors import UserError
+from detector.core.stage_process import end_with_dvc
 from detector.training import interruption
 
 GRACE_SECONDS = 15.0  # for the other processes to notice that one failed
@@ -40,6 +41,7 @@ def spawn_workers(processes: int) -> Iterator[None]:
     """
     process_rank = read_torchrun_rank() or (fork_workers(processes) if processes > 1 else ProcessRank(0, 1, 0, 1))
     if process_rank.world_size == 1:
+        end_with_dvc()
         yield
         return
     interruption.watch_parent()
@@ -116,6 +118,7 @@ def fork_workers(processes: int) -> ProcessRank:
                     os.setpgid(0, 0)  # Ctrl-C reaches only the parent, which forwards it
                     return ProcessRank(rank, processes, rank, processes, f"{folder}/rendezvous")
                 workers.add(process)
+            end_with_dvc()  # starts a thread, so only after forking
             raise SystemExit(_wait_for_workers(workers))
     finally:
         if os.getpid() == parent:

@@ -51,12 +51,8 @@ class TrainParams(Section):
     channels_last: bool
     compile: bool
     processes: int = Field(gt=0)
-    loggers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...]
     seed: int = Field(ge=0, lt=2**32)
     threads: int = Field(ge=0)
-    workers: int = Field(ge=0)
-    cache_gb: float = Field(ge=0)
-    disk_cache_gb: float = Field(ge=0)
 
 
 def resolve_recipe(params: TrainParams, recipe: Recipe, pretrained: bool) -> Recipe:

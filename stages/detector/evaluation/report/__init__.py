@@ -13,6 +13,7 @@ import numpy as np
 import vl_convert
 from numpy.typing import NDArray
 
+from detector.core.output_files import write_text
 from detector.evaluation.error_types import ErrorAnalysis
 from detector.evaluation.galleries import GalleryPicture, select_gallery_pictures
 from detector.evaluation.report.charts import TrainingCurve, build_charts
@@ -102,8 +103,7 @@ def write_report(inputs: ReportInputs, root: Path, path: Path) -> None:
         library=vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"),
         code="\n".join((FOLDER / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS),
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    write_text(path, text)
 
 
 def _create_environment(inputs: ReportInputs) -> jinja2.Environment:

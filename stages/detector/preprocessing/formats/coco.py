@@ -1,6 +1,7 @@
 """Reader for COCO detection JSON, with an optional state per annotation.
 
     annotations/instances_train2017.json …  with train2017/, images/train2017/, images/ …
+    annotations/instances_default.json      with images/default/ (CVAT, Datumaro; any name of a subset)
     train/_annotations.coco.json …          with the images beside it (Roboflow)
     annotations.json                        with images/
 
@@ -12,27 +13,34 @@
                       "state": 0, "trust": 0.9}]}                optional; state: a name, or an id of "states"
 
 The split is inferred from the file's name, or else from the name of its folder inside the dataset.
-Boxes are in pixels. Segmentations and keypoints are ignored and counted. Next to instances_*.json, the
+All these places are read. Ids may be integers, 2.0, "2" or other text; those of annotations are not needed. An
+annotation that cannot be read as a box of a listed image is dropped and counted; a class or state that is not listed is an
+error. Boxes are in pixels. Segmentations and keypoints are ignored and counted. Next to instances_*.json, the
 captions and keypoints files of the original download are skipped, since they repeat its images.
 Source: https://cocodataset.org/#format-data
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
+from detector.core.errors import UserError
 from detector.preprocessing.findings import Finding, FindingKind, FindingLog
 from detector.preprocessing.formats.fields import (
     Record,
     build_mismatch_error,
+    check_mapping,
     parse_image_size,
-    read_integer,
+    read_id,
+    read_list,
     read_number,
     read_numbers,
     read_objects,
     read_optional,
+    read_path,
     read_string,
 )
 from detector.preprocessing.formats.files import (
@@ -40,7 +48,7 @@ from detector.preprocessing.formats.files import (
     find_json_groups,
     infer_annotation_split,
     list_image_folders,
-    load_json_group,
+    load_json_groups,
     make_dataset_relative,
 )
 from detector.preprocessing.raw_annotations import RawBox, RawImage
@@ -49,15 +57,15 @@ from detector.preprocessing.raw_annotations import RawBox, RawImage
 def read_coco(folder: Path, log: FindingLog) -> Iterator[RawImage]:
     """Yield the images, sorted by annotation file and then by image id."""
     groups = [_select_instances_files(folder, group, log) for group in find_json_groups(folder)]
-    for path, content in load_json_group(folder, groups, _find_format_problem, log):
+    for path, content in load_json_groups(folder, groups, _find_format_problem, log):
         name = make_dataset_relative(folder, path)
         split = infer_annotation_split(folder, path)
         places = list_image_folders(folder, path)
         images = {id_: (where, image) for id_, where, image in _read_by_id(name, content, "images", "image")}
         boxes = _read_boxes(name, content, images.keys(), log)
-        for image_id in sorted(images):
+        for image_id in sorted(images, key=_sort_key):
             where, image = images[image_id]
-            image_path = find_image(folder, read_string(where, image, "file_name"), places)
+            image_path = find_image(folder, read_path(where, image, "file_name"), places)
             width = read_optional(read_number, where, image, "width")
             height = read_optional(read_number, where, image, "height")
             size = parse_image_size(width, height)
@@ -76,6 +84,10 @@ def _select_instances_files(folder: Path, group: list[Path], log: FindingLog) ->
     return instances
 
 
+def _sort_key(id_: Id) -> tuple[bool, int, str]:
+    return (True, 0, id_) if isinstance(id_, str) else (False, id_, "")
+
+
 def _find_format_problem(content: Any) -> str | None:
     """Why a JSON file is not a COCO detection file, or None."""
     if not isinstance(content, dict):
@@ -84,60 +96,40 @@ def _find_format_problem(content: Any) -> str | None:
     return f'the key "{missing[0]}" is missing' if missing else None
 
 
-def _read_by_id(name: str, content: Record, key: str, kind: str) -> Iterator[tuple[int, str, Record]]:
+def _read_by_id(name: str, content: Record, key: str, kind: str) -> Iterator[tuple[Id, str, Record]]:
     """Yield (id, place, object) of a list; a repeated id is an error."""
-    seen: set[int] = set()
+    seen: set[Id] = set()
     for place, record in read_objects(name, content, key):
-        id_ = read_integer(place, record, "id")
+        id_ = read_id(place, record, "id")
         if id_ in seen:
             raise build_mismatch_error(f"{place}: id", id_, f"a unique id per {kind}")
         seen.add(id_)
         yield id_, f"{name}: {kind} {id_}", record
 
 
-def _read_names(name: str, content: Record, key: str, kind: str) -> dict[int, str]:
+def _read_names(name: str, content: Record, key: str, kind: str) -> dict[Id, str]:
     return {id_: read_string(where, record, "name") for id_, where, record in _read_by_id(name, content, key, kind)}
 
 
-def _read_boxes(name: str, content: Record, image_ids: Collection[int], log: FindingLog) -> dict[int, list[RawBox]]:
+def _read_boxes(name: str, content: Record, image_ids: Collection[Id], log: FindingLog) -> dict[Id, list[RawBox]]:
     """The boxes of each image id, in the order of the file."""
     categories = _read_names(name, content, "categories", "category")
+    for label in (label for label, count in Counter(categories.values()).items() if count > 1):
+        log.listed.append(Finding(FindingKind.REPEATED_CLASS, f"{name}: categories", details=label))
     states = {} if content.get("states") is None else _read_names(name, content, "states", "state")
-    boxes: dict[int, list[RawBox]] = {}
-    for _, where, annotation in _read_by_id(name, content, "annotations", "annotation"):
-        image_id = read_integer(where, annotation, "image_id")
-        if image_id not in image_ids:
-            raise build_mismatch_error(f"{where}: image_id", image_id, "an id listed under images")
-        boxes.setdefault(image_id, []).append(_parse_box(where, annotation, categories, states))
+    boxes: dict[Id, list[RawBox]] = {}
+    for number, annotation in enumerate(read_list(name, content, "annotations"), start=1):
+        where = f"{name}: annotations[{number - 1}]"
+        try:
+            image_id, box = _parse_annotation(where, check_mapping(where, annotation), image_ids)
+        except UserError as error:
+            log.drop_box(where, number, error)
+            continue
+        label = _find_name(f"{where}: category_id", annotation.get("category_id"), categories, "categories")
+        state = _parse_state(where, annotation, states)
+        boxes.setdefault(image_id, []).append(replace(box, label=label, state=state))
         log.unlisted.update(_find_ignored_parts(annotation))
     return boxes
-
-
-def _parse_box(where: str, annotation: Record, categories: dict[int, str], states: dict[int, str]) -> RawBox:
-    category_id = read_integer(where, annotation, "category_id")
-    if category_id not in categories:
-        raise build_mismatch_error(f"{where}: category_id", category_id, "an id listed under categories")
-    left, top, width, height = read_numbers(where, annotation, "bbox", 4)
-    iscrowd = annotation.get("iscrowd")
-    if iscrowd not in (None, 0, 1):
-        raise build_mismatch_error(f"{where}: iscrowd", iscrowd, "0 or 1")
-    return RawBox(
-        label=categories[category_id],
-        xyxy=(left, top, left + width, top + height),
-        state=_parse_state(where, annotation, states),
-        trust=read_optional(read_number, where, annotation, "trust"),
-        iscrowd=bool(iscrowd),
-    )
-
-
-def _parse_state(where: str, annotation: Record, states: dict[int, str]) -> str | None:
-    value = annotation.get("state")
-    if value is None or isinstance(value, str):
-        return read_optional(read_string, where, annotation, "state")
-    state_id = read_integer(where, annotation, "state")
-    if state_id not in states:
-        raise build_mismatch_error(f"{where}: state", state_id, "a name, or an id listed under states")
-    return states[state_id]
 
 
 def _find_ignored_parts(annotation: Record) -> Iterator[FindingKind]:

@@ -11,7 +11,7 @@
                  "absolute_bounding_box": {"left": 10, "top": 20, "width": 100, "height": 90}}}}}
 
 Some copies have an integer in object_state_class and a name in object_state; the name is used.
-Boxes are in pixels. A split in the file's name (train, val, test) is the predefined split of its images.
+Boxes are in pixels; a part that cannot be read is dropped and counted. A split in the file's name (train, val, test) is the predefined split of its images.
 Source: Kayhan, Vredebregt and van Gemert, "Hallucination in object detection: a study in visual part
 verification", 2021.
 """
@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from detector.core.errors import UserError
 from detector.preprocessing.findings import FindingLog
 from detector.preprocessing.formats.fields import (
     Record,
@@ -39,7 +40,7 @@ from detector.preprocessing.formats.files import (
     find_json_groups,
     infer_annotation_split,
     list_image_folders,
-    load_json_group,
+    load_json_groups,
     make_dataset_relative,
 )
 from detector.preprocessing.raw_annotations import RawBox, RawImage
@@ -49,17 +50,14 @@ _STATE_KEYS = ("object_state", "object_state_class")
 
 def read_delftbikes(folder: Path, log: FindingLog) -> Iterator[RawImage]:
     """Yield the images, sorted by annotation file and then by image name."""
-    for path, content in load_json_group(folder, find_json_groups(folder), _find_format_problem, log):
+    for path, content in load_json_groups(folder, find_json_groups(folder), _find_format_problem, log):
         name = make_dataset_relative(folder, path)
         split = infer_annotation_split(folder, path)
         places = list_image_folders(folder, path)
         for image_name in sorted(content):
-            where = f"{name}: {check_string(f'{name}: image name', image_name)}"
+            where = f"{name}: {image_name}"
             image = check_mapping(where, content[image_name])
-            boxes = tuple(
-                _parse_box(f"{where}: parts.{key}", key, check_mapping(f"{where}: parts.{key}", part))
-                for key, part in read_mapping(where, image, "parts").items()
-            )
+            boxes = tuple(_parse_boxes(where, read_mapping(where, image, "parts"), log))
             properties = read_optional(read_mapping, where, image, "image") or {}
             width = read_optional(read_number, where, properties, "width")
             height = read_optional(read_number, where, properties, "height")
@@ -72,6 +70,15 @@ def _find_format_problem(content: Any) -> str | None:
     if isinstance(content, dict) and any(isinstance(v, dict) and "parts" in v for v in content.values()):
         return None
     return 'no image with "parts"'
+
+
+def _parse_boxes(where: str, parts: Record, log: FindingLog) -> Iterator[RawBox]:
+    for number, (key, part) in enumerate(parts.items(), start=1):
+        place = f"{where}: parts.{key}"
+        try:
+            yield _parse_box(place, key, check_mapping(place, part))
+        except UserError as error:
+            log.drop_box(where, number, error)
 
 
 def _parse_box(where: str, key: str, part: Record) -> RawBox:

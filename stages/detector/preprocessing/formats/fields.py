@@ -8,22 +8,27 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import reprlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from detector.core.errors import UserError
+from detector.core.path_lists import find_path_problem
 
 T = TypeVar("T")
 Record = Mapping[str, Any]
 
 _MAX_SHOWN_CHARACTERS = 80
+_SHORT = reprlib.Repr(maxlevel=2, maxstring=40, maxother=40)  # of nested values only the start: they may be huge
 
 
 def build_mismatch_error(where: str, found: Any, expected: str) -> UserError:
     """The error for a value other than `expected`; shows the value as JSON, shortened."""
-    shown = reprlib.repr(found) if isinstance(found, (list, dict)) else json.dumps(found, ensure_ascii=False)
+    if isinstance(found, str):
+        found = found[: _MAX_SHOWN_CHARACTERS + 1]
+    shown = _SHORT.repr(found) if isinstance(found, (list, dict)) else json.dumps(found, ensure_ascii=False)
     if len(shown) > _MAX_SHOWN_CHARACTERS:
         shown = shown[:_MAX_SHOWN_CHARACTERS] + "…"
     return UserError(f"{where}: found {shown}, expected {expected}")
@@ -51,13 +56,21 @@ def parse_number(where: str, source: str) -> float:
 
 
 def read_string(where: str, record: Record, key: str) -> str:
-    """A string that can name a class or a file: not empty and valid UTF-8."""
+    """A string that can name a class: not empty, valid UTF-8, and without control characters."""
     return check_string(f"{where}: {key}", _get_required(where, record, key, "a string"))
 
 
 def check_string(where: str, value: Any) -> str:
-    if not isinstance(value, str) or not value.strip() or "\0" in value or not _is_unicode(value):
+    if not isinstance(value, str) or find_path_problem(value):
         raise build_mismatch_error(where, value, "a non-empty string of valid characters")
+    return value
+
+
+def read_path(where: str, record: Record, key: str) -> str:
+    """The path of an image as the file gives it; `read_raw_dataset` reports one that cannot be kept."""
+    value = _get_required(where, record, key, "a string")
+    if not isinstance(value, str):
+        raise build_mismatch_error(f"{where}: {key}", value, "a string")
     return value
 
 
@@ -73,10 +86,15 @@ def read_numbers(where: str, record: Record, key: str, count: int) -> list[float
     return [_check_number(f"{where}: {key}[{index}]", value) for index, value in enumerate(values)]
 
 
-def read_integer(where: str, record: Record, key: str) -> int:
-    value = _get_required(where, record, key, "an integer")
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise build_mismatch_error(f"{where}: {key}", value, "an integer")
+def read_id(where: str, record: Record, key: str) -> int | str:
+    """An id: an integer, also as 2.0 or "2", or else any text."""
+    value = _get_required(where, record, key, "an id")
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, str) and re.fullmatch(r"-?(0|[1-9][0-9]{0,17})", value):
+        return int(value)
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
+        raise build_mismatch_error(f"{where}: {key}", value, "an integer or text")
     return value
 
 
@@ -129,15 +147,6 @@ def _check_number(where: str, value: Any) -> float:
         return float(value)
     except OverflowError:  # an integer beyond 1.8e308, which JSON allows
         return math.inf if value > 0 else -math.inf
-
-
-def _is_unicode(value: str) -> bool:
-    """False for lone surrogates, which JSON escapes can produce but UTF-8 cannot encode."""
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _reject_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -11,7 +11,8 @@
      "classification_annotations": [{"annotation_label": "sequence_17--frame_3"}],     optional: sequence 17
      "split": "train"}                                 optional: train, val or test
 
-This is the project's own format, easy to stream and to diff; unknown keys are ignored.
+This is the project's own format, easy to stream and to diff; unknown keys are ignored. A box that cannot be read is
+dropped and counted.
 """
 
 from __future__ import annotations
@@ -21,18 +22,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from detector.core.errors import UserError
+from detector.preprocessing.dataset_folder import is_hidden_name
 from detector.preprocessing.findings import FindingLog
 from detector.preprocessing.formats.fields import (
     Record,
     build_mismatch_error,
     check_mapping,
     parse_json,
+    read_list,
     read_number,
     read_objects,
     read_optional,
+    read_path,
     read_string,
 )
-from detector.preprocessing.formats.files import decode_utf8, make_dataset_relative
+from detector.preprocessing.formats.files import MAX_JSON_BYTES, decode_utf8, find_image, open_annotations
 from detector.preprocessing.raw_annotations import RawBox, RawImage
 
 _SEQUENCE_LABEL = re.compile(r"sequence_(.+?)--")
@@ -41,13 +45,14 @@ _SPLITS = ("train", "val", "test")
 
 def read_jsonl(folder: Path, log: FindingLog) -> Iterator[RawImage]:
     """Yield the images in the order of the lines; blank lines are skipped."""
-    yield from read_jsonl_file(folder, find_dataset_file(folder))
+    yield from read_jsonl_file(folder, find_dataset_file(folder), log)
 
 
-def read_jsonl_file(folder: Path, path: Path) -> Iterator[RawImage]:
+def read_jsonl_file(folder: Path, path: Path, log: FindingLog) -> Iterator[RawImage]:
     """Yield the images of one file; their paths are relative to `folder`."""
+    open_annotations(folder, path, log, MAX_JSON_BYTES)
     for where, record in read_records(path):
-        yield _parse_image(folder, where, record)
+        yield _parse_image(folder, where, record, log)
 
 
 def read_records(path: Path) -> Iterator[tuple[str, Record]]:
@@ -61,7 +66,7 @@ def read_records(path: Path) -> Iterator[tuple[str, Record]]:
 
 def find_dataset_file(folder: Path) -> Path:
     """dataset.jsonl, or the only *.jsonl. Raises UserError when there is none or more than one."""
-    paths = sorted(folder.glob("*.jsonl"))
+    paths = sorted(path for path in folder.glob("*.jsonl") if not is_hidden_name(path.name))
     named = [path for path in paths if path.name == "dataset.jsonl"] or paths
     if len(named) == 1:
         return named[0]
@@ -77,15 +82,25 @@ def _read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
         raise UserError(f"{path.name}: cannot be read: {error.strerror}") from error
 
 
-def _parse_image(folder: Path, where: str, record: Record) -> RawImage:
+def _parse_image(folder: Path, where: str, record: Record, log: FindingLog) -> RawImage:
     return RawImage(
-        path=make_dataset_relative(folder, read_string(where, record, "image_path")),
+        path=find_image(folder, read_path(where, record, "image_path"), [folder]),
         where=where,
-        boxes=tuple(_parse_box(place, box) for place, box in read_objects(where, record, "bounding_box_annotations")),
+        boxes=tuple(_parse_boxes(where, record, log)),
         normalized=True,
         sequence=_parse_sequence(where, record),
         split=read_optional(_parse_split, where, record, "split"),
     )
+
+
+def _parse_boxes(where: str, record: Record, log: FindingLog) -> Iterator[RawBox]:
+    key = "bounding_box_annotations"
+    for number, box in enumerate(read_list(where, record, key), start=1):
+        place = f"{where}: {key}[{number - 1}]"
+        try:
+            yield _parse_box(place, check_mapping(place, box))
+        except UserError as error:
+            log.drop_box(where, number, error)
 
 
 def _parse_box(where: str, record: Record) -> RawBox:
