@@ -1,4 +1,4 @@
-"""machine.yaml: settings of this machine, which change how fast a stage runs and never what it writes.
+"""machine.yaml: settings of this machine, which decide how fast a stage runs and not what it finds.
 
 git ignores the file and no stage depends on it, so a change of it reruns nothing. Whatever decides a result is in
 params.yaml.

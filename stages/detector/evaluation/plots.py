@@ -10,8 +10,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.plotting.palette import palette_color
-from detector.plotting.style import save_figure
+from detector.evaluation.confusion import describe_folding, fold_confusions
+from detector.plotting.palette import PALETTE, palette_color
+from detector.plotting.style import save_figure, shorten_name
+
+MAX_CURVES = len(PALETTE)  # more curves cannot be told apart
+LOWEST_CURVES = 5  # drawn beside the mean where there are more
+ROOMY_MATRIX = 12  # rows up to which the cells of a matrix have their full size
 
 
 def draw_precision_recall(
@@ -22,35 +27,50 @@ def draw_precision_recall(
     precision: float | None,
     recall: float | None,
 ) -> None:
-    """Precision at IoU 0.5 over 101 recalls, one curve per class, and the operating point over all classes."""
+    """Precision at IoU 0.5 over 101 recalls, one curve per class, and the operating point over all classes.
+
+    Of more than MAX_CURVES classes: the mean, the range of the middle 80%, and the classes with the lowest AP50.
+    """
     figure, axes = plt.subplots(figsize=(5.2, 4.4))
-    recalls = np.linspace(0, 1, 101)
-    for index, (name, values) in enumerate(curves.items()):
-        axes.plot(recalls, values, color=palette_color(index), label=f"{name}  {values.mean():.2f}")
+    recalls, title = np.linspace(0, 1, 101), "Precision-recall curve at IoU 0.5"
+    shown = curves
+    if len(curves) > MAX_CURVES:
+        values = np.stack(list(curves.values()))  # [class, recall]
+        low, high = np.quantile(values, (0.1, 0.9), axis=0)
+        axes.fill_between(recalls, low, high, color="0.85", label="middle 80% of the classes")
+        axes.plot(recalls, values.mean(axis=0), "k", lw=2, label=f"mean of {len(curves):,} classes  {values.mean():.2f}")
+        shown = dict(sorted(curves.items(), key=lambda item: float(item[1].mean()))[:LOWEST_CURVES])
+        title += f"\nmean and the {LOWEST_CURVES} classes with the lowest AP50"
+    for index, (name, curve) in enumerate(shown.items()):
+        axes.plot(recalls, curve, color=palette_color(index), label=f"{shorten_name(name)}  {curve.mean():.2f}")
     if precision is not None and recall is not None:
         label = "per-class thresholds" if threshold is None else f"threshold {threshold:.2f}"
         axes.plot(recall, precision, "k*", markersize=11, label=label)
-    axes.set(title="Precision-recall curve at IoU 0.5", xlabel="Recall", ylabel="Precision")
+    axes.set(title=title, xlabel="Recall", ylabel="Precision")
     axes.set(xlim=(0, 1.01), ylim=(0, 1.02))
     axes.grid(alpha=0.3)
     if curves:
-        axes.legend(title="class  AP50", loc="lower left")
+        axes.legend(title="class  AP50", loc="lower left" if shown is curves else "upper right")
     save_figure(figure, path)
 
 
-def draw_confusion(matrix: NDArray[Any], names: list[str], path: Path, *, title: str, xlabel: str, ylabel: str) -> None:
-    """Counts [K, K], true in rows and predicted in columns, colored by fraction of the row."""
-    fractions = matrix / np.maximum(1, matrix.sum(axis=1, keepdims=True))
-    side = 2.2 + 0.55 * len(names)
+def draw_confusion(matrix: NDArray[Any], names: list[str], path: Path, *, title: str, noun: str) -> None:
+    """Counts [K, K], true in rows and predicted in columns, colored by fraction of the row; folded if it is large."""
+    counts, shown = fold_confusions(matrix, names)
+    fractions = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
+    crowded = len(shown) > ROOMY_MATRIX
+    side = 2.2 + (0.35 if crowded else 0.55) * len(shown)
     figure, axes = plt.subplots(figsize=(side + 1, side))
     image = axes.imshow(fractions, vmin=0, vmax=1)
-    axes.set_xticks(range(len(names)), names, rotation=35, ha="right")
-    axes.set_yticks(range(len(names)), names)
-    for row, column in np.ndindex(*matrix.shape):
-        if matrix[row, column]:
-            color = "w" if fractions[row, column] > 0.6 else "k"
-            axes.text(column, row, f"{int(matrix[row, column])}", ha="center", va="center", color=color)
-    axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    labels = [shorten_name(name) for name in shown]
+    axes.set_xticks(range(len(shown)), labels, rotation=90 if crowded else 35, ha="center" if crowded else "right")
+    axes.set_yticks(range(len(shown)), labels)
+    for row, column in np.argwhere(counts).tolist():
+        color = "w" if fractions[row, column] > 0.6 else "k"
+        text = axes.text(column, row, f"{int(counts[row, column])}", ha="center", va="center", color=color)
+        text.set(in_layout=False, fontsize=6 if crowded else None)
+    what = describe_folding(names, noun)
+    axes.set(title=f"{title}: {what}" if what else title, xlabel=f"Predicted {noun}", ylabel=f"True {noun}")
     figure.colorbar(image, label="Fraction of the row")
     save_figure(figure, path)
 
@@ -77,10 +97,12 @@ def draw_state_curves(
     """ROC and precision-recall curves per state, given the true boxes."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(8.4, 4))
     left.plot([0, 1], [0, 1], color="0.6", ls=":")
+    drawn = [name for name, points in precision_recall.items() if points]
+    shown = sorted(drawn, key=lambda name: _mean_height(precision_recall[name]))[:MAX_CURVES]
     for axes, curves in ((left, roc), (right, precision_recall)):
-        for index, (name, points) in enumerate(curves.items()):
-            if points:
-                axes.plot(*np.array(points).T, color=palette_color(index), label=name)
+        for index, name in enumerate(name for name in drawn if name in shown):
+            if curves[name]:
+                axes.plot(*np.array(curves[name]).T, color=palette_color(index), label=shorten_name(name))
         axes.grid(alpha=0.3)
     left.set(title="ROC curve per state", xlabel="False positive rate", ylabel="True positive rate")
     left.set(xlim=(0, 1), ylim=(0, 1.02))

@@ -76,6 +76,7 @@ class FindingKind(Enum):
     STALE_FILENAME = Severity.NOTE, "<filename> names another image; the annotation file's own name counts"
     SKIPPED_ANNOTATION_FILE = Severity.NOTE, "annotation file is not used"
     UNUSED_IMAGE = Severity.NOTE, "image file that no annotation names"
+    UNUSED_MEMBER = Severity.NOTE, "image of a shard that no line names"
     UNUSED_FILE = Severity.NOTE, "file is neither an image nor an annotation"
     HIDDEN_FILE = Severity.NOTE, "hidden file, or one that an operating system left behind"
     SPECIAL_FILE = Severity.NOTE, "pipe, socket or device"

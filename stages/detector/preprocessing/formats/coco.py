@@ -14,8 +14,8 @@
 
 The split is inferred from the file's name, or else from the name of its folder inside the dataset.
 All these places are read. Ids may be integers, 2.0, "2" or other text; those of annotations are not needed. An
-annotation that cannot be read as a box of a listed image is dropped and counted; a class or state that is not listed is an
-error. Boxes are in pixels. Segmentations and keypoints are ignored and counted. Next to instances_*.json, the
+annotation that cannot be read as a box of a listed image and category is dropped and counted. Boxes are in pixels.
+Segmentations and keypoints are ignored and counted. Next to instances_*.json, the
 captions and keypoints files of the original download are skipped, since they repeat its images.
 Source: https://cocodataset.org/#format-data
 """
@@ -52,6 +52,8 @@ from detector.preprocessing.formats.files import (
     make_dataset_relative,
 )
 from detector.preprocessing.raw_annotations import RawBox, RawImage
+
+Id = int | str
 
 
 def read_coco(folder: Path, log: FindingLog) -> Iterator[RawImage]:
@@ -121,15 +123,44 @@ def _read_boxes(name: str, content: Record, image_ids: Collection[Id], log: Find
     for number, annotation in enumerate(read_list(name, content, "annotations"), start=1):
         where = f"{name}: annotations[{number - 1}]"
         try:
-            image_id, box = _parse_annotation(where, check_mapping(where, annotation), image_ids)
+            record = check_mapping(where, annotation)
+            image_id = read_id(where, record, "image_id")
+            if image_id not in image_ids:
+                raise build_mismatch_error(f"{where}: image_id", image_id, "an id listed under images")
+            box = _parse_box(where, record, categories, states)
         except UserError as error:
             log.drop_box(where, number, error)
             continue
-        label = _find_name(f"{where}: category_id", annotation.get("category_id"), categories, "categories")
-        state = _parse_state(where, annotation, states)
-        boxes.setdefault(image_id, []).append(replace(box, label=label, state=state))
-        log.unlisted.update(_find_ignored_parts(annotation))
+        boxes.setdefault(image_id, []).append(box)
+        log.unlisted.update(_find_ignored_parts(record))
     return boxes
+
+
+def _parse_box(where: str, annotation: Record, categories: dict[Id, str], states: dict[Id, str]) -> RawBox:
+    category_id = read_id(where, annotation, "category_id")
+    if category_id not in categories:
+        raise build_mismatch_error(f"{where}: category_id", category_id, "an id listed under categories")
+    left, top, width, height = read_numbers(where, annotation, "bbox", 4)
+    iscrowd = annotation.get("iscrowd")
+    if iscrowd not in (None, 0, 1, "0", "1"):
+        raise build_mismatch_error(f"{where}: iscrowd", iscrowd, "0 or 1")
+    return RawBox(
+        label=categories[category_id],
+        xyxy=(left, top, left + width, top + height),
+        state=_parse_state(where, annotation, states),
+        trust=read_optional(read_number, where, annotation, "trust"),
+        iscrowd=iscrowd in (1, "1"),
+    )
+
+
+def _parse_state(where: str, annotation: Record, states: dict[Id, str]) -> str | None:
+    value = annotation.get("state")
+    if value is None or isinstance(value, str):
+        return read_optional(read_string, where, annotation, "state")
+    state_id = read_id(where, annotation, "state")
+    if state_id not in states:
+        raise build_mismatch_error(f"{where}: state", state_id, "a name, or an id listed under states")
+    return states[state_id]
 
 
 def _find_ignored_parts(annotation: Record) -> Iterator[FindingKind]:
