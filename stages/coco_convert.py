@@ -13,6 +13,7 @@ from pathlib import Path
 from detector.core.errors import UserError
 from detector.core.output_files import make_empty_folder
 from detector.core.params import load_section
+from detector.core.path_lists import read_path_list
 from detector.core.stage_process import run_stage
 from detector.manifest.manifest import SPLITS, read_indexed_images, read_labels, read_manifest_index
 from detector.splitting.coco_writer import CocoConvertParams, describe_states, find_groups, write_coco
@@ -31,7 +32,7 @@ def main() -> None:
         print(line)
     make_empty_folder(COCO)
     for split in SPLITS:
-        paths = sorted((LISTS / f"{split}.txt").read_text(encoding="utf-8").splitlines())
+        paths = sorted(read_path_list(LISTS / f"{split}.txt"))
         unknown = next((path for path in paths if path not in index), None)
         if unknown is not None:
             raise UserError(f"{LISTS / split}.txt: {unknown} is not in the manifest; run `dvc repro split` first")

@@ -112,7 +112,7 @@ def check_errors(log: FindingLog, params: PreprocessParams) -> None:
 
 def describe_error(finding: Finding) -> str:
     """Place, image, box, kind and details in one line."""
-    place = finding.image if finding.box is None else f"{finding.image}, box {finding.box}"
+    place = ", ".join([finding.image] * bool(finding.image) + [f"box {finding.box}"] * (finding.box is not None))
     details = f" ({finding.details})" if finding.details else ""
     return f"{finding.where}: {place}: {finding.kind.text}{details}"
 
@@ -146,11 +146,14 @@ def summarize_dataset(
     per_class = Counter(box.label for box in boxes)
     per_state = Counter(box.state or "unknown" for box in boxes)
     groups = Counter(image.group for image in images)
-    duplicate_entries = sum(finding.kind is FindingKind.DUPLICATE_ENTRY for finding in log.listed)
+    unread = sum(finding.kind in (FindingKind.DUPLICATE_ENTRY, FindingKind.UNUSABLE_NAME) for finding in log.listed)
     return {
-        "images_listed": images_read + duplicate_entries,
+        "files": log.files._asdict(),
+        "images_listed": images_read + unread,
         "images": len(images),
         "images_without_boxes": sum(not image.boxes for image in images),
+        "boxes_listed": log.boxes,
+        "boxes_of_dropped_images": log.boxes_of_dropped_images,
         "boxes": len(boxes),
         "duplicate_groups": sum(size > 1 for size in groups.values()),
         "images_in_duplicate_groups": sum(size for size in groups.values() if size > 1),
@@ -170,10 +173,17 @@ def draw_dataset(images: Sequence[CleanImage], labels: Labels) -> None:
 
 def print_summary(metrics: dict[str, Any], opened: int, images_read: int) -> None:
     """Print the numbers of images and boxes, and the findings by severity and kind."""
+    images, boxes, files = metrics["images"], metrics["boxes"], metrics["files"]
     print(
-        f"kept {metrics['images']:,} of {metrics['images_listed']:,} images with {metrics['boxes']:,} boxes; ", end=""
+        f"kept {images:,} of {metrics['images_listed']:,} images with {boxes:,} of {metrics['boxes_listed']:,} boxes; "
+        f"opened {opened:,} of {images_read:,} files"
     )
-    print(f"opened {opened:,} of {images_read:,} files")
+    print(
+        f"  files in the dataset folder: {files['found']:,} (images: {files['images']:,}, annotation files: "
+        f"{files['annotations']:,}, passed over: {files['passed_over']:,})"
+    )
+    if metrics["boxes_of_dropped_images"]:
+        print(f"  boxes of dropped images: {metrics['boxes_of_dropped_images']:,}")
     for line in describe_counts(metrics["findings"]):
         print(line)
     decisions: dict[str, int] = metrics["decisions"]

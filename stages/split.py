@@ -12,11 +12,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from detector.core.input_files import read_text
 from detector.core.output_files import make_empty_folder, write_text
 from detector.core.params import load_section
+from detector.core.path_lists import write_path_list
 from detector.core.stage_process import run_stage
 from detector.manifest.manifest import SPLITS, read_compact_manifest
-from detector.splitting.split_lock import format_lock, parse_lock, update_lock
+from detector.splitting.split_lock import format_lock, parse_whole_lock, read_committed, update_lock
 from detector.splitting.splitting import (
     SplitParams,
     assign_splits,
@@ -29,13 +31,14 @@ MANIFEST = Path("data/clean/manifest.jsonl")
 LOCK = Path("split.lock")
 LISTS = Path("data/split")
 METRICS = Path("metrics/split.json")
+MAX_LOCK_BYTES = 1 << 30
 
 
 def main() -> None:
     params = load_section(Path("params.yaml"), "split", SplitParams)
     images = list(read_compact_manifest(MANIFEST))
-    text = LOCK.read_text(encoding="utf-8") if LOCK.exists() else ""
-    lock = parse_lock(text, params)
+    text = read_text(LOCK, MAX_LOCK_BYTES) if LOCK.exists() else ""
+    lock = parse_whole_lock(text, read_committed(LOCK), images, params)
     if text.strip() and not lock and params.strategy != "given":
         print("reassigning all images: split.lock was written with a different strategy, ratios or seed")
     splits, new_count = assign_splits(images, lock, params)
@@ -43,7 +46,7 @@ def main() -> None:
     make_empty_folder(LISTS)
     for name in SPLITS:
         paths = sorted(image.image for image, split in zip(images, splits, strict=True) if split == name)
-        write_text(LISTS / f"{name}.txt", "".join(f"{path}\n" for path in paths))
+        write_path_list(LISTS / f"{name}.txt", paths)
     metrics = summarize_splits(images, splits)
     write_text(METRICS, json.dumps(metrics, indent=2, ensure_ascii=False) + "\n")
     if params.strategy != "given":

@@ -35,3 +35,24 @@ def test_missing_file_of_an_earlier_stage_is_one_message(tmp_path: Path) -> None
 def test_bug_keeps_its_traceback() -> None:
     with pytest.raises(ZeroDivisionError):
         run_command(lambda: print(1 / 0))
+
+
+def test_a_long_message_is_cut() -> None:
+    def main() -> None:
+        raise UserError("a.yaml: found " + "x" * 10**6)
+
+    with pytest.raises(SystemExit) as caught:
+        run_command(main)
+    message = str(caught.value.code)
+    assert message.startswith("\nerror: a.yaml: found xxx")
+    assert "more characters" in message
+    assert len(message) < 11_000
+
+
+def test_control_characters_of_a_message_reach_no_terminal() -> None:
+    def main() -> None:
+        raise UserError("a\x1b]0;title\x07.jpg: found \udcff\nsecond line")
+
+    with pytest.raises(SystemExit) as caught:
+        run_command(main)
+    assert caught.value.code == "\nerror: a\\x1b]0;title\\x07.jpg: found \\udcff\nsecond line"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +90,20 @@ def test_row_of_the_label_issues_plus_a_decision_is_read(tmp_path: Path) -> None
 )
 def test_invalid_line_is_named(tmp_path: Path, lines: list[str], message: str) -> None:
     assert read_error(tmp_path, *lines).startswith(message)
+
+
+def test_quoted_cells_are_read_as_the_names_they_were(tmp_path: Path) -> None:
+    """As label_issues.csv quotes what a spreadsheet would run."""
+    (found,) = read(tmp_path, HEADER, "'=a.jpg,,wrong_class,'-bolt,'@s,1,1,9,9,'+ring,fix")
+    assert (found.file, found.label, found.state, found.suggestion) == ("=a.jpg", "-bolt", "@s", "+ring")
+
+
+def test_a_folder_or_a_pipe_in_its_place(tmp_path: Path) -> None:
+    (tmp_path / "d.csv").mkdir()
+    os.mkfifo(tmp_path / "pipe.csv")
+    for name, kind in (("d", "a folder"), ("pipe", "a pipe")):
+        with pytest.raises(UserError, match=rf"{name}\.csv is {kind}, expected a file"):
+            read_decisions(tmp_path / f"{name}.csv")
 
 
 def test_missing_file(tmp_path: Path) -> None:

@@ -81,6 +81,13 @@ def test_the_csv_file_can_be_filtered_by_severity_and_kind(log: FindingLog, tmp_
     ]
 
 
+def test_cells_hold_no_formula_and_no_control_character(tmp_path: Path) -> None:
+    log = FindingLog([Finding(FindingKind.EMPTY_FILE, "=a:1", "\x1b[2J.jpg", None, "-x\ny")])
+    log.write_csv(tmp_path / "findings.csv")
+    lines = (tmp_path / "findings.csv").read_text().split("\n")
+    assert lines[1:] == [r"dropped_image,empty_file,'=a:1,\x1b[2J.jpg,,'-x\x0ay", ""]
+
+
 def test_console_lines_give_totals_keys_and_texts(log: FindingLog) -> None:
     lines = describe_counts(log.counts())
     assert lines[2].split(": ") == ["  boxes dropped", "2"]

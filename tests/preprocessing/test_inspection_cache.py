@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sqlite3
 import subprocess
@@ -9,7 +10,9 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -18,14 +21,21 @@ from detector.preprocessing.findings import FindingKind
 from detector.preprocessing.inspection import ImageInfo, inspect_image
 from detector.preprocessing.inspection_cache import (
     VERSION,
-    convert_cached,
     inspect_images,
     load_cache,
     make_file_key,
     update_cache,
 )
+from tests.support.damaged_images import damage as damaged
 
+EMPTY = hashlib.sha256(b"").hexdigest()
 INFO = ImageInfo("00", 8, 6, b"\0\xff", FindingKind.IMAGE_CONVERTED, "mode L")
+
+
+@pytest.fixture(autouse=True)
+def remember_new_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The files of these tests have only just been written."""
+    monkeypatch.setattr(module, "CLOCK_STEP", 0.0)
 
 
 @pytest.fixture
@@ -70,11 +80,11 @@ def test_the_second_run_opens_only_missing_files(
 
 
 def test_an_unreadable_file_is_tried_again(paths: list[Path], database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def busy(self: Path) -> bytes:
+    def busy(path: Path) -> bytes:
         raise OSError(24, "too many open files")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "read_bytes", busy)
+        patch.setattr("detector.core.images.read_image_bytes", busy)
         info = inspect_images(paths[:3], database)[0][0]
         assert (info.finding, info.details) == (FindingKind.UNREADABLE_FILE, "too many open files")
     assert count_opened(paths[:3], database) == 3
@@ -122,6 +132,42 @@ def test_two_swapped_files_are_opened_again(paths: list[Path], database: Path) -
     count_opened(paths[:4], database)
 
 
+def test_a_file_that_has_only_just_changed_is_not_remembered(
+    paths: list[Path], database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another change within the same step of the file system's clock would not show."""
+    monkeypatch.setattr(module, "CLOCK_STEP", 60.0)
+    assert count_opened(paths[:3], database) == 3
+    assert count_opened(paths[:3], database) == 3
+    monkeypatch.setattr(module, "CLOCK_STEP", 0.0)
+    assert count_opened(paths[:3], database) == 3
+    assert count_opened(paths[:3], database) == 0
+
+
+def test_a_file_replaced_by_another_with_all_its_times_is_opened_again(
+    paths: list[Path], database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As seen on a file system that does not keep change times."""
+
+    def stat(path: Path) -> SimpleNamespace:
+        status = path.stat()
+        times = {"st_mtime_ns": 1, "st_ctime_ns": 1, "st_ctime": 1e-9}
+        return SimpleNamespace(st_size=status.st_size, st_ino=status.st_ino, **times)
+
+    monkeypatch.setattr(module, "stat_image", stat)
+    count_opened(paths, database)
+    Image.new("RGB", (8, 6), (7, 7, 7)).save(paths[4])
+    paths[4].replace(paths[0])
+    assert count_opened(paths[:4], database) == 1
+
+
+def test_names_that_sqlite_cannot_keep_are_opened_each_time(tmp_path: Path, database: Path) -> None:
+    path = tmp_path / os.fsdecode(b"\xff.bmp")
+    Image.new("RGB", (8, 6)).save(path)
+    assert count_opened([path, tmp_path / "a\0b.bmp"], database) == 2
+    assert count_opened([path, tmp_path / "a\0b.bmp"], database) == 2
+
+
 def test_added_and_deleted_files(paths: list[Path], database: Path) -> None:
     count_opened(paths, database)
     Image.new("RGB", (8, 6)).save(paths[4])
@@ -141,9 +187,9 @@ def test_a_link_has_a_key_and_a_missing_file_has_none(paths: list[Path], tmp_pat
 
 def test_round_trip(database: Path) -> None:
     assert load_cache(database) == {}
-    update_cache(database, [(("räder/1.jpg", 1, 2, 3), INFO)])
-    update_cache(database, [(("2.jpg", 1, 2, 3), INFO), (("räder/1.jpg", 9, 9, 9), INFO)])
-    assert load_cache(database) == {("räder/1.jpg", 9, 9, 9): INFO, ("2.jpg", 1, 2, 3): INFO}
+    update_cache(database, [(("räder/1.jpg", 1, 2, 3, 4), INFO)])
+    update_cache(database, [(("2.jpg", 1, 2, 3, 4), INFO), (("räder/1.jpg", 9, 9, 9, 9), INFO)])
+    assert load_cache(database) == {("räder/1.jpg", 9, 9, 9, 9): INFO, ("2.jpg", 1, 2, 3, 4): INFO}
 
 
 def test_another_version_is_ignored(paths: list[Path], database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,10 +225,38 @@ def damage(database: Path, how: str) -> None:
 @pytest.mark.parametrize("how", ["empty", "text", "truncated", "zeros", "folder", "other columns"])
 def test_a_broken_database_only_costs_time(paths: list[Path], database: Path, how: str) -> None:
     inspect_images([paths[0].with_name(f"{number}.jpg") for number in range(300)] + paths, database)
-    update_cache(database, [((f"{number}.jpg", 1, 2, 3), INFO) for number in range(300)])
+    update_cache(database, [((f"{number}.jpg", 1, 2, 3, 4), INFO) for number in range(300)])
     damage(database, how)
     assert count_opened(paths, database) == 5
     assert count_opened(paths, database) == (5 if how == "folder" else 1)
+
+
+def check_damaged_databases(folder: Path, seed: int, times: int) -> int:
+    """Damage a database again and again; returns how often it was no longer used."""
+    paths = [folder / f"{number}.bmp" for number in range(40)]
+    for number, path in enumerate(paths):
+        Image.new("RGB", (8, 6), (number, 0, 0)).save(path)
+    expected = [inspect_image(path) for path in paths]
+    inspect_images(paths, folder / "whole.sqlite")
+    whole = (folder / "whole.sqlite").read_bytes()
+    random, lost = np.random.default_rng(seed), 0
+    for _ in range(times):
+        database = folder / "damaged.sqlite"
+        database.write_bytes(damaged(whole, random))
+        found, opened = inspect_images(paths, database)
+        assert found == expected
+        assert inspect_images(paths, database)[0] == expected
+        lost += opened > 0
+    return lost
+
+
+def test_random_damage_to_the_database_only_costs_time(tmp_path: Path) -> None:
+    assert check_damaged_databases(tmp_path, 1, 30) >= 10
+
+
+@pytest.mark.long
+def test_much_random_damage_to_the_database_only_costs_time(tmp_path: Path) -> None:
+    assert check_damaged_databases(tmp_path, 2, 600) >= 200
 
 
 def test_a_database_that_cannot_be_written_only_costs_time(paths: list[Path], tmp_path: Path) -> None:
@@ -198,10 +272,10 @@ def test_an_interrupted_run_keeps_its_results(
             raise KeyboardInterrupt
         return inspect_image(path)
 
-    monkeypatch.setattr(module, "inspect_image", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        inspect_images(paths, database)
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "inspect_image", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            inspect_images(paths, database)
     assert count_opened(paths[:2], database) == 0
 
 
@@ -214,7 +288,8 @@ def test_threads_share_a_database(paths: list[Path], database: Path) -> None:
 
 def test_processes_share_a_database(paths: list[Path], database: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from detector.preprocessing.inspection_cache import inspect_images\n"
+        "import sys; from pathlib import Path; from detector.preprocessing import inspection_cache\n"
+        "inspection_cache.CLOCK_STEP, inspect_images = 0.0, inspection_cache.inspect_images\n"
         "*paths, database = map(Path, sys.argv[1:])\n"
         "for _ in range(5):\n"
         "    print(inspect_images(paths, database)[0] == inspect_images(paths[::-1], database)[0][::-1])\n"
@@ -223,51 +298,3 @@ def test_processes_share_a_database(paths: list[Path], database: Path) -> None:
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     assert [process.communicate(timeout=60)[0].split() for process in running] == [["True"] * 5] * 2
     assert count_opened(paths, database) == 1
-
-
-@pytest.fixture
-def gray(tmp_path: Path) -> Path:
-    path = tmp_path / "gray.jpg"
-    Image.new("L", (8, 6), 99).save(path)
-    return path
-
-
-def test_an_image_is_converted_once(gray: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = convert_cached(gray, "abc", tmp_path / "clean" / "1", tmp_path / "cache")
-    assert first == tmp_path / "clean" / "1.jpg"
-    monkeypatch.setattr(module, "write_converted", None)
-    second = convert_cached(gray, "abc", tmp_path / "other" / "2", tmp_path / "cache")
-    assert second == tmp_path / "other" / "2.jpg"
-    assert first.read_bytes() == second.read_bytes()
-    assert inspect_image(first).finding is None
-
-
-def test_other_content_and_other_versions_are_converted_again(
-    gray: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    convert_cached(gray, "abc", tmp_path / "1", tmp_path / "cache")
-    white = tmp_path / "white.png"
-    Image.new("L", (8, 6), 255).save(white)
-    assert convert_cached(white, "def", tmp_path / "2", tmp_path / "cache") == tmp_path / "2.png"
-    monkeypatch.setattr(module, "VERSION", f"{VERSION}-next")
-    assert convert_cached(white, "abc", tmp_path / "3", tmp_path / "cache") == tmp_path / "3.png"
-
-
-def test_a_conversion_that_cannot_be_cached(gray: Path, tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    for _ in range(2):
-        assert inspect_image(convert_cached(gray, "abc", tmp_path / "1", tmp_path / "file" / "cache")).width == 8
-
-
-def test_an_interrupted_conversion_is_not_cached(gray: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def half(source: Path, target: Path) -> Path:
-        target.with_suffix(".jpg").write_bytes(source.read_bytes()[:50])
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(module, "write_converted", half)
-    with pytest.raises(KeyboardInterrupt):
-        convert_cached(gray, "abc", tmp_path / "1", tmp_path / "cache")
-    monkeypatch.undo()
-    assert inspect_image(convert_cached(gray, "abc", tmp_path / "1", tmp_path / "cache")).finding is None
-    kept = [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
-    assert [inspect_image(path).finding for path in kept] == [None]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from detector.core.images import ORIENTATION_TAG
+from detector.core.images import ORIENTATION_TAG, open_image
+from detector.preprocessing import inspection
 from detector.preprocessing.findings import FindingKind
 from detector.preprocessing.inspection import ImageInfo, inspect_image
 from tests.support.preprocess_cases import build_image
@@ -66,21 +69,53 @@ def test_other_truncated_images_are_detected(tmp_path: Path, format: str, share:
     ],
 )
 def test_files_that_are_not_images(tmp_path: Path, data: bytes, finding: FindingKind) -> None:
-    assert inspect_bytes(tmp_path, data) == ImageInfo(hashlib.sha256(data).hexdigest(), finding=finding)
+    info = inspect_bytes(tmp_path, data)
+    assert info == ImageInfo(hashlib.sha256(data).hexdigest(), finding=finding, details=info.details)
+    assert info.details
 
 
 def test_files_that_cannot_be_opened(tmp_path: Path) -> None:
-    assert inspect_image(tmp_path / "none.jpg") == ImageInfo("", finding=FindingKind.MISSING_FILE)
-    unreadable = FindingKind.UNREADABLE_FILE
-    assert inspect_image(tmp_path) == ImageInfo("", finding=unreadable, details="Is a directory")
+    assert inspect_image(tmp_path / "none.jpg").finding is FindingKind.MISSING_FILE
     (tmp_path / "file").touch()
-    assert inspect_image(tmp_path / "file" / "a.jpg") == ImageInfo("", finding=unreadable, details="Not a directory")
+    for path, details in ((tmp_path, "a folder, not a file"), (tmp_path / "file" / "a.jpg", "Not a directory")):
+        assert inspect_image(path) == ImageInfo("", finding=FindingKind.UNREADABLE_FILE, details=details)
 
 
-def test_a_huge_image_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_what_is_no_file_is_not_read(tmp_path: Path, kind: str) -> None:
+    """A pipe would wait for good, and a device may never end."""
+    path = tmp_path / "a.jpg"
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero")
+    info = inspect_image(path)
+    assert (info.content, info.finding) == ("", FindingKind.UNREADABLE_FILE)
+    assert kind in info.details
+
+
+def test_a_file_that_is_too_long_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     build_image(0).save(tmp_path / "a.png")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 96 * 64 // 3)
-    assert inspect_image(tmp_path / "a.png").finding is FindingKind.IMAGE_TOO_LARGE
+    monkeypatch.setattr("detector.core.tar_shards.MAX_IMAGE_BYTES", (tmp_path / "a.png").stat().st_size - 1)
+    assert inspect_image(tmp_path / "a.png").finding is FindingKind.UNREADABLE_FILE
+
+
+@pytest.mark.parametrize(("mode", "name"), [("RGB", "a.png"), ("L", "a.jpg"), ("RGB", "a.jpg")])
+def test_a_huge_image_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, name: str) -> None:
+    """A JPEG is inspected at reduced size, but later stages convert and draw it in full."""
+    build_image(0).convert(mode).save(tmp_path / name)
+    monkeypatch.setattr(inspection, "open_image", partial(open_image, max_memory=96 * 64 * 4 - 1))
+    info = inspect_image(tmp_path / name)
+    assert info.finding is FindingKind.IMAGE_TOO_LARGE
+    assert "96x64" in info.details
+
+
+def test_a_scan_bomb_is_too_large(tmp_path: Path) -> None:
+    data = jpeg_bytes(progressive=True)
+    scan = data[data.rindex(b"\xff\xda") : -2]
+    info = inspect_bytes(tmp_path, data[:-2] + scan * 1000 + data[-2:])
+    assert info.finding is FindingKind.IMAGE_TOO_LARGE
+    assert "scans" in info.details
 
 
 EXIF = Image.Exif()

@@ -11,7 +11,15 @@ import pytest
 from PIL import Image
 
 from detector.manifest.manifest import CleanBox, CleanImage, Labels
-from detector.preprocessing.plots import NO_STATE, build_box_table, group_by_class, write_dataset_plots
+from detector.preprocessing.plots import (
+    MOST_FREQUENT,
+    NO_STATE,
+    RAREST,
+    build_box_table,
+    choose_classes,
+    group_by_class,
+    write_dataset_plots,
+)
 
 NAMES = ["box_sizes.png", "boxes_per_image.png", "class_states.png", "classes.png", "samples.jpg"]
 
@@ -47,6 +55,12 @@ DATASETS: dict[str, tuple[Labels, list[int], list[str | None], list[float | None
     "no boxes": (Labels(["bolt"], ["intact"]), [0, 0], [None], [None]),
     "unused class and state": (Labels(["bolt", "ring", "nut"], [*STATES, "new"]), [4], [None], [None]),
     "thirty classes": (Labels(MANY, STATES), [40, 60], [*STATES], [0.9]),
+    "a thousand classes, thirty states": (
+        Labels([f"class {number} " + "long " * 50 for number in range(1000)], [f"state {n}" for n in range(30)]),
+        [2000, 300],
+        [f"state {n}" for n in range(30)],
+        [0.9],
+    ),
     "many images": (Labels(["bolt"], STATES), [1] * 15, [*STATES], [None]),
     "dollars": (Labels(["$5 and 10$", "$\\frac$"], ["a$", "$$"]), [3], ["a$", "$$"], [None]),
     "other alphabets": (Labels(["Größe µ"], ["ok & <new>"]), [3], ["ok & <new>"], [None]),
@@ -64,8 +78,19 @@ def test_all_plots_are_drawn(tmp_path: Path, name: str) -> None:
     for path in (tmp_path / "plots" / "data").iterdir():
         with Image.open(path) as picture:
             assert min(picture.size) > 50
+            assert max(picture.size) < 700, "at a resolution of 40 per inch"
             assert len(picture.convert("L").getcolors() or ()) > 3, "not blank"
             assert not {"Software", "Creation Time", "date"} & picture.info.keys()
+
+
+def test_of_many_classes_the_most_frequent_and_the_rarest_are_shown() -> None:
+    names = [f"class {number}" for number in range(100)]
+    found = tuple(CleanBox(name, (0.0, 0.0, 4.0, 4.0)) for number, name in enumerate(names) for _ in range(number))
+    table = build_box_table([CleanImage("a", "a", "0", 8, 8, "a", None, None, found)])
+    shown, note = choose_classes(table, Labels(names, []))
+    assert shown == [*names[:RAREST], *names[-MOST_FREQUENT:]]
+    assert "of 100" in note
+    assert choose_classes(table, Labels(names[:40], [])) == (names[:40], "")
 
 
 def test_the_bytes_are_the_same_each_time(tmp_path: Path) -> None:

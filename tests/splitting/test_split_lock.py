@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from detector.core.errors import UserError
 from detector.manifest.manifest import SPLITS
-from detector.splitting.split_lock import format_lock, parse_lock
+from detector.splitting.split_lock import format_lock, parse_lock, parse_whole_lock
 from detector.splitting.splitting import Lock, check_splits, summarize_splits
 from tests.support.manifests import image, params
 
@@ -105,6 +105,39 @@ def test_invalid_line_of_the_lock_is_named(text: str, words: list[str]) -> None:
 
 def test_repeated_line_after_a_merge_is_accepted() -> None:
     assert parse_lock(HEADER + "00 train\n00 train\n", params()) == {"00": "train"}
+
+
+IMAGES = [image(number) for number in range(12)]
+LOCK = {each.content: SPLITS[number % 3] for number, each in enumerate(IMAGES)}
+
+
+def test_a_truncated_lock_is_an_error_or_the_same_lock() -> None:
+    """Cut at every byte, with the whole one committed; 10 and 1 are both seeds."""
+    section = params(seed=10)
+    whole = format_lock(LOCK, section)
+    for length in range(len(whole)):
+        with pytest.raises(UserError, match=r"split\.lock"):
+            parse_whole_lock(whole[:length], whole, IMAGES, section)
+    assert parse_whole_lock(whole, whole, IMAGES, section) == LOCK
+
+
+def test_a_lock_may_lack_only_what_the_commit_does_not_assign_here() -> None:
+    whole = format_lock(LOCK, params())
+    without_first = format_lock(dict(list(LOCK.items())[1:]), params())
+    assert parse_whole_lock(whole, without_first, IMAGES, params()) == LOCK
+    assert len(parse_whole_lock(without_first, whole, IMAGES[1:], params())) == len(LOCK) - 1
+    with pytest.raises(UserError, match=f"lacks the split of 1 images.*{IMAGES[0].image}.*git checkout split.lock"):
+        parse_whole_lock(without_first, whole, IMAGES, params())
+    with pytest.raises(UserError, match=r"of 12 images.*split\.seed"):
+        parse_whole_lock("", whole, IMAGES, params())
+
+
+def test_other_parameters_deal_anew_and_a_broken_commit_says_nothing() -> None:
+    whole = format_lock(LOCK, params())
+    assert parse_whole_lock("", whole, IMAGES, params(seed=1)) == {}
+    assert parse_whole_lock(format_lock({}, params(seed=1)), whole, IMAGES, params()) == {}
+    assert parse_whole_lock("", "<<<<<<< HEAD\n" + whole, IMAGES, params()) == {}
+    assert parse_whole_lock("", "", IMAGES, params()) == {}
 
 
 @pytest.mark.parametrize(

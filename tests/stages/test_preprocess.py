@@ -6,6 +6,7 @@ import csv
 import json
 import re
 import shutil
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from PIL import Image
 
 from detector.manifest.manifest import CleanImage, Labels, read_labels, read_manifest
+from detector.preprocessing.inspection_cache import CLOCK_STEP
 from tests.support.preprocess_cases import BOX, build_box, build_image, build_line, run_preprocess, write_lines
 
 EXIF = Image.Exif()
@@ -87,6 +89,7 @@ class Done:
 def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
     folder = tmp_path_factory.mktemp("preprocess")
     write_dataset(folder)
+    time.sleep(CLOCK_STEP)  # files that have only just changed are not remembered
     finished = run_preprocess(folder)
     assert finished.returncode == 0, finished.stderr
     assert finished.stderr == ""
@@ -126,9 +129,12 @@ def test_the_stage_writes_the_files_in_its_docstring(done: Done) -> None:
 
 def test_the_metrics(done: Done) -> None:
     assert done.metrics == {
+        "files": {"found": 15, "images": 14, "annotations": 1, "passed_over": 0},
         "images_listed": 16,
         "images": 11,
         "images_without_boxes": 1,
+        "boxes_listed": 24,
+        "boxes_of_dropped_images": 5,
         "boxes": 12,
         "duplicate_groups": 3,
         "images_in_duplicate_groups": 6,
@@ -137,6 +143,15 @@ def test_the_metrics(done: Done) -> None:
         "findings": FINDINGS,
         "decisions": {"accept": 0, "fix": 0, "ignore": 0, "unmatched": 0},
     }
+
+
+def test_files_images_and_boxes_add_up(done: Done) -> None:
+    metrics = done.metrics
+    files = metrics["files"]
+    assert files["found"] == files["images"] + files["annotations"] + files["passed_over"]
+    assert metrics["images_listed"] == metrics["images"] + sum(FINDINGS["dropped_image"].values())
+    lost = sum(FINDINGS["dropped_box"].values()) + sum(FINDINGS["excluded_box"].values())
+    assert metrics["boxes_listed"] == metrics["boxes"] + lost + metrics["boxes_of_dropped_images"]
 
 
 def test_every_finding_is_listed_with_its_place(done: Done) -> None:
@@ -156,7 +171,8 @@ def test_every_finding_is_listed_with_its_place(done: Done) -> None:
 
 def test_the_console_summarizes_the_findings(done: Done) -> None:
     numbers, *lines = done.output.splitlines()
-    assert [int(number) for number in re.findall(r"\d+", numbers)] == [11, 16, 12, 15, 15]
+    assert [int(number) for number in re.findall(r"\d+", numbers)] == [11, 16, 12, 24, 15, 15]
+    assert [int(number) for number in re.findall(r"\d+", lines[0])] == [15, 14, 1, 0]
     words = [line.split() for line in lines]
     for kinds in FINDINGS.values():
         assert any(line[-1] == str(sum(kinds.values())) for line in words)

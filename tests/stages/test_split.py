@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -163,6 +164,52 @@ def test_invalid_lock_is_named_and_kept(tmp_path: Path) -> None:
     (tmp_path / "split.lock").write_text(bad)
     assert "split.lock:2: found '======='" in error_message(run(tmp_path, IMAGES), tmp_path)
     assert (tmp_path / "split.lock").read_text() == bad
+
+
+def commit_lock(folder: Path) -> None:
+    identity = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+    for command in (("init", "-q"), ("add", "split.lock"), (*identity, "commit", "-qm", "lock")):
+        subprocess.run(["git", *command], cwd=folder, check=True)
+
+
+def test_a_lock_that_lost_lines_is_an_error_in_a_repository_with_a_history(tmp_path: Path) -> None:
+    run(tmp_path, IMAGES)
+    commit_lock(tmp_path)
+    lock = (tmp_path / "split.lock").read_text()
+    first = outputs(tmp_path)
+    for damaged in ("", "\n", lock[: lock.index("\n") + 1], lock[: lock.index("\n", 200) + 1], lock[:100], lock[:-1]):
+        (tmp_path / "split.lock").write_text(damaged)
+        done = run(tmp_path, IMAGES)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "split.lock" in done.stderr
+        assert "git checkout split.lock" in done.stderr
+        assert (tmp_path / "split.lock").read_text() == damaged
+    (tmp_path / "split.lock").write_text(lock)
+    assert run(tmp_path, IMAGES).returncode == 0
+    assert outputs(tmp_path) == first
+
+
+def test_an_emptied_lock_is_a_start_for_another_dataset(tmp_path: Path) -> None:
+    run(tmp_path, IMAGES)
+    commit_lock(tmp_path)
+    (tmp_path / "split.lock").write_text("")
+    done = run(tmp_path, [image(number) for number in range(100, 140)])
+    assert done.returncode == 0, done.stderr
+    assert " 40 newly assigned" in done.stdout
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe"])
+def test_a_lock_that_is_no_file(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "split.lock").mkdir() if kind == "folder" else os.mkfifo(tmp_path / "split.lock")
+    assert f"split.lock is a {kind}, expected a file" in error_message(run(tmp_path, IMAGES), tmp_path)
+
+
+def test_given_refuses_an_image_in_several_lists(tmp_path: Path) -> None:
+    images = [image(number, split=("train", "val", "test", "train+val")[number % 4]) for number in range(40)]
+    message = error_message(run(tmp_path, images, strategy="given"), tmp_path)
+    assert "10 images are in several lists" in message
+    assert f"{images[3].image} in train+val" in message
+    assert run(tmp_path, images).returncode == 0, "the others deal anew"
 
 
 def test_missing_manifest(tmp_path: Path) -> None:

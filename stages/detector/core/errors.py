@@ -11,6 +11,8 @@ from typing import NoReturn
 
 from detector.core.text_output import escape_controls
 
+_MAX_CHARACTERS = 10_000  # of a message: it may quote names from data
+
 _ADVICE = {
     errno.ENOSPC: "free some space and run the same command again",
     errno.EDQUOT: "free some space and run the same command again",
@@ -34,8 +36,12 @@ def run_command(main: Callable[[], None]) -> None:
     with 130.
     """
     try:
-        main()
-        sys.stdout.flush()  # here, where a full device can still be reported
+        try:
+            main()
+        except SystemExit:  # with an exit code, or after `--help`
+            _flush_output()
+            raise
+        _flush_output()  # here, where a full device can still be reported
     except UserError as error:
         _exit_with_message(str(error))
     except BrokenPipeError:
@@ -45,6 +51,11 @@ def run_command(main: Callable[[], None]) -> None:
         sys.exit(130)
     except OSError as error:
         _exit_with_message(describe_os_error(error))
+
+
+def _flush_output() -> None:
+    if sys.stdout is not None:  # None: it was closed before the command began
+        sys.stdout.flush()
 
 
 def describe_os_error(error: OSError) -> str:
@@ -61,15 +72,17 @@ def describe_os_error(error: OSError) -> str:
 
 def _exit_with_message(text: str) -> NoReturn:
     try:
-        sys.stdout.flush()
+        _flush_output()
     except OSError:
         _discard_output()
+    if len(text) > _MAX_CHARACTERS:
+        text = f"{text[:_MAX_CHARACTERS]}… and {len(text) - _MAX_CHARACTERS:,} more characters"
     sys.exit(f"\nerror: {escape_controls(text, keep=chr(10))}")  # printed by the interpreter, with exit code 1
 
 
 def _discard_output() -> None:
     """Let the interpreter's last flush of stdout succeed, whatever stdout is."""
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, AttributeError):
         descriptor = os.open(os.devnull, os.O_WRONLY)
         os.dup2(descriptor, sys.stdout.fileno())
         os.close(descriptor)

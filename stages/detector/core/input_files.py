@@ -33,7 +33,7 @@ def check_is_file(path: Path, max_bytes: int | None = None) -> None:
 
 
 def read_text(path: Path, max_bytes: int) -> str:
-    """The text of a UTF-8 file with the line ends it has. Raises as `check_is_file`, and UserError if it is not UTF-8."""
+    """The text of a file with the line ends it has. Raises as `check_is_file`, and UserError if it is not UTF-8."""
     check_is_file(path, max_bytes)
     try:
         return path.read_bytes().decode("utf-8")

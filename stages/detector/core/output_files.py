@@ -7,6 +7,7 @@ old file as it was, and a file that DVC has linked into its cache is replaced, n
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -34,6 +35,24 @@ def replace_file(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # such as a folder that became read-only: the error above says so
             new.unlink(missing_ok=True)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Delete what killed processes of this machine were writing with `replace_file`, in all folders below."""
+    for path in folder.rglob(".*.part*"):
+        process = re.search(r"\.(\d+)\.part(\.\w+)?$", path.name)
+        if process is not None and not _is_running(int(process[1])):
+            path.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
 
 
 def write_text(path: Path, text: str) -> None:

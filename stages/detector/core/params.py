@@ -1,4 +1,4 @@
-"""Read one section of params.yaml into its typed, frozen model."""
+"""Read one section of params.yaml, or other values that a file holds, into its typed, frozen model."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from detector.core.errors import UserError
-from detector.core.yaml_files import read_yaml
+
+MAX_PROBLEMS = 5  # named in one message
+MAX_SHOWN = 80  # characters of a value
 
 
 class Section(BaseModel):
-    """Base class of every section: frozen; an unknown key is an error."""
+    """Base class of every section and of what other files hold: frozen; an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
@@ -28,6 +30,8 @@ def load_section(path: Path, section: str, model: type[SectionType]) -> SectionT
     Raises UserError naming the file and key, the value found, what was expected and, for an unknown
     key, the nearest valid name.
     """
+    from detector.core.yaml_files import read_yaml  # a deployed model has neither this file nor PyYAML
+
     document = read_yaml(path)
     if not isinstance(document, dict) or not isinstance(document.get(section), dict):
         raise UserError(f"{path}: section `{section}` is missing or not a mapping")
@@ -35,15 +39,20 @@ def load_section(path: Path, section: str, model: type[SectionType]) -> SectionT
 
 
 def validate_values(path: Path, values: Any, model: type[SectionType], within: str = "") -> SectionType:
-    """Validate one mapping of the YAML file at `path`, found there under the key `within`, as `load_section` does."""
+    """Validate one mapping of the file at `path`, found there under the key `within`, as `load_section` does."""
     if not isinstance(values, dict):
-        raise UserError(f"{path}: found {str(values)[:80]!r}, expected a mapping of keys to values")
+        raise UserError(f"{path}: found {_shorten(values)}, expected a mapping of keys to values")
     try:
         # Strict: neither "3" nor true is a number. As JSON: a list may still become a tuple.
         return model.model_validate_json(json.dumps(values, default=str), strict=True)
+    except RecursionError:
+        raise UserError(f"{path}: `{within}` is nested too deeply") from None
     except ValidationError as error:
-        lines = [_describe_error(problem, within, model) for problem in error.errors()]
-        raise UserError(f"{path}: " + "\n".join(dict.fromkeys(lines))) from None
+        problems = error.errors(include_url=False)
+        lines = list(dict.fromkeys(_describe_error(problem, within, model) for problem in problems[:MAX_PROBLEMS]))
+        if len(problems) > MAX_PROBLEMS:
+            lines.append(f"and {len(problems) - MAX_PROBLEMS:,} more")
+        raise UserError(f"{path}: " + "\n".join(lines)) from None
 
 
 def _describe_error(problem: Any, within: str, model: type[Section]) -> str:
@@ -55,7 +64,14 @@ def _describe_error(problem: Any, within: str, model: type[Section]) -> str:
         return f"unknown key `{key}`{hint}"
     if problem["type"] == "missing":
         return f"the key `{key}` is missing"
-    return f"`{key}` is {problem['input']!r}: {problem['msg']}"
+    if problem["type"] == "json_invalid" or not key:
+        return str(problem["msg"])[:500]
+    return f"`{key}` is {_shorten(problem['input'])}: {problem['msg']}"
+
+
+def _shorten(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
 
 
 def _valid_keys(model: type[BaseModel], path: list[str]) -> list[str]:

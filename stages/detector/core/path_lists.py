@@ -9,11 +9,14 @@ from pathlib import Path
 from detector.core.input_files import read_text
 from detector.core.output_files import write_text
 
-MAX_BYTES = 4 << 30
+MAX_PATH_LENGTH = 4096  # characters; no system opens a longer one
+_MAX_BYTES = 4 << 30
 
 
 def find_path_problem(path: str) -> str:
-    """Why a path cannot be kept in lists and tables, or "": it is empty, not UTF-8, or has a control character."""
+    """Why a path cannot be kept in lists and tables, or "": empty, too long, not UTF-8, or with control characters."""
+    if len(path) > MAX_PATH_LENGTH:
+        return f"the name has more than {MAX_PATH_LENGTH} characters"
     if not path.strip():
         return "the name is empty"
     if path.isascii() and path.isprintable():
@@ -39,4 +42,4 @@ def write_path_list(path: Path, names: Iterable[str]) -> None:
 
 def read_path_list(path: Path) -> list[str]:
     """The names in a list, in its order; empty lines are skipped. Raises UserError and OSError as `read_text`."""
-    return [name for line in read_text(path, MAX_BYTES).split("\n") if (name := line.removesuffix("\r"))]
+    return [name for line in read_text(path, _MAX_BYTES).split("\n") if (name := line.removesuffix("\r"))]

@@ -12,8 +12,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from detector.core.errors import UserError, run_command
+from detector.core.output_files import remove_unfinished
 
 LOCKS = Path(".cache/locks")
+WRITTEN = tuple(map(Path, ("logs", "metrics", "models", "plots")))  # where stages write; those of data/ they empty
 POLL_SECONDS = 0.2
 
 
@@ -33,8 +35,13 @@ def run_stage(main: Callable[[], None]) -> None:
 
 @contextmanager
 def stage_lock(stage: str) -> Iterator[None]:
-    """Keep other processes of this stage out of this folder. Raises UserError when there is one."""
+    """Keep other processes of this stage out of this folder, and remove what killed ones left unfinished.
+
+    Raises UserError when there is another process of this stage.
+    """
     with exclusive_lock(LOCKS / stage, f"another process is running the stage `{stage}` in this folder"):
+        for folder in WRITTEN:
+            remove_unfinished(folder)
         yield
 
 

@@ -11,15 +11,20 @@ number is its line in the index, so reading it takes two short reads and no inde
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
+
+from detector.core.input_files import find_kind_problem
 
 HEADER_BYTES = 512  # bytes before the data of each member
 NAME_FIELD, SIZE_FIELD = slice(0, 100), slice(124, 135)  # in the header: the name, and the size in octal digits
 INDEX_LINE = "{:014} {:012}\n"  # offset and size of a member's data, in bytes
 INDEX_WIDTH = len(INDEX_LINE.format(0, 0))
+MAX_IMAGE_BYTES = 1 << 30  # of an image file or member
+_INDEX_ENTRY = re.compile(rb"(\d{14}) (\d{12})\n")
 _SHARD = re.compile(r"shard-\d{5}\.tar")
 _MEMBER = re.compile(r"\d{5}_(\d{6})\.\w+")
 
@@ -44,9 +49,19 @@ def build_member_name(shard: int, number: int, suffix: str) -> str:
 
 
 def read_image_bytes(path: Path) -> bytes:
-    """The bytes of an image file or shard member. Raises OSError: FileNotFoundError if it does not exist."""
+    """The bytes of an image file or shard member.
+
+    Raises OSError: FileNotFoundError if it does not exist, and others if it is a folder, a pipe or a device, or has
+    more than MAX_IMAGE_BYTES.
+    """
     member = parse_member_path(path)
-    return path.read_bytes() if member is None else _read_member(member)
+    if member is not None:
+        return _read_member(member)
+    with _open_file(path) as file:
+        data = file.read(MAX_IMAGE_BYTES + 1)
+    if len(data) > MAX_IMAGE_BYTES:
+        raise OSError(errno.EFBIG, f"more than {MAX_IMAGE_BYTES >> 20:,} MB", str(path))
+    return data
 
 
 def stat_image(path: Path) -> os.stat_result:
@@ -55,23 +70,34 @@ def stat_image(path: Path) -> os.stat_result:
     return path.stat() if member is None else member.shard.stat()
 
 
+def _open_file(path: Path) -> BinaryIO:
+    """Open a file to read. Raises OSError for anything else: a pipe would wait for good, a device may never end."""
+    if problem := find_kind_problem(path.stat()):
+        raise OSError(errno.EINVAL, f"{problem}, not a file", str(path))
+    return path.open("rb")
+
+
 def _read_member(member: Member) -> bytes:
+    place = str(member.shard / member.name)
     match = _MEMBER.fullmatch(member.name)
     if match is None:
-        raise FileNotFoundError(2, "no such member", str(member.shard / member.name))
-    with member.shard.with_suffix(".idx").open("rb") as index:
+        raise FileNotFoundError(errno.ENOENT, "no such member", place)
+    with _open_file(member.shard.with_suffix(".idx")) as index:
         index.seek(int(match[1]) * INDEX_WIDTH)
         line = index.read(INDEX_WIDTH)
     if not line:
-        raise FileNotFoundError(2, "no such member", str(member.shard / member.name))
-    try:
-        offset, size = map(int, line.split())
-    except ValueError:
-        raise OSError(5, "the index is damaged", str(member.shard.with_suffix(".idx"))) from None
-    with member.shard.open("rb") as file:
-        file.seek(max(0, offset - HEADER_BYTES))
+        raise FileNotFoundError(errno.ENOENT, "no such member", place)
+    entry = _INDEX_ENTRY.fullmatch(line)
+    if entry is None:
+        raise OSError(errno.EIO, "the index is damaged", str(member.shard.with_suffix(".idx")))
+    offset, size = int(entry[1]), int(entry[2])
+    with _open_file(member.shard) as file:
+        end = os.fstat(file.fileno()).st_size
+        if offset < HEADER_BYTES or offset + size > end or size > MAX_IMAGE_BYTES:
+            raise OSError(errno.EIO, f"the index does not match this shard of {end} bytes", place)
+        file.seek(offset - HEADER_BYTES)
         data = file.read(HEADER_BYTES + size)
     header = (data[NAME_FIELD].rstrip(b"\0").decode(errors="replace"), data[SIZE_FIELD], len(data))
     if header != (member.name, b"%011o" % size, HEADER_BYTES + size):
-        raise OSError(5, "the index does not match this shard", str(member.shard / member.name))
+        raise OSError(errno.EIO, "the index does not match this shard", place)
     return data[HEADER_BYTES:]

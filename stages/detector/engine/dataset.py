@@ -14,8 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from detector.core.boxes import xywh_to_xyxy
-from detector.core.errors import UserError
-from detector.core.images import UNREADABLE, load_letterboxed
+from detector.core.images import load_letterboxed
 from detector.engine.structures import Targets
 
 
@@ -114,14 +113,6 @@ class Batch(NamedTuple):
 Augmentation = Callable[[Sample, int, Callable[[], Sample]], Sample]
 
 
-def decode_letterboxed(path: Path, size: tuple[int, int], fill: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """Decode an image to letterboxed pixels [H, W, 3]. Raises UserError when the file cannot be read."""
-    try:
-        return load_letterboxed(path, size, fill).pixels
-    except UNREADABLE as error:
-        raise UserError(f"{path}: can no longer be read ({error}); run `dvc repro preprocess`") from None
-
-
 class DetectionDataset(Dataset[Sample]):
     """Letterboxed images of one split.
 
@@ -172,7 +163,7 @@ class DetectionDataset(Dataset[Sample]):
 
     def _load(self, row: int) -> Sample:
         if self._decoded is None:
-            pixels = decode_letterboxed(self._root / str(self.annotations.paths[row]), self.size, self._fill)
+            pixels = load_letterboxed(self._root / str(self.annotations.paths[row]), self.size, self._fill).pixels
         else:
             pixels = self._decoded[row]
         own = slice(self.annotations.starts[row], self.annotations.starts[row + 1])
@@ -264,7 +255,7 @@ def collate(samples: list[Sample]) -> Batch:
 
 def compute_pixel_statistics(
     annotations: Annotations, root: Path, max_images: int = 500
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
+) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
     """Mean and standard deviation of R, G, B over about `max_images` images, as whole numbers 0..255.
 
     The images are spread evenly over the split and downscaled to 64 pixels. Sums are integers, so the result is
@@ -282,7 +273,8 @@ def compute_pixel_statistics(
         count += size[0] * size[1]
     mean = sums / count
     std = np.sqrt(np.maximum(squares / count - mean**2, 1.0))
-    return tuple(round(value) for value in mean.tolist()), tuple(round(value) for value in std.tolist())
+    rounded = [(round(red), round(green), round(blue)) for red, green, blue in (mean.tolist(), std.tolist())]
+    return rounded[0], rounded[1]
 
 
 def choose_image_size(annotations: Annotations, longest_side: int) -> tuple[int, int]:

@@ -11,6 +11,7 @@ Its columns are those of metrics/evaluate/label_issues.csv plus `decision`, so a
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -22,6 +23,8 @@ import numpy as np
 
 from detector.core.boxes import pairwise_iou_xyxy
 from detector.core.errors import UserError
+from detector.core.input_files import read_text
+from detector.core.text_output import parse_cell
 from detector.manifest.manifest import CleanBox, CleanImage, Labels
 
 KINDS = ("missing_box", "wrong_class", "bad_location", "wrong_state", "spurious_box", "duplicate_box")
@@ -32,6 +35,7 @@ REMOVE = "remove"
 SAME_BOX_IOU = 0.9  # minimum IoU of a decision's box and a label's for the same box
 SAME_OBJECT_IOU = 0.5  # minimum IoU of a decision's box and a label issue's for the same object
 MAX_COORDINATE = 1e6  # pixels
+_MAX_BYTES = 256 << 20  # of the file
 
 XYXY = tuple[float, float, float, float]
 
@@ -61,14 +65,14 @@ def read_decisions(path: Path) -> list[Decision]:
     Raises UserError naming the line that is invalid.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            header = next(reader, [])
-            _check_header(header, path)
-            return [_parse_row(header, row, f"{path}:{reader.line_num}") for row in reader if any(row)]
+        text = read_text(path, _MAX_BYTES).removeprefix("\ufeff")
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        header = next(reader, [])
+        _check_header(header, path)
+        return [_parse_row(header, row, f"{path}:{reader.line_num}") for row in reader if any(row)]
     except FileNotFoundError:
         raise UserError(f"{path} is missing; restore it with `git checkout {path}`") from None
-    except (csv.Error, UnicodeDecodeError) as error:
+    except csv.Error as error:
         raise UserError(f"{path}: not a UTF-8 CSV file ({error})") from None
 
 
@@ -88,7 +92,9 @@ def _check_header(header: list[str], path: Path) -> None:
 def _parse_row(header: list[str], row: list[str], where: str) -> Decision:
     if len(row) > len(header):
         raise UserError(f"{where}: {len(row)} values, but the header has {len(header)} columns")
-    cells = dict.fromkeys(COLUMNS, "") | {name: cell.strip() for name, cell in zip(header, row, strict=False)}
+    cells = dict.fromkeys(COLUMNS, "") | {
+        name: parse_cell(cell.strip()) for name, cell in zip(header, row, strict=False)
+    }
     for name, choices in (("kind", KINDS), ("decision", DECISIONS)):
         if cells[name] not in choices:
             raise UserError(f"{where}: {name} is {cells[name]!r}; expected {', '.join(choices)}")

@@ -40,7 +40,7 @@ def walk_folder(root: Path) -> Iterator[FolderEntry]:
     Links to folders are followed after all real folders, each folder once and none that contains `root`.
     """
     seen = {_identify(place) for place in root.resolve().parents}
-    folders, links = [(str(root), False)], []
+    folders, links = [(str(root), False)], list[tuple[str, bool]]()
     while folders or links:
         folder, hidden = folders.pop() if folders else links.pop(0)
         try:
@@ -80,7 +80,7 @@ def count_files(folder: Path, images: Iterable[str], annotation_suffix: str, log
         parent, name = os.path.split(path)
         return os.path.join(find_real(parent), name)  # noqa: PTH118  a million paths
 
-    used = {identify(path) for path in images}
+    used = {identify(path) for path in images if "\0" not in path}  # no file has such a name
     read = {identify(path) for path in log.annotation_files}
     skipped = {finding.where for finding in log.listed if finding.kind is FindingKind.SKIPPED_ANNOTATION_FILE}
     found = used_count = read_count = 0
@@ -107,7 +107,7 @@ def _classify(path: str, annotation_suffix: str) -> FindingKind:
 
 
 def _identify(path: str | Path) -> tuple[int, int]:
-    status = os.stat(path)
+    status = Path(path).stat()
     return status.st_dev, status.st_ino
 
 

@@ -47,10 +47,9 @@ class FindingKind(Enum):
     UNREADABLE_FILE = Severity.DROPPED_IMAGE, "image file cannot be opened"
     EMPTY_FILE = Severity.DROPPED_IMAGE, "image file is empty"
     NOT_AN_IMAGE = Severity.DROPPED_IMAGE, "file is not an image"
-    IMAGE_TOO_LARGE = Severity.DROPPED_IMAGE, "image has too many pixels"
+    IMAGE_TOO_LARGE = Severity.DROPPED_IMAGE, "image would take too much memory or time to decode"
     TRUNCATED_IMAGE = Severity.DROPPED_IMAGE, "image file is truncated"
     DAMAGED_IMAGE = Severity.DROPPED_IMAGE, "image cannot be decoded"
-    UNSUPPORTED_DEPTH = Severity.DROPPED_IMAGE, "gray values would turn black in 8 bits"
     SIZE_MISMATCH = Severity.DROPPED_IMAGE, "image size differs from the annotated size"
 
     INVALID_BOX = Severity.DROPPED_BOX, "annotation cannot be read as a box"
@@ -83,6 +82,7 @@ class FindingKind(Enum):
     BROKEN_LINK = Severity.NOTE, "link leads nowhere"
     SKIPPED_FOLDER = Severity.NOTE, "folder was not looked into"
     MISSING_LABEL_FILE = Severity.NOTE, "image has no label file and therefore no boxes"
+    SHARED_LABEL_FILE = Severity.NOTE, "label file of several images; each gets its boxes"
     MISSING_TEST_IMAGES = Severity.NOTE, "test images of data.yaml do not exist"
     DIFFICULT_BOX = Severity.NOTE, "difficult box is ignored in evaluation"
     POLYGON_AS_BOX = Severity.NOTE, "polygon is read as its bounding box"
@@ -152,7 +152,7 @@ class FindingLog:
     listed: list[Finding] = field(default_factory=list)
     unlisted: Counter[FindingKind] = field(default_factory=Counter)
     annotation_files: set[str] = field(default_factory=set)
-    files: FileCounts = FileCounts()
+    files: FileCounts = field(default_factory=FileCounts)
     boxes: int = 0
     boxes_of_dropped_images: int = 0
 
@@ -162,9 +162,10 @@ class FindingLog:
         self.boxes_of_dropped_images += boxes
 
     def drop_box(self, where: str, number: int, problem: Exception) -> None:
-        """Count an annotation that cannot be read as a box, the one with this number (from 1) at its place."""
+        """Add the finding for an annotation that cannot be read as a box: number `number`, from 1, of its image."""
         self.boxes += 1
-        self.listed.append(Finding(FindingKind.INVALID_BOX, where, box=number, details=str(problem)))
+        details = str(problem).removeprefix(f"{where}: ")
+        self.listed.append(Finding(FindingKind.INVALID_BOX, where, box=number, details=details))
 
     def errors(self) -> list[Finding]:
         """The dropped images and boxes, in the order in which they were found."""

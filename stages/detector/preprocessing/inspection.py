@@ -6,22 +6,23 @@ import hashlib
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from detector.core.images import (
-    JPEG_FORMATS,
-    apply_orientation,
-    find_depth_problem,
-    open_image,
-    read_orientation,
-    to_rgb,
-)
-from detector.core.tar_shards import read_image_bytes
+from detector.core.images import ImageError, ImageProblem, OpenedImage, open_image, read_image
 from detector.preprocessing.findings import FindingKind, Severity
 
 THUMBNAIL_SIZE = 24  # side in pixels of the gray thumbnails that near-duplicates are found with
+FINDINGS: dict[ImageProblem, FindingKind] = {
+    "missing": FindingKind.MISSING_FILE,
+    "unreadable": FindingKind.UNREADABLE_FILE,
+    "empty": FindingKind.EMPTY_FILE,
+    "not_an_image": FindingKind.NOT_AN_IMAGE,
+    "too_large": FindingKind.IMAGE_TOO_LARGE,
+    "truncated": FindingKind.TRUNCATED_IMAGE,
+    "damaged": FindingKind.DAMAGED_IMAGE,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ class ImageInfo:
 
     @property
     def needs_conversion(self) -> bool:
-        """Whether the image can be used only after `write_converted`."""
+        """Whether the image can be used only after `convert_image`."""
         return self.finding is not None and self.is_usable
 
     def to_row(self) -> tuple[Any, ...]:
@@ -70,72 +71,57 @@ def inspect_image(path: Path) -> ImageInfo:
     The entropy-coded data of a JPEG is read in full at any scale, so no damage is missed, and this is
     three times as fast as a full decode.
     """
+    content = ""
     try:
-        data = read_image_bytes(path)
-    except FileNotFoundError:
-        return ImageInfo("", finding=FindingKind.MISSING_FILE)
-    except OSError as error:
-        return ImageInfo("", finding=FindingKind.UNREADABLE_FILE, details=error.strerror or "")
-    content = hashlib.sha256(data).hexdigest()
-    try:
+        data = read_image(path)
+        content = hashlib.sha256(data).hexdigest()
         return _inspect_bytes(data, content)
-    except MemoryError:
-        raise
-    except Exception as error:  # Pillow raises almost any exception for a broken file
-        return ImageInfo(content, finding=_classify_error(data, error))
+    except ImageError as error:
+        if error.problem == "unreadable":  # perhaps readable next time
+            content = ""
+        return ImageInfo(content, finding=FINDINGS[error.problem], details=error.reason)
 
 
 def _inspect_bytes(data: bytes, content: str) -> ImageInfo:
-    with Image.open(io.BytesIO(data)) as image:
-        if problem := find_depth_problem(image):
-            return ImageInfo(content, finding=FindingKind.UNSUPPORTED_DEPTH, details=problem)
-        exif_orientation = read_orientation(image)
-        finding, details = _find_conversion(image, exif_orientation)
-        full_size = image.size if exif_orientation < 5 else image.size[::-1]
-        drafted = image.draft("RGB" if image.mode == "CMYK" else image.mode, (THUMBNAIL_SIZE, THUMBNAIL_SIZE))
-        upright = apply_orientation(image)
-        width, height = full_size if drafted else upright.size  # Pillow opens a TIFF with its upright size
-        gray = to_rgb(upright).convert("L")
-        thumbnail = gray.resize((THUMBNAIL_SIZE, THUMBNAIL_SIZE), Image.Resampling.BOX).tobytes()
-    return ImageInfo(content, width, height, thumbnail, finding, details)
+    image = open_image(data)
+    image.check_full_size()  # later stages may need it, to convert or to draw the image
+    finding, details = _find_conversion(image)
+    gray = image.decode(at_least=(THUMBNAIL_SIZE, THUMBNAIL_SIZE)).convert("L")
+    thumbnail = gray.resize((THUMBNAIL_SIZE, THUMBNAIL_SIZE), Image.Resampling.BOX).tobytes()
+    return ImageInfo(content, image.width, image.height, thumbnail, finding, details)
 
 
-def _find_conversion(image: Image.Image, exif_orientation: int) -> tuple[FindingKind | None, str]:
+def _find_conversion(image: OpenedImage) -> tuple[FindingKind | None, str]:
     """Why the image has to be converted, with details; (None, "") when it can be used as it is."""
-    frames = 1 if image.format in JPEG_FORMATS else getattr(image, "n_frames", 1)
-    if frames > 1:
-        return FindingKind.FIRST_FRAME_USED, f"{frames} frames"
-    if exif_orientation > 1:
-        return FindingKind.IMAGE_REORIENTED, f"EXIF orientation {exif_orientation}"
+    if image.frames > 1:
+        return FindingKind.FIRST_FRAME_USED, f"{image.frames} frames"
+    if image.orientation > 1:
+        return FindingKind.IMAGE_REORIENTED, f"EXIF orientation {image.orientation}"
     if image.mode != "RGB":
         return FindingKind.IMAGE_CONVERTED, f"mode {image.mode}"
-    if image.has_transparency_data:
+    if image.has_transparency:
         return FindingKind.IMAGE_CONVERTED, "mode RGB with transparency"
     return None, ""
 
 
-def _classify_error(data: bytes, error: Exception) -> FindingKind:
-    if not data:
-        return FindingKind.EMPTY_FILE
-    if isinstance(error, Image.DecompressionBombError):
-        return FindingKind.IMAGE_TOO_LARGE
-    if isinstance(error, UnidentifiedImageError):
-        return FindingKind.NOT_AN_IMAGE
-    return FindingKind.TRUNCATED_IMAGE if "truncated" in str(error).lower() else FindingKind.DAMAGED_IMAGE
+class ConvertedImage(NamedTuple):
+    """An encoded image: the suffix of its format, and the bytes of its file."""
+
+    suffix: str
+    data: bytes
 
 
-def write_converted(source: Path, target: Path) -> Path:
-    """Save the image upright, as RGB with 8 bits per channel; returns the written path (its suffix may change).
+def convert_image(data: bytes) -> ConvertedImage:
+    """The image in the bytes of a file, upright, as RGB with 8 bits per channel.
 
-    A JPEG remains a JPEG (quality 95, no chroma subsampling); any other format becomes a PNG.
+    A JPEG remains a JPEG (quality 95, no chroma subsampling); any other format becomes a PNG. Raises ImageError.
     """
-    with open_image(source) as image:
-        is_jpeg = image.format in JPEG_FORMATS
-        pixels = to_rgb(apply_orientation(image))
-    target = target.with_suffix(".jpg" if is_jpeg else ".png")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if is_jpeg:
-        pixels.save(target, "JPEG", quality=95, subsampling=0)
-    else:
-        pixels.save(target, "PNG", icc_profile=None)  # a profile of the source may be one of CMYK or gray
-    return target
+    image = open_image(data)
+    pixels = image.decode()
+    encoded = io.BytesIO()
+    if image.is_jpeg:
+        kept = {key: image.info[key] for key in ("icc_profile", "comment") if key in image.info}
+        pixels.save(encoded, "JPEG", quality=95, subsampling=0, **kept)
+        return ConvertedImage(".jpg", encoded.getvalue())
+    pixels.save(encoded, "PNG")  # without the source's color profile, which may be one of CMYK or gray
+    return ConvertedImage(".png", encoded.getvalue())

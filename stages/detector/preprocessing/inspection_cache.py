@@ -1,16 +1,18 @@
 """Cache of inspected and converted images, so that preprocess opens only new and changed files.
 
-A lost, stale or broken cache costs time, never correctness. An entry is valid only for the same Pillow version
-and while the file keeps its size, modification time and change time (unlike the modification time, the change
-time is updated even when a tool edits a file and restores its date). The cache lies outside the stage's
-outputs and outside git; several processes may use it at once.
+A lost, stale or broken cache costs time, never correctness. An entry is valid only for the same Pillow version and
+while the file keeps its size, inode, modification time and change time. Unlike the modification time, no tool can
+restore the change time, so a file that was edited or replaced at the same size and date is seen. A file that changed
+within the last CLOCK_STEP seconds is not remembered: another change could leave the same time. Every entry has a
+checksum, so damage to the cache is seen as well. The cache lies outside the stage's outputs and outside git; several
+processes may use it at once.
 """
 
 from __future__ import annotations
 
-import shutil
+import hashlib
 import sqlite3
-import tempfile
+import time
 from collections.abc import Iterable, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
@@ -20,26 +22,34 @@ import PIL
 from tqdm import tqdm
 
 from detector.core.errors import UserError
+from detector.core.images import ImageError, read_image
+from detector.core.output_files import write_bytes
 from detector.core.tar_shards import stat_image
 from detector.preprocessing.executors import Executor, parallel_map
 from detector.preprocessing.findings import FindingKind
-from detector.preprocessing.inspection import ImageInfo, inspect_image, write_converted
+from detector.preprocessing.inspection import ConvertedImage, ImageInfo, convert_image, inspect_image
 
 LOCAL_THREADS = Executor()
 
 # Increase the number whenever inspection.py returns or writes something else for the same file.
-VERSION = f"4-pillow-{PIL.__version__}"
+VERSION = f"5-pillow-{PIL.__version__}"
+CLOCK_STEP = 2.0  # seconds; the coarsest clock of a file system (FAT)
+CHECKSUM_BYTES = 16
+_LARGEST_INTEGER = 2**63 - 1  # of SQLite
 
-FileKey = tuple[str, int, int, int]  # path, size in bytes, modification and change time in nanoseconds
+FileKey = tuple[str, int, int, int, int]  # path, size in bytes, inode, modification and change time in nanoseconds
 
 
 def make_file_key(path: Path) -> FileKey | None:
-    """The cache key of a file; None when the file does not exist or cannot be accessed."""
+    """The cache key of a file; None when it does not exist, cannot be accessed or has only just changed."""
     try:
+        str(path).encode()  # SQLite keeps UTF-8 only
         status = stat_image(path)
-    except OSError:
+    except (OSError, ValueError):
         return None
-    return str(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns
+    if status.st_ctime > time.time() - CLOCK_STEP:
+        return None
+    return str(path), status.st_size, status.st_ino & _LARGEST_INTEGER, status.st_mtime_ns, status.st_ctime_ns
 
 
 def inspect_images(
@@ -62,7 +72,7 @@ def inspect_images(
         for index, row in zip(unknown, bar, strict=True):
             info = inspected[index] = ImageInfo.from_row(row)
             missing = info.finding is FindingKind.MISSING_FILE
-            if executor.kind == "dask" and missing and keys[index] is not None:
+            if executor.kind == "dask" and missing and paths[index].exists():
                 raise UserError(
                     f"{paths[index].absolute()}: a worker of the Dask cluster does not find this file; the dataset "
                     "must have the same absolute path on all machines of the cluster"
@@ -79,20 +89,27 @@ def _inspect_to_row(path: str) -> tuple[Any, ...]:
 
 
 def load_cache(database: Path) -> dict[FileKey, ImageInfo]:
-    """All entries; none when the database cannot be read, which is then deleted."""
+    """All entries; none when the database cannot be read or any entry is damaged, and it is then deleted."""
     try:
         with closing(_connect(database)) as connection:
-            rows = connection.execute(f'SELECT * FROM "{VERSION}"')
-            return {row[:4]: ImageInfo.from_row(row[4:]) for row in rows}
-    except (sqlite3.Error, OSError, KeyError):
+            return dict(_read_row(row) for row in connection.execute(f'SELECT * FROM "{VERSION}"'))
+    except Exception:  # a damaged database makes SQLite return anything
         with suppress(OSError):
             database.unlink(missing_ok=True)
         return {}
 
 
+def _read_row(row: tuple[Any, ...]) -> tuple[FileKey, ImageInfo]:
+    """Raises ValueError for a row that was not written by `_insert_rows`."""
+    if row[-1] != _checksum(repr(row[:-1]).encode()):
+        raise ValueError("damaged entry")
+    return row[:5], ImageInfo.from_row(row[5:-1])
+
+
 def update_cache(database: Path, infos: Iterable[tuple[FileKey, ImageInfo]]) -> None:
     """Add or replace entries; a database that cannot be written is recreated, or else nothing is cached."""
     rows = [(*key, *info.to_row()) for key, info in infos]
+    rows = [(*row, _checksum(repr(row).encode())) for row in rows]
     try:
         _insert_rows(database, rows)
     except (sqlite3.Error, OSError):
@@ -103,7 +120,7 @@ def update_cache(database: Path, infos: Iterable[tuple[FileKey, ImageInfo]]) -> 
 
 def _insert_rows(database: Path, rows: Sequence[tuple[object, ...]]) -> None:
     with closing(_connect(database)) as connection, connection:
-        connection.executemany(f'INSERT OR REPLACE INTO "{VERSION}" VALUES (?,?,?,?,?,?,?,?,?,?)', rows)
+        connection.executemany(f'INSERT OR REPLACE INTO "{VERSION}" VALUES (?,?,?,?,?,?,?,?,?,?,?,?)', rows)
 
 
 def _connect(database: Path) -> sqlite3.Connection:
@@ -111,8 +128,9 @@ def _connect(database: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(database, timeout=60)
     try:
         connection.execute(
-            f'CREATE TABLE IF NOT EXISTS "{VERSION}" (path TEXT PRIMARY KEY, size INTEGER, mtime INTEGER,'
-            " ctime INTEGER, content TEXT, width INTEGER, height INTEGER, thumbnail BLOB, finding TEXT, details TEXT)"
+            f'CREATE TABLE IF NOT EXISTS "{VERSION}" (path TEXT PRIMARY KEY, size INTEGER, inode INTEGER,'
+            " mtime INTEGER, ctime INTEGER, content TEXT, width INTEGER, height INTEGER, thumbnail BLOB,"
+            " finding TEXT, details TEXT, checksum BLOB)"
         )
     except sqlite3.Error:
         connection.close()
@@ -123,21 +141,51 @@ def _connect(database: Path) -> sqlite3.Connection:
 def convert_cached(source: Path, content: str, target: Path, cache: Path) -> Path:
     """Write the converted image as `target` with the suffix of its format; returns the written path.
 
-    content: hash of the source's bytes, by which the folder `cache` keeps converted images.
+    content: hash of the source's bytes, by which the folder `cache` keeps converted images. Raises UserError when the
+    source has other bytes by now.
     """
-    cached = cache / VERSION / content
-    target.parent.mkdir(parents=True, exist_ok=True)
-    for suffix in (".jpg", ".png"):
+    kept = cache / VERSION / content
+    converted = _read_kept(kept)
+    if converted is None:
+        converted = _convert(source, content)
         with suppress(OSError):
-            return Path(shutil.copyfile(cached.with_suffix(suffix), target.with_suffix(suffix)))
-    written = write_converted(source, target)
-    with suppress(OSError):
-        _copy_atomically(written, cached.with_suffix(written.suffix))
-    return written
+            _write_kept(kept, converted)
+    target = target.with_suffix(converted.suffix)
+    write_bytes(target, converted.data)
+    return target
 
 
-def _copy_atomically(source: Path, target: Path) -> None:
-    """Copy; an interruption leaves either the whole `target` or none."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        Path(shutil.copyfile(source, Path(folder) / "copy")).replace(target)
+def _convert(source: Path, content: str) -> ConvertedImage:
+    data = read_image(source)
+    if hashlib.sha256(data).hexdigest() != content:
+        raise UserError(f"{source} changed while preprocess was running; run it again")
+    try:
+        return convert_image(data)
+    except ImageError as error:
+        raise ImageError(error.reason, error.problem, source) from None
+
+
+def _read_kept(path: Path) -> ConvertedImage | None:
+    """A kept image; None if there is none or it is not as `_write_kept` wrote it."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return None
+    checksum, suffix, image = (
+        data[:CHECKSUM_BYTES],
+        data[CHECKSUM_BYTES : CHECKSUM_BYTES + 4],
+        data[CHECKSUM_BYTES + 4 :],
+    )
+    if checksum != _checksum(path.name.encode() + suffix + image):
+        return None
+    return ConvertedImage(suffix.decode(), image)
+
+
+def _write_kept(path: Path, converted: ConvertedImage) -> None:
+    """Checksum, suffix and image in one file, so that they cannot come apart."""
+    data = converted.suffix.encode() + converted.data
+    write_bytes(path, _checksum(path.name.encode() + data) + data)
+
+
+def _checksum(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=CHECKSUM_BYTES).digest()

@@ -12,15 +12,19 @@ from tqdm import tqdm
 from tqdm.contrib.concurrent import thread_map
 
 from detector.core.errors import UserError
+from detector.core.path_lists import find_path_problem
 from detector.manifest.manifest import CleanImage, Labels
 from detector.preprocessing.cleaning import PreprocessParams, clean_boxes, collect_labels
+from detector.preprocessing.dataset_folder import count_files
 from detector.preprocessing.duplicates import group_duplicates
 from detector.preprocessing.executors import Executor
 from detector.preprocessing.findings import Finding, FindingKind, FindingLog
-from detector.preprocessing.formats import READERS
+from detector.preprocessing.formats import ANNOTATION_SUFFIXES, READERS
 from detector.preprocessing.inspection import ImageInfo
 from detector.preprocessing.inspection_cache import convert_cached, inspect_images
 from detector.preprocessing.raw_annotations import RawImage
+
+MAX_SHOWN = 200  # characters of a path that is no path
 
 
 class CleanDataset(NamedTuple):
@@ -44,8 +48,8 @@ def read_clean_dataset(params: PreprocessParams, split: str | None, converted: P
     images = read_raw_dataset(params, log)
     labels = collect_labels(images, params)
     if split is not None:
-        splits = sorted({image.split for image in images if image.split is not None})
-        images = [image for image in images if image.split == split]
+        splits = sorted({name for image in images if image.split for name in image.split.split("+")})
+        images = [image for image in images if image.split and split in image.split.split("+")]
         if not images:
             raise UserError(
                 f"{folder}: no image belongs to split `{split}`; predefined splits: {', '.join(splits) or 'none'}"
@@ -57,20 +61,32 @@ def read_clean_dataset(params: PreprocessParams, split: str | None, converted: P
 
 
 def read_raw_dataset(params: PreprocessParams, log: FindingLog) -> list[RawImage]:
-    """All images of `params.dataset`; a file that is listed more than once counts once.
+    """All images of `params.dataset` whose path can be kept; a file that is listed more than once counts once.
 
     Raises UserError when there is no image.
     """
     folder = Path(params.dataset)
     images: dict[str, RawImage] = {}
+    unusable = []
     for image in READERS[params.format](folder.absolute(), log):
-        first = images.setdefault(os.path.normpath(folder / image.path), image)
+        log.boxes += len(image.boxes)
+        path = os.path.normpath(folder / image.path)
+        if problem := find_path_problem(image.path):
+            unusable.append(path)
+            finding = Finding(FindingKind.UNUSABLE_NAME, image.where, image.path[:MAX_SHOWN], details=problem)
+            log.drop_image(finding, len(image.boxes))
+            continue
+        first = images.setdefault(path, image)
         if first is not image:
-            log.listed.append(
-                Finding(FindingKind.DUPLICATE_ENTRY, image.where, image.path, details=f"first entry: {first.where}")
+            details = f"first entry: {first.where}"
+            log.drop_image(
+                Finding(FindingKind.DUPLICATE_ENTRY, image.where, image.path, details=details), len(image.boxes)
             )
+        elif image.split and "+" in image.split:
+            log.listed.append(Finding(FindingKind.SEVERAL_SPLITS, image.where, image.path, details=image.split))
     if not images:
         raise UserError(f"{folder}: no images in this {params.format} dataset")
+    log.files = count_files(folder, [*images, *unusable], ANNOTATION_SUFFIXES[params.format], log)
     return list(images.values())
 
 
@@ -92,7 +108,7 @@ def clean_images(
     usable: list[tuple[RawImage, ImageInfo]] = []
     for image, info in zip(images, infos, strict=True):
         if problem := _find_image_problem(image, info):
-            log.listed.append(problem)
+            log.drop_image(problem, len(image.boxes))
         else:
             usable.append((image, info))
     groups = group_duplicates(

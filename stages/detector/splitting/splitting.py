@@ -3,8 +3,8 @@
 Lock. Assigning each image by its own hash is stable but cannot balance classes; assigning by all images
 balances them, but an added image moves old ones. So assignments are recorded: `split.lock`, which lives in
 git, lists every image ever assigned, by the hash of its bytes. Old images keep their split under any file
-name and with any labels; only new images are assigned, to the splits that need them most. Empty the lock to
-reassign everything.
+name and with any labels; only new images are assigned, to the splits that need them most. Another seed reassigns
+everything.
 
 Units. Near-duplicates and images of one sequence form a unit and go to the same split. A new image that
 joins a unit goes to the unit's split. A new image that joins two old units in *different* splits would leak
@@ -96,6 +96,12 @@ def assign_splits(images: Sequence[CleanImage], lock: Lock, params: SplitParams)
 def _use_given_splits(images: Sequence[CleanImage]) -> SplitAssignment:
     if not any(image.split for image in images):
         raise UserError("params.yaml: `split.strategy` is given, but the dataset defines no splits; use stratified")
+    several = [image for image in images if image.split and image.split not in SPLITS]
+    if several:
+        raise UserError(
+            f"params.yaml: `split.strategy` is given, but {len(several)} images are in several lists of the dataset, "
+            f"such as {several[0].image} in {several[0].split}; list each image once, or use stratified"
+        )
     return SplitAssignment([image.split for image in images], 0)
 
 

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from detector.core import images as core_images
+from detector.core import pixels as core_pixels
 from detector.core.output_files import replace_file
-from detector.engine.dataset import decode_letterboxed
 
 CHUNK_SIZE = 64  # images decoded before they are stored
 
@@ -79,7 +79,8 @@ def cache_on_disk(
 
 def image_cache_key(coco: dict[str, Any], size: tuple[int, int], fill: tuple[int, int, int]) -> str:
     """Hash the images' names and contents and everything else that affects their decoded pixels."""
-    code = hashlib.sha256(Path(core_images.__file__).read_bytes()).hexdigest()
+    files = [Path(str(module.__file__)) for module in (core_images, core_pixels)]
+    code = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
     text = json.dumps([coco["images"], size, fill, version("pillow"), code], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
@@ -105,9 +106,11 @@ def _decode_in_chunks(
     paths = [Path(image["file_name"]) for image in coco["images"]]
     with ThreadPoolExecutor() as pool, tqdm(total=len(paths), desc="decode images", unit="image", disable=None) as bar:
         for start in range(0, len(paths), CHUNK_SIZE):
-            chunk = list(pool.map(partial(decode_letterboxed, size=size, fill=fill), paths[start : start + CHUNK_SIZE]))
+            chunk = list(
+                pool.map(partial(core_images.load_letterboxed, size=size, fill=fill), paths[start : start + CHUNK_SIZE])
+            )
             bar.update(len(chunk))
-            yield np.stack(chunk)
+            yield np.stack([one.pixels for one in chunk])
 
 
 @contextmanager

@@ -109,23 +109,37 @@ def test_other_json_files_are_logged(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("bad", "words"),
-    [
-        ({}, ['"parts" is missing']),
-        (5, ["found 5", "an object"]),
-        (image(w=[]), ["parts.w: found []", "an object"]),
-        (image(w={}), ["parts.w", '"absolute_bounding_box" is missing']),
-        (image(w=part(absolute_bounding_box={})), ["parts.w: absolute_bounding_box", '"left" is missing']),
-        (image(w=part(absolute_bounding_box={**BOX_LTWH, "top": "9"})), ['top: found "9"', "a number"]),
-        (image(w=part(part_name=7)), ["parts.w: part_name: found 7"]),
-        (image(w=part(object_state=3)), ["parts.w: object_state: found 3", "the state's name"]),
-        (image(w=part(trust="a")), ['parts.w: trust: found "a"']),
-    ],
+    [({}, ['"parts" is missing']), (5, ["found 5", "an object"]), ({"parts": 5}, ["parts: found 5"])],
 )
-def test_errors_give_file_image_part_and_value(tmp_path: Path, bad: Any, words: list[str]) -> None:
+def test_errors_give_file_image_and_value(tmp_path: Path, bad: Any, words: list[str]) -> None:
     with pytest.raises(UserError) as error:
         read_content(tmp_path, {"0.jpg": image(), "bad.jpg": bad})
     for word in ["bikes.json: bad.jpg", *words]:
         assert word in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        ([], ["found []", "an object"]),
+        ({}, ['"absolute_bounding_box" is missing']),
+        (part(absolute_bounding_box={}), ["absolute_bounding_box", '"left" is missing']),
+        (part(absolute_bounding_box={**BOX_LTWH, "top": "9"}), ['top: found "9"', "a number"]),
+        (part(part_name=7), ["part_name: found 7"]),
+        (part(object_state=3), ["object_state: found 3", "the state's name"]),
+        (part(trust="a"), ['trust: found "a"']),
+    ],
+)
+def test_a_part_that_cannot_be_read_is_dropped_and_counted(tmp_path: Path, bad: Any, words: list[str]) -> None:
+    (tmp_path / "bikes.json").write_text(json.dumps({"0.jpg": image(v=part(), w=bad, x=part())}), encoding="utf-8")
+    log = FindingLog()
+    (found,) = read_delftbikes(tmp_path, log)
+    assert len(found.boxes) == 2
+    assert [(finding.kind, finding.where, finding.box) for finding in log.listed] == [
+        (FindingKind.INVALID_BOX, "bikes.json: 0.jpg", 2)
+    ]
+    for word in ["parts.w", *words]:
+        assert word in log.listed[0].details
 
 
 def test_a_repeated_image(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detector.core.errors import UserError
-from detector.preprocessing.findings import FindingLog
+from detector.preprocessing.findings import FindingKind, FindingLog
 from detector.preprocessing.formats.jsonl import read_jsonl
 from detector.preprocessing.raw_annotations import RawBox, RawImage
 
@@ -103,15 +103,7 @@ def test_out_of_range_numbers_pass(tmp_path: Path) -> None:
         ("{}", ['"image_path" is missing']),
         ('{"image_path": "1.jpg"}', ['"bounding_box_annotations" is missing']),
         (line(image_path=3), ["image_path: found 3", "string"]),
-        (line(image_path=""), ['image_path: found ""']),
-        (line(image_path="\0"), ["image_path: found"]),
         (line(bounding_box_annotations=None), ["bounding_box_annotations: found null", "a list"]),
-        (line(bounding_box_annotations=[box(), 5]), ["bounding_box_annotations[1]: found 5", "an object"]),
-        (line(bounding_box_annotations=[box(x_max_normalized="0.5")]), ['x_max_normalized: found "0.5"']),
-        (line(bounding_box_annotations=[box(x_max_normalized=True)]), ["found true", "a number"]),
-        (line(bounding_box_annotations=[box(annotation_label="\ud800")]), ["annotation_label: found"]),
-        (line(bounding_box_annotations=[box(trust="high")]), ['trust: found "high"']),
-        (line(bounding_box_annotations=[box(state=2)]), ["state: found 2"]),
         (line(split="valid"), ['split: found "valid"', "train, val or test"]),
         (
             line(classification_annotations=[{"annotation_label": f"sequence_{n}--"} for n in "ab"]),
@@ -125,6 +117,30 @@ def test_errors_give_file_line_and_value(tmp_path: Path, bad: str, words: list[s
     for word in ["dataset.jsonl:3", *words]:
         assert word in str(error.value)
     assert len(str(error.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        (5, ["found 5", "an object"]),
+        (box(x_max_normalized="0.5"), ['x_max_normalized: found "0.5"']),
+        (box(x_max_normalized=True), ["found true", "a number"]),
+        (box(annotation_label="\ud800"), ["annotation_label: found"]),
+        (box(annotation_label="a\n=b"), ["annotation_label: found"]),
+        (box(trust="high"), ['trust: found "high"']),
+        (box(state=2), ["state: found 2"]),
+    ],
+)
+def test_a_box_that_cannot_be_read_is_dropped_and_counted(tmp_path: Path, bad: Any, words: list[str]) -> None:
+    (tmp_path / "dataset.jsonl").write_text(line(bounding_box_annotations=[box(), bad, box()]), encoding="utf-8")
+    log = FindingLog()
+    (image,) = read_jsonl(tmp_path, log)
+    assert len(image.boxes) == 2
+    assert [(finding.kind, finding.where, finding.box) for finding in log.listed] == [
+        (FindingKind.INVALID_BOX, "dataset.jsonl:1", 2)
+    ]
+    for word in ["bounding_box_annotations[1]", *words]:
+        assert word in log.listed[0].details
 
 
 def test_byte_order_mark_and_undecodable_bytes(tmp_path: Path) -> None:

@@ -132,11 +132,91 @@ def test_splits_and_findings(tmp_path: Path) -> None:
         ("0 0 0 1 1 0.9 1 1", ["8 fields"]),
     ],
 )
-def test_errors_give_file_line_and_value(tmp_path: Path, labels: str, words: list[str]) -> None:
-    with pytest.raises(UserError) as error:
-        dataset(tmp_path, f"0 0 0 1 1\n{labels}\n")
-    for word in ["labels/train/1.txt:2", *words]:
-        assert word in str(error.value)
+def test_a_line_that_cannot_be_read_is_dropped_and_counted(tmp_path: Path, labels: str, words: list[str]) -> None:
+    dataset(tmp_path, f"0 0 0 1 1\n\n{labels}\n1 0 0 1 1\n")
+    log = FindingLog()
+    (image,) = read_yolo(tmp_path, log)
+    assert [box.label for box in image.boxes] == ["wheel", "saddle"]
+    assert [(finding.kind, finding.where, finding.box) for finding in log.listed] == [
+        (FindingKind.INVALID_BOX, "labels/train/1.txt:3", 2)
+    ]
+    for word in words:
+        assert word in log.listed[0].details
+
+
+def test_an_image_in_several_lists_has_them_all_as_its_split(tmp_path: Path) -> None:
+    files = {"photos/1.jpg": "", "photos/2.jpg": "", "list.txt": "photos/2.jpg\nphotos/2.jpg\n"}
+    write(tmp_path, {"data.yaml": NAMES + "train: photos\nval: ./photos\ntest: list.txt", **files})
+    log = FindingLog()
+    assert [(image.path, image.split) for image in read_yolo(tmp_path, log)] == [
+        ("photos/1.jpg", "train+val"),
+        ("photos/2.jpg", "train+val+test"),
+    ]
+    assert log.counts()["dropped_image"] == {"duplicate_entry": 1}, "twice in one list"
+
+
+def test_a_label_file_of_two_images_is_reported(tmp_path: Path) -> None:
+    write(tmp_path, {"data.yaml": NAMES + "train: .", "1.jpg": "", "1.png": "", "1.txt": "0 0.5 0.5 1 1"})
+    log = FindingLog()
+    assert [len(image.boxes) for image in read_yolo(tmp_path, log)] == [1, 1]
+    (finding,) = log.listed
+    assert finding[:3] == (FindingKind.SHARED_LABEL_FILE, "1.txt", "1.png")
+    assert finding.details == "1.jpg"
+
+
+@pytest.mark.parametrize("line", [".", "/", "..", "list", "list.", "data"])
+def test_a_line_of_a_list_that_names_no_image_has_no_labels(tmp_path: Path, line: str) -> None:
+    write(tmp_path, {"data.yaml": NAMES + "train: list.txt", "list.txt": line, "data.txt": ""})
+    log = FindingLog()
+    (image,) = read_yolo(tmp_path, log)
+    assert (image.path, image.boxes, log.boxes) == (line, (), 0)
+
+
+@pytest.mark.parametrize("entry", ["/", "..", "../.."])
+def test_a_folder_around_the_dataset_is_not_searched(tmp_path: Path, entry: str) -> None:
+    write(tmp_path, {"a/b/data.yaml": f"{NAMES}train: {entry}", "1.jpg": ""})
+    with pytest.raises(UserError, match="does not contain"):
+        list(read_yolo(tmp_path / "a/b", FindingLog()))
+
+
+def test_linked_folders_are_searched_and_hidden_ones_are_not(tmp_path: Path) -> None:
+    write(
+        tmp_path, {"set/data.yaml": NAMES + "train: images", "store/3.JPEG": "", "set/labels/night/3.txt": "0 0 0 1 1"}
+    )
+    write(tmp_path, dict.fromkeys(["set/images/1.jpg", "set/images/a/2.webp"], ""))
+    hidden = [".ipynb_checkpoints/1-checkpoint.jpg", "._1.jpg", "__MACOSX/1.jpg", "Thumbs.db"]
+    write(tmp_path / "set/images", dict.fromkeys(hidden, ""))
+    (tmp_path / "set/images/night").symlink_to(tmp_path / "store")
+    (tmp_path / "set/images/a/up").symlink_to(tmp_path / "set")
+    (tmp_path / "store/self").symlink_to(tmp_path / "store")
+    images = list(read_yolo(tmp_path / "set", FindingLog()))
+    assert [(image.path, len(image.boxes)) for image in images] == [
+        ("images/1.jpg", 0),
+        ("images/a/2.webp", 0),
+        ("images/night/3.JPEG", 1),
+    ]
+
+
+@pytest.mark.parametrize("label", ["labels/\u00e9.txt", "labels/e\u0301.txt", "labels/e\u0301.TXT"])
+def test_labels_are_found_in_composed_and_decomposed_unicode(tmp_path: Path, label: str) -> None:
+    write(tmp_path, {"data.yaml": NAMES + "train: images", "images/e\u0301.jpg": "", label: "0 0 0 1 1"})
+    (image,) = read_yolo(tmp_path, FindingLog())
+    assert (len(image.boxes), image.where) == (1, label)
+
+
+def test_links_into_a_cache_and_paths_through_links_keep_their_labels(tmp_path: Path) -> None:
+    """As DVC links files with cache.type symlink: the name in its cache says nothing."""
+    lines = "../set/images/1.jpg\nimages/night/../1.jpg\nimages\\\\2.jpg\n".replace("\\\\", "\\")
+    files = {"data.yaml": NAMES + "train: list.txt", "list.txt": lines, "labels/1.txt": "0 0 0 1 1"}
+    write(tmp_path, {f"set/{name}": text for name, text in files.items()})
+    write(
+        tmp_path,
+        {"cache/00ff": "", "set/images/2.jpg": "", "set/labels/2.txt": "0 0 0 1 1", "set/images/night/3.jpg": ""},
+    )
+    (tmp_path / "set/images/1.jpg").symlink_to(tmp_path / "cache/00ff")
+    log = FindingLog()
+    images = list(read_yolo(tmp_path / "set", log))
+    assert [(image.path, len(image.boxes)) for image in images] == [("images/1.jpg", 1), ("images/2.jpg", 1)]
 
 
 @pytest.mark.parametrize(
@@ -152,15 +232,38 @@ def test_errors_give_file_line_and_value(tmp_path: Path, labels: str, words: lis
         (NAMES + "train: " + "x" * 5000, r'train: found "xxx.*…, expected a folder'),
         (NAMES + "train: {a: b}", r"data\.yaml: train: found \{'a': 'b'\}"),
         (NAMES + "train: data.yaml", r'data\.yaml: found "data\.yaml", expected a folder or a \.txt list'),
-        (NAMES + "train: list.txt", r'list\.txt:2: found "1 2", expected an image file'),
-        (NAMES + "train: photos\nval: ./photos", r'val: found "photos/1\.jpg", .* train'),
+        ("names: {0: a, '00': b}\ntrain: .", r"names: 00: found \"b\", expected one name per id; 0 is 'a'"),
+        ("names: [a, b, a]\ntrain: .", r'names: 2: found "a", expected each class once'),
+        ("names: {0: a, 0: b}\ntrain: .", r"data\.yaml:1: invalid YAML: the key '0' stands here twice"),
+        ("names: [a]\nnames: [b]\ntrain: .", r"data\.yaml:2: invalid YAML"),
+        ("a: &a [*a]\ntrain: .", r"data\.yaml:1: invalid YAML"),
+        (NAMES + "path: {a: b}\ntrain: .", r"data\.yaml: path: found \{'a': 'b'\}"),
+        (NAMES + "kpt_shape: [[2, 3]]\ntrain: photos", r"kpt_shape: found"),
         (NAMES + "kpt_shape: 3\ntrain: photos", r'kpt_shape: found "3"'),
     ],
 )
 def test_errors_in_data_yaml(tmp_path: Path, config: str, message: str) -> None:
-    write(tmp_path, {"data.yaml": config, "photos/1.jpg": "", "list.txt": "a.jpg\n1 2\n"})
+    write(tmp_path, {"data.yaml": config, "photos/1.jpg": ""})
     with pytest.raises(UserError, match=message):
         list(read_yolo(tmp_path, FindingLog()))
+
+
+def test_values_that_expand_are_shown_in_short(tmp_path: Path) -> None:
+    levels = [f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 9)}]" for n in range(1, 6)]
+    for key in ("path", "kpt_shape", "train", "names"):
+        lines = [NAMES.strip() if key != "names" else "", "train: photos" if key != "train" else ""]
+        text = "\n".join(["l0: &l0 [x, x]", *levels, *lines, f"{key}: *l5", ""])
+        write(tmp_path, {"data.yaml": text, "photos/1.jpg": ""})
+        with pytest.raises(UserError, match=rf"data\.yaml: {key}") as error:
+            list(read_yolo(tmp_path, FindingLog()))
+        assert len(str(error.value)) < 300
+
+
+def test_lines_that_are_no_paths(tmp_path: Path) -> None:
+    lines = ["images/1.jpg", ".", "/", "..", "a\x1bb.jpg", "x" * 5000, "images", "\0"]
+    write(tmp_path, {"data.yaml": NAMES + "train: list.txt", "images/1.jpg": "", "list.txt": "\n".join(lines)})
+    found = list(read_yolo(tmp_path, FindingLog()))
+    assert (found[0].path, len(found)) == ("images/1.jpg", len(lines))
 
 
 def test_data_yaml_is_missing(tmp_path: Path) -> None:

@@ -13,3 +13,12 @@ READERS: dict[str, Reader] = {
     "yolo": yolo.read_yolo,
     "archive": archive.read_archive,
 }
+
+ANNOTATION_SUFFIXES = {
+    "jsonl": ".jsonl",
+    "parts": ".json",
+    "coco": ".json",
+    "voc": ".xml",
+    "yolo": ".txt",
+    "archive": ".jsonl",
+}

@@ -11,7 +11,8 @@
                  "absolute_bounding_box": {"left": 10, "top": 20, "width": 100, "height": 90}}}}}
 
 Some copies have an integer in object_state_class and a name in object_state; the name is used.
-Boxes are in pixels; a part that cannot be read is dropped and counted. A split in the file's name (train, val, test) is the predefined split of its images.
+Boxes are in pixels. A split in the file's name (train, val, test) is the predefined split of its images.
+A part that cannot be read is dropped and counted.
 Source: Kayhan, Vredebregt and van Gemert, "Hallucination in object detection: a study in visual part
 verification", 2021.
 """

@@ -21,7 +21,9 @@ T = TypeVar("T")
 Record = Mapping[str, Any]
 
 _MAX_SHOWN_CHARACTERS = 80
-_SHORT = reprlib.Repr(maxlevel=2, maxstring=40, maxother=40)  # of nested values only the start: they may be huge
+_MAX_NAME_CHARACTERS = 1_000
+_SHORT = reprlib.Repr()  # of nested values only the start: they may be huge
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 2, 40, 40
 
 
 def build_mismatch_error(where: str, found: Any, expected: str) -> UserError:
@@ -56,13 +58,14 @@ def parse_number(where: str, source: str) -> float:
 
 
 def read_string(where: str, record: Record, key: str) -> str:
-    """A string that can name a class: not empty, valid UTF-8, and without control characters."""
+    """A string that can name a class: neither empty nor too long, valid UTF-8, and without control characters."""
     return check_string(f"{where}: {key}", _get_required(where, record, key, "a string"))
 
 
 def check_string(where: str, value: Any) -> str:
-    if not isinstance(value, str) or find_path_problem(value):
-        raise build_mismatch_error(where, value, "a non-empty string of valid characters")
+    if not isinstance(value, str) or len(value) > _MAX_NAME_CHARACTERS or find_path_problem(value):
+        expected = f"a non-empty string of valid characters, at most {_MAX_NAME_CHARACTERS:,}"
+        raise build_mismatch_error(where, value, expected)
     return value
 
 

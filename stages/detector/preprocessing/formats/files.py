@@ -33,10 +33,9 @@ def make_dataset_relative(folder: Path, path: Path | str) -> str:
     root = folder.absolute()
     full = root / path
     if ".." in full.parts:
-        plain = Path(os.path.normpath(full))
-        if not _is_same_folder(plain.parent, full.parent):
-            root, plain = root.resolve(), full.parent.resolve() / full.name
-        full = plain
+        plain_root, plain = Path(os.path.normpath(root)), Path(os.path.normpath(full))
+        is_plain = _is_same_folder(plain_root, root) and _is_same_folder(plain.parent, full.parent)
+        root, full = (plain_root, plain) if is_plain else (root.resolve(), full.parent.resolve() / full.name)
     return full.relative_to(root).as_posix() if full.is_relative_to(root) else full.as_posix()
 
 
@@ -65,8 +64,10 @@ def is_dir(path: Path) -> bool:
 
 def spell_path(name: str) -> list[str]:
     """The ways in which a path may be spelled on disk: as given, composed or decomposed Unicode, with / for \\."""
-    slashes = [name, name.replace("\\", "/")]
-    return list(dict.fromkeys([*slashes, *(unicodedata.normalize(form, s) for form in ("NFC", "NFD") for s in slashes)]))
+    spelled = [name, name.replace("\\", "/")]
+    if not name.isascii():
+        spelled += [unicodedata.normalize(form, path) for path in spelled for form in ("NFC", "NFD")]
+    return list(dict.fromkeys(spelled))
 
 
 def find_image(folder: Path, name: str, places: Iterable[Path]) -> str:

@@ -1,11 +1,11 @@
 """Reader for Pascal VOC: one XML file per image, one text file per split.
 
-    Annotations/000001.xml …
+    Annotations/000001.xml …                  also in subfolders
     ImageSets/Main/{train,val,test}.txt       optional; one name without extension per line
-    JPEGImages/000001.jpg …                   files or links
+    JPEGImages/000001.jpg …                   files or links; in the same subfolders, or in JPEGImages itself
 
     <annotation>
-      <filename>000001.jpg</filename>         if JPEGImages has it; otherwise the name of the XML file
+      <filename>000001.jpg</filename>         used only if no image is named like the XML file
       <object>
         <name>wheel</name>
         <difficult>0</difficult>              optional; 1: ignored in evaluation, as VOC does
@@ -14,131 +14,180 @@
       </object>
     </annotation>
 
+The name of the XML file says which image it describes, as VOC's own lists do; a <filename> of another image is counted
+as stale. An object that cannot be read, such as one with two names or two boxes, is dropped and counted.
+
 Box coordinates are read unchanged. VOC counts pixels from 1 and includes the last one, so xmin - 1 would be
 exact for its own files. But labeling tools such as LabelImg count from 0, most converters expect that, and a
 file does not say which convention it follows. The raw values are exact for the tools' files and at most one
 pixel off for VOC's own.
 
-Images in trainval.txt belong to train, unless train.txt or val.txt lists them or both files exist.
-Lists of one class (aeroplane_train.txt) are ignored; an image in no list has no predefined split.
+Images in trainval.txt belong to train, unless train.txt or val.txt lists them or both files exist. Lists of one class
+(aeroplane_train.txt) are ignored; an image in no list has no predefined split.
 Source: http://host.robots.ox.ac.uk/pascal/VOC/
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+import unicodedata
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path, PurePath
 from xml.etree import ElementTree  # expat fetches no external entities
 
 from detector.core.errors import UserError
-from detector.preprocessing.findings import FindingKind, FindingLog
-from detector.preprocessing.formats.fields import build_mismatch_error, parse_image_size, parse_number
-from detector.preprocessing.formats.files import IMAGE_SUFFIXES, is_file, make_dataset_relative, read_text_file
+from detector.core.images import IMAGE_SUFFIXES
+from detector.preprocessing.dataset_folder import find_files
+from detector.preprocessing.findings import Finding, FindingKind, FindingLog
+from detector.preprocessing.formats.fields import build_mismatch_error, check_string, parse_image_size, parse_number
+from detector.preprocessing.formats.files import find_image, is_file, make_dataset_relative, read_bytes, read_text_file
 from detector.preprocessing.raw_annotations import RawBox, RawImage
+
+Files = Mapping[str, list[str]]  # name of an image -> its files, relative to the dataset
 
 
 def read_voc(folder: Path, log: FindingLog) -> Iterator[RawImage]:
-    """Yield the images, sorted by the names of their XML files."""
-    paths = sorted(folder.glob("Annotations/*.xml"))
+    """Yield the images, sorted by the paths of their XML files."""
+    paths = {path: _name(folder / "Annotations", path) for path in find_files(folder / "Annotations", (".xml",))}
     if not paths:
         raise UserError(f"{folder}: found no Annotations/*.xml, expected one per image")
-    splits = _read_splits(folder, {path.stem for path in paths})
-    for path in paths:
+    names = frozenset(paths.values())
+    splits = _read_splits(folder, names, log)
+    files: dict[str, list[str]] = defaultdict(list)
+    for path in find_files(folder / "JPEGImages", IMAGE_SUFFIXES):
+        files[_name(folder / "JPEGImages", path)].append(make_dataset_relative(folder, path))
+    for path, name in paths.items():
         where = make_dataset_relative(folder, path)
-        root = _parse_xml(where, path)
-        boxes = tuple(
-            _parse_box(f"{where}: object {index}", element, log)
-            for index, element in enumerate(root.findall("object"), start=1)
-        )
-        image = _find_image_path(folder, path.stem, _read_text(root, "filename"))
-        sides = [_read_text(root, f"size/{side}") for side in ("width", "height")]
+        root = _parse_xml(where, read_bytes(folder, path, log))
+        boxes = tuple(_parse_boxes(where, root, log))
+        filenames = [text for element in root.findall("filename") if (text := (element.text or "").strip())]
+        image = _find_named_file(name, filenames, files, names) or _find_given_file(folder, name, filenames, names)
+        if any(_name(Path(), _last_part(text)) != _last_part(name) for text in filenames) and image in files[name]:
+            log.listed.append(Finding(FindingKind.STALE_FILENAME, where, image, details=filenames[0]))
+        sides = [_read_text(where, root, f"size/{side}") for side in ("width", "height")]
         size = parse_image_size(*(None if side is None else parse_number(f"{where}: size", side) for side in sides))
-        yield RawImage(make_dataset_relative(folder, image), where, boxes, split=splits.get(path.stem), size=size)
+        yield RawImage(image, where, boxes, split=splits.get(name), size=size)
 
 
-def _read_splits(folder: Path, annotated: set[str]) -> dict[str, str]:
-    """The split of each name in a list."""
-    lists = {name: folder / "ImageSets/Main" / f"{name}.txt" for name in ("train", "val", "test")}
-    lists = {name: path for name, path in lists.items() if path.exists()}
-    found: dict[str, tuple[str, str]] = {}  # name → (split, place in the list)
+def _name(base: Path, path: PurePath | str) -> str:
+    """The name that an image shares with its annotations: the path without suffix, in composed Unicode."""
+    inside = PurePath(path).relative_to(base) if PurePath(path).is_relative_to(base) else PurePath(path)
+    return unicodedata.normalize("NFC", (inside.parent / inside.stem).as_posix())  # with_suffix raises without a name
+
+
+def _last_part(name: str) -> str:
+    return name.replace("\\", "/").rpartition("/")[2]
+
+
+def _find_named_file(name: str, filenames: list[str], files: Files, names: Collection[str]) -> str | None:
+    """The image named like its annotations: at the same place in JPEGImages, or else in JPEGImages itself."""
+    stem = _last_part(name)
+    found = files.get(name) or (files.get(stem) if stem not in names else None) or []
+    return next((file for file in found if _last_part(file) in map(_last_part, filenames)), found[0] if found else None)
+
+
+def _find_given_file(folder: Path, name: str, filenames: list[str], names: Collection[str]) -> str:
+    """The image that <filename> names, unless it has annotations of its own; the name it should have if none exists."""
+    images = folder / "JPEGImages"
+    for given in filenames:
+        found = find_image(folder, given, [(images / name).parent, images])
+        if is_file(folder / found) and _name(images, folder / found) not in names:
+            return found
+    return f"JPEGImages/{filenames[0] if filenames else name + '.jpg'}"
+
+
+def _read_splits(folder: Path, names: Collection[str], log: FindingLog) -> dict[str, str]:
+    """The split of each image in a list, with + between several."""
+    short: dict[str, list[str]] = defaultdict(list)  # lists may leave out the subfolder
+    for name in names:
+        short[_last_part(name)].append(name)
+    found: dict[str, list[str]] = defaultdict(list)
+    lists = {split: folder / "ImageSets/Main" / f"{split}.txt" for split in ("train", "val", "test", "trainval")}
+    lists = {split: path for split, path in lists.items() if path.exists()}
+    if {"train", "val"} <= lists.keys():
+        lists.pop("trainval", None)
     for split, path in lists.items():
-        for where, name in _read_list(folder, path, annotated):
-            if name in found:
-                raise _build_repetition_error(where, name, found[name][1])
-            found[name] = split, where
-    both = folder / "ImageSets/Main/trainval.txt"
-    if both.exists() and not {"train", "val"} <= lists.keys():
-        for where, name in _read_list(folder, both, annotated):
-            split, other = found.setdefault(name, ("train", where))
-            if split == "test":
-                raise _build_repetition_error(where, name, other)
-    return {name: split for name, (split, _) in found.items()}
+        for name in _read_list(folder, path, names, short, log):
+            if split != "trainval":
+                found[name] += [split] if split not in found[name] else []
+            elif not {"train", "val"} & set(found[name]):
+                found[name].insert(0, "train")
+    return {name: "+".join(splits) for name, splits in found.items()}
 
 
-def _build_repetition_error(where: str, name: str, other: str) -> UserError:
-    return build_mismatch_error(where, name, f"each image once in one list; it is already listed in {other}")
+def _read_list(
+    folder: Path, path: Path, names: Collection[str], short: Mapping[str, list[str]], log: FindingLog
+) -> Iterator[str]:
+    """Yield the names in a list."""
+    for number, line in enumerate(read_text_file(folder, path, log).split("\n"), start=1):
+        name = unicodedata.normalize("NFC", line.strip())
+        matches = [name] if name in names else short.get(name, [])
+        if name and len(matches) != 1:
+            where = f"{make_dataset_relative(folder, path)}:{number}"
+            problem = "is missing" if not matches else f"is there {len(matches)} times, in subfolders"
+            raise build_mismatch_error(where, name, f"an annotated image; Annotations/{name[:80]}.xml {problem}")
+        yield from matches
 
 
-def _read_list(folder: Path, path: Path, annotated: set[str]) -> Iterator[tuple[str, str]]:
-    """Yield (place, name) of a list."""
-    for number, line in enumerate(read_text_file(folder, path).split("\n"), start=1):
-        name, where = line.strip(), f"{make_dataset_relative(folder, path)}:{number}"
-        if name and name not in annotated:
-            raise build_mismatch_error(where, name, f"an annotated image; Annotations/{name}.xml is missing")
-        if name:
-            yield where, name
-
-
-def _parse_xml(where: str, path: Path) -> ElementTree.Element:
+def _parse_xml(where: str, source: bytes) -> ElementTree.Element:
     try:
-        root = ElementTree.fromstring(path.read_bytes())
+        root = ElementTree.fromstring(source)
     except ElementTree.ParseError as error:
         problem = str(error).split(":")[0]
         raise UserError(f"{where}:{error.position[0]}: invalid XML: {problem}") from error
     except (LookupError, ValueError) as error:  # an encoding unknown to Python or expat
         raise UserError(f"{where}:1: invalid XML: {error}") from error
-    except OSError as error:
-        raise UserError(f"{where}: cannot be read: {error.strerror}") from error
     if root.tag != "annotation":
         raise build_mismatch_error(where, f"<{root.tag}>", "<annotation> as the root element")
     return root
 
 
-def _parse_box(where: str, element: ElementTree.Element, log: FindingLog) -> RawBox:
-    label = _read_required(where, element, "name")
+def _parse_boxes(where: str, root: ElementTree.Element, log: FindingLog) -> Iterator[RawBox]:
+    for number, element in enumerate(root.findall("object"), start=1):
+        try:
+            box = _parse_box(f"{where}: object {number}", element)
+        except UserError as error:
+            log.drop_box(where, number, error)
+            continue
+        if box.iscrowd:
+            log.unlisted[FindingKind.DIFFICULT_BOX] += 1
+        yield box
+
+
+def _parse_box(where: str, element: ElementTree.Element) -> RawBox:
+    label = check_string(f"{where}: name", _read_required(where, element, "name"))
     where = f"{where} ({label})"
     xmin, ymin, xmax, ymax = (
         parse_number(f"{where}: {tag}", _read_required(where, element, f"bndbox/{tag}"))
         for tag in ("xmin", "ymin", "xmax", "ymax")
     )
-    difficult = _read_text(element, "difficult") or "0"
+    difficult = _read_text(where, element, "difficult") or "0"
     if difficult not in ("0", "1"):
         raise build_mismatch_error(f"{where}: difficult", difficult, "0 or 1")
-    trust = _read_text(element, "trust")
-    if difficult == "1":
-        log.unlisted[FindingKind.DIFFICULT_BOX] += 1
+    trust = _read_text(where, element, "trust")
+    state = _read_text(where, element, "state")
     return RawBox(
         label=label,
         xyxy=(xmin, ymin, xmax, ymax),
-        state=_read_text(element, "state"),
+        state=None if state is None else check_string(f"{where}: state", state),
         trust=None if trust is None else parse_number(f"{where}: trust", trust),
         iscrowd=difficult == "1",
     )
 
 
-def _find_image_path(folder: Path, stem: str, given: str | None) -> Path:
-    images = folder / "JPEGImages"
-    names = [] if given is None else [given]
-    names += [stem + suffix for lower in IMAGE_SUFFIXES for suffix in (lower, lower.upper())]
-    return next((images / name for name in names if is_file(images / name)), images / names[0])
+def _read_text(where: str, element: ElementTree.Element, path: str) -> str | None:
+    """The text at a path such as `bndbox/xmin`, or None. Raises UserError if an element on the way is there twice."""
+    found: ElementTree.Element | None = element
+    for tag in path.split("/"):
+        children = [] if found is None else found.findall(tag)
+        if len(children) > 1:
+            raise UserError(f"{where}: found <{tag}> {len(children)} times, expected it once")
+        found = children[0] if children else None
+    return (("" if found is None else found.text) or "").strip() or None
 
 
-def _read_text(element: ElementTree.Element, tag: str) -> str | None:
-    return (element.findtext(tag) or "").strip() or None
-
-
-def _read_required(where: str, element: ElementTree.Element, tag: str) -> str:
-    value = _read_text(element, tag)
+def _read_required(where: str, element: ElementTree.Element, path: str) -> str:
+    value = _read_text(where, element, path)
     if value is None:
-        raise UserError(f"{where}: <{tag.replace('/', '><')}> is missing or empty")
+        raise UserError(f"{where}: <{path.replace('/', '><')}> is missing or empty")
     return value
