@@ -1,10 +1,13 @@
 # `make` alone prints the targets.
 PYTHON ?= python3
 VENV ?= .venv
+ifneq ($(words $(VENV)),1)
+$(error VENV=$(VENV): make cannot handle a space in it; name another folder)
+endif
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 DEVELOPED = $(VENV)/.installed-dev
-UV = VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv
+UV = VIRTUAL_ENV="$(abspath $(VENV))" $(BIN)/uv
 LOCK = --upgrade
 COMPILE = $(UV) pip compile $(LOCK) --universal --python-version 3.10 --generate-hashes --no-header \
   --annotation-style line --quiet

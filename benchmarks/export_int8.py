@@ -41,7 +41,7 @@ def speed_rows(exported: ExportedModel, batches: tuple[int, ...], budget: float)
     int8 = exported.path.with_suffix(".int8.onnx")
     metadata, _ = open_onnx(exported.path, THREADS)
     images = iter(make_inputs(CALIBRATION // 2, first=200))
-    save_onnx(quantize_int8(onnx.load(exported.path), images), metadata._replace(precision="int8"), int8)
+    save_onnx(quantize_int8(onnx.load(exported.path), images), metadata.model_copy(update={"precision": "int8"}), int8)
     _, runner = open_onnx(int8, THREADS)
     for batch in batches:
         batch_images = make_inputs(batch)
@@ -88,13 +88,13 @@ def export_precisions(folder: Path) -> tuple[Path, Path]:
     weights, card = load_checkpoint(folder / "models/detector.safetensors")
     postprocess = Postprocess()
     model = load_model(card.model, weights, len(card.classes), len(card.states), postprocess)
-    metadata = build_metadata(card, postprocess)._replace(threshold=dict.fromkeys(card.classes, 0.5))
+    metadata = build_metadata(card, postprocess).model_copy(update={"threshold": dict.fromkeys(card.classes, 0.5)})
     float32, int8 = folder / "models/float32.onnx", folder / "models/int8.onnx"
     save_onnx(convert_to_onnx(model, metadata), metadata, float32)
     images = read_coco_file(folder, "train")["images"]
     chosen = images[:: max(1, len(images) // CALIBRATION)][:CALIBRATION]
     inputs = (load_input(folder / image["file_name"], metadata.size, metadata.fill) for image in chosen)
-    save_onnx(quantize_int8(onnx.load(float32), inputs), metadata._replace(precision="int8"), int8)
+    save_onnx(quantize_int8(onnx.load(float32), inputs), metadata.model_copy(update={"precision": "int8"}), int8)
     return float32, int8
 
 

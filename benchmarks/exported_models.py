@@ -12,7 +12,7 @@ from torch import nn
 
 from benchmarks.photographs import generate_photograph
 from benchmarks.workspace import ROOT
-from detector.core.images import letterbox
+from detector.core.pixels import letterbox
 from detector.exporting.onnx_file import export_onnx
 from detector.models.postprocess import Postprocess
 from detector.models.state_head import StateConfig
@@ -47,7 +47,11 @@ def export_model(name: str) -> ExportedModel:
     torch.set_num_threads(THREADS)
     model = build_model(name)
     path = HOME / f"{name}.onnx"
-    export_onnx(model, ModelMetadata(name, CLASSES, STATES, SIZE, FILL, "", dict.fromkeys(CLASSES, 0.5)), path)
+    thresholds = dict.fromkeys(CLASSES, 0.5)
+    metadata = ModelMetadata(
+        model=name, classes=CLASSES, states=STATES, size=SIZE, fill=FILL, data="", threshold=thresholds
+    )
+    export_onnx(model, metadata, path)
     pytorch, perturbed = (build_runner(one, torch.device("cpu")) for one in (model, perturb_weights(build_model(name))))
     return ExportedModel(name, path, pytorch, open_onnx(path, THREADS)[1], perturbed)
 

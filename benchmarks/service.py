@@ -22,14 +22,13 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from benchmarks.photographs import generate_photograph
 from benchmarks.service_process import Client, ServiceProcess, build_request, send_request
 from benchmarks.table import Row, check_ratio, format_table
 from benchmarks.timing import log_progress, measure_seconds
 from detector.core.errors import run_command
-from detector.core.images import letterbox
+from detector.core.images import open_image
 from detector.engine.environment import keep_freed_memory
 from detector.runners.onnx_runner import open_onnx
 from detector.runners.tiled import ModelMetadata, Runner
@@ -94,7 +93,7 @@ def make_jpeg(seed: int) -> bytes:
 
 def decode_input(content: bytes, metadata: ModelMetadata) -> NDArray[np.uint8]:
     """Decode an image like the service: uint8 [3, H, W]."""
-    return letterbox(Image.open(io.BytesIO(content)), metadata.size, metadata.fill).pixels.transpose(2, 0, 1)
+    return open_image(content).letterbox(metadata.size, metadata.fill).pixels.transpose(2, 0, 1)
 
 
 def overhead_row(served: ServiceProcess, metadata: ModelMetadata, runner: Runner, jpegs: list[bytes]) -> Row:

@@ -37,12 +37,18 @@ class ServiceProcess:
     """`tools/serve.py` in its own process, as a context manager; SIGTERM ends it."""
 
     def __init__(
-        self, model: Path, *options: str, python: str = sys.executable, root: Path = ROOT, **variables: str
+        self,
+        model: Path,
+        *options: str,
+        python: str = sys.executable,
+        root: Path = ROOT,
+        script: Path = Path("tools/serve.py"),
+        **variables: str,
     ) -> None:
-        """variables: of the environment."""
+        """script: relative to `root`. variables: of the environment."""
         self._folder = tempfile.TemporaryDirectory(prefix="served-")
         self._log, self._console = (Path(self._folder.name) / name for name in ("log", "console"))
-        command = [python, "tools/serve.py", str(model), "--port", "0", *options]
+        command = [python, str(script), str(model), "--port", "0", *options]
         with self._log.open("w") as log, self._console.open("w") as console:
             self.process = subprocess.Popen(command, cwd=root, env=os.environ | variables, stdout=log, stderr=console)
 
@@ -63,7 +69,7 @@ class ServiceProcess:
         self._folder.cleanup()
 
     def stop(self) -> int:
-        """Send SIGTERM and return the exit code, -15 after a clean end. Raises UserError."""
+        """Send SIGTERM and return the exit code, 0 after a clean end. Raises UserError."""
         self.process.send_signal(signal.SIGTERM)
         try:
             return self.process.wait(TIMEOUT)
@@ -95,9 +101,10 @@ class ServiceProcess:
             time.sleep(0.02)
 
     def resident_bytes(self) -> int:
-        """The resident memory of the process."""
-        pages = Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]
-        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+        """The resident memory of the workers."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        pages = [int(Path(f"/proc/{child}/statm").read_text().split()[1]) for child in children]
+        return sum(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
 class Client:

@@ -15,12 +15,14 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from detector.core.stage_process import end_with_dvc, run_stage
 from detector.engine.environment import check_torch, keep_freed_memory
 
+if __name__ == "__main__":
+    end_with_dvc()  # before the imports below, which take seconds
 check_torch()  # before the imports below, where a mismatched pair fails obscurely
 
 import numpy as np
@@ -33,13 +35,13 @@ from detector.core.errors import UserError
 from detector.core.machine import load_machine_settings
 from detector.core.output_files import make_empty_folder, write_text
 from detector.core.params import load_section
-from detector.core.stage_process import run_stage
 from detector.core.versions import check_versions
 from detector.engine.checkpoint import Card, load_checkpoint
 from detector.engine.coco_metrics import read_precision_curves
 from detector.engine.dataset import DetectionDataset, collate, keep_present_objects, load_coco, pack_annotations
 from detector.engine.predict import PredictionResult, predict
 from detector.engine.seeding import make_deterministic
+from detector.evaluation.confusion import BACKGROUND_NAME, list_confusions
 from detector.evaluation.error_types import ErrorAnalysis, analyze_errors, compute_confusion_matrix
 from detector.evaluation.galleries import GALLERY_SIZE
 from detector.evaluation.gallery_pictures import DisplayNames, draw_galleries
@@ -127,12 +129,14 @@ def main() -> None:
         cost_ratio=params.cost_ratio,
         bootstrap_samples=params.bootstrap_samples,
     )
+    issues, notes = find_issues(coco, results, has_states=bool(card.states))
+    metrics.details["notes"] |= notes
     write_metrics_json(METRICS, metrics.flat)
     write_metrics_json(DETAILS, {"split": params.split, **metrics.details})
     print(f"{params.split}: {metrics.format_headline()}")
     analysis = analyze_errors(test.coco, test.predictions, test.matches)
     write_plots(test, analysis, thresholds, metrics)
-    issues = write_label_issues(coco, results, has_states=bool(card.states))
+    write_label_issues(issues, coco)
     write_report_and_galleries(test, analysis, thresholds, metrics, params=params, card=card, issues=issues)
 
 
@@ -175,10 +179,9 @@ def write_plots(test: MatchedSplit, analysis: ErrorAnalysis, thresholds: Thresho
     point = {name: flat[name] for name in ("threshold", "precision", "recall")}
     draw_precision_recall(curves, PLOTS / "precision_recall.png", **point)
     matrix = compute_confusion_matrix(analysis, thresholds.by_class)
-    names = [*classes, "background"]
+    names = [*classes, BACKGROUND_NAME]
     write_plot(PLOTS / "confusion.json", list_confusions(matrix, names))
-    labels = {"title": "Confusion matrix", "xlabel": "Predicted class", "ylabel": "True class"}
-    draw_confusion(matrix, names, PLOTS / "confusion.png", **labels)
+    draw_confusion(matrix, names, PLOTS / "confusion.png", title="Confusion matrix", noun="class")
     bins = details["calibration"]["bins"]
     filled = [row for row in bins if row["count"]]
     reliability = [{"score": round(row["confidence"], 6), "precision": round(row["accuracy"], 6)} for row in filled]
@@ -189,20 +192,10 @@ def write_plots(test: MatchedSplit, analysis: ErrorAnalysis, thresholds: Thresho
         matrix = np.array(states["confusion"])
         write_plot(PLOTS / "state_confusion.json", list_confusions(matrix, states["names"]))
         title = "State confusion matrix, given the true boxes"
-        labels = {"title": title, "xlabel": "Predicted state", "ylabel": "True state"}
-        draw_confusion(matrix, states["names"], PLOTS / "state_confusion.png", **labels)
+        draw_confusion(matrix, states["names"], PLOTS / "state_confusion.png", title=title, noun="state")
         draw_state_curves(states["roc"], states["precision_recall"], PLOTS / "state_curves.png")
     else:  # dvc.yaml expects the file
         write_plot(PLOTS / "state_confusion.json", [])
-
-
-def list_confusions(matrix: Any, names: list[str]) -> list[dict[str, str]]:
-    """One row per count of a confusion matrix [K, K], true in rows: DVC counts them itself."""
-    return [
-        {"actual": names[row], "predicted": names[column]}
-        for row, column in np.ndindex(*matrix.shape)
-        for _ in range(int(matrix[row, column]))
-    ]
 
 
 def write_report_and_galleries(
@@ -221,7 +214,7 @@ def write_report_and_galleries(
         split=params.split,
         metrics=flat,
         details=details,
-        card=asdict(card),
+        card=card.model_dump(),
         coco=test.coco,
         analysis=analysis,
         thresholds=thresholds.by_class,
@@ -253,24 +246,29 @@ def read_curves(folder: Path) -> list[TrainingCurve]:
     return curves
 
 
-def write_label_issues(
+def find_issues(
     coco: dict[str, dict[str, Any]], results: dict[str, PredictionResult], *, has_states: bool
-) -> list[LabelIssue]:
-    """The suspected label errors of all splits that nobody has reviewed, worst first, as a table and as pictures."""
-    all_issues = sort_by_score(
-        issue
-        for split, result in results.items()
-        for issue in find_label_issues(
-            split, coco[split], result.predictions, result.state_scores if has_states else None
-        )
-    )
-    issues = drop_reviewed(all_issues, read_decisions(DECISIONS))
+) -> tuple[list[LabelIssue], dict[str, str]]:
+    """The suspected label errors of all splits that nobody has reviewed, worst first, and notes."""
+    found: list[LabelIssue] = []
+    notes: dict[str, str] = {}
+    for split, result in results.items():
+        state_scores = result.state_scores if has_states else None
+        issues, split_notes = find_label_issues(split, coco[split], result.predictions, state_scores)
+        found += issues
+        notes |= split_notes
+    unreviewed = drop_reviewed(sort_by_score(found), read_decisions(DECISIONS))
+    if len(unreviewed) < len(found):
+        print(f"{len(found) - len(unreviewed)} suspected label errors are already reviewed")
+    return unreviewed, notes
+
+
+def write_label_issues(issues: list[LabelIssue], coco: dict[str, dict[str, Any]]) -> None:
+    """The suspected label errors as a table and, the worst, as pictures."""
     write_issue_table(LABEL_ISSUES, issues)
     draw_label_issues(issues[:MAX_ISSUE_PICTURES], coco.values(), Path(), LABEL_ISSUE_GALLERY)
-    reviewed = len(all_issues) - len(issues)
-    note = f" ({reviewed} more already reviewed)" if reviewed else ""
-    print(f"{len(issues)} suspected label errors{note}: see {LABEL_ISSUES} and {LABEL_ISSUE_GALLERY}")
-    return issues
+    missing = sum(issue.kind == "missing_box" for issue in issues)
+    print(f"{len(issues) - missing} suspected label errors and {missing} missing boxes: see {LABEL_ISSUES}")
 
 
 if __name__ == "__main__":

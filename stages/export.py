@@ -19,8 +19,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from detector.core.stage_process import end_with_dvc, run_stage
 from detector.engine.environment import check_torch, keep_freed_memory
 
+if __name__ == "__main__":
+    end_with_dvc()  # before the imports below, which take seconds
 check_torch()  # before the imports below, which fail obscurely if torch and torchvision do not match
 
 import numpy as np
@@ -33,7 +36,6 @@ from detector.core.errors import UserError
 from detector.core.images import load_letterboxed
 from detector.core.output_files import write_bytes, write_text
 from detector.core.params import load_section
-from detector.core.stage_process import run_stage
 from detector.core.versions import check_versions
 from detector.engine.checkpoint import load_checkpoint
 from detector.engine.coco_metrics import evaluate_boxes, read_coco_metrics
@@ -42,7 +44,7 @@ from detector.engine.detections import Detections, Prediction, to_coco_results
 from detector.engine.seeding import make_deterministic
 from detector.exporting.isolated_process import run_without_torch
 from detector.exporting.onnx_file import OPSET, convert_to_onnx, save_onnx
-from detector.exporting.parity import DetectionDifference, ExportParams
+from detector.exporting.parity import DetectionDifference, ExportParams, count_unmatched, round_up_to_power_of_ten
 from detector.exporting.parity_gate import Tolerance, compare_detections, draw_side_by_side, raise_mismatch
 from detector.exporting.precision import quantize_int8, to_fp16
 from detector.models import load_model
@@ -71,13 +73,14 @@ class VerifiedFile(NamedTuple):
     """An ONNX file that passed the parity check.
 
     content: its bytes; ap: AP on test, None without objects; seconds: median per batch, by batch size; worst: the
-    largest differences from the reference.
+    largest differences from the model's detections; unmatched: detections that only the file or only the model has.
     """
 
     content: bytes
     ap: float | None
     seconds: dict[int, float]
     worst: DetectionDifference
+    unmatched: int
 
 
 PACKAGES = (  # whose versions can change the results
@@ -124,8 +127,8 @@ def main() -> None:
         converted = (
             to_fp16(file) if params.precision == "fp16" else quantize_int8(file, load_calibration_images(metadata))
         )
-        metadata = metadata._replace(precision=params.precision)
-        verified[params.precision] = verify(converted, metadata, test, None, params)
+        metadata = metadata.model_copy(update={"precision": params.precision})
+        verified[params.precision] = verify(converted, metadata, test, expected, params)
         check_ap(params.precision, verified[params.precision].ap, model_ap, params.max_ap_drop)
     write_bytes(MODEL, verified[params.precision].content)
     write_metrics(verified, params, expected, model_ap)
@@ -140,11 +143,12 @@ def add_operating_point(metadata: ModelMetadata) -> ModelMetadata:
         raise UserError(
             f"{DETAILS} has the classes {list(threshold)}, the checkpoint {metadata.classes}; run `dvc repro`"
         )
-    return metadata._replace(
-        threshold=threshold,
-        temperature=1.0 if temperature is None else temperature,  # evaluation could not fit one
-        dataset=hashlib.sha256(MANIFEST.read_bytes()).hexdigest(),
-    )
+    found = {
+        "threshold": threshold,
+        "temperature": 1.0 if temperature is None else temperature,  # evaluation could not fit one
+        "dataset": hashlib.sha256(MANIFEST.read_bytes()).hexdigest(),
+    }
+    return ModelMetadata(**(metadata.model_dump() | found))
 
 
 def load_inputs(paths: list[str], metadata: ModelMetadata) -> Iterator[NDArray[np.uint8]]:
@@ -163,12 +167,13 @@ def verify(
     file: onnx.ModelProto,
     metadata: ModelMetadata,
     test: dict[str, Any],
-    expected: list[Detections] | None,
+    expected: list[Detections],
     params: ExportParams,
 ) -> VerifiedFile:
     """Run the file without torch on test and compare with `expected`, the model's detections on the first images.
 
-    If it is None, batches of 1 and 2 are compared with batches of 8. Raises UserError when detections differ.
+    The fp32 file must reproduce them. Another precision cannot: batches of 1 and 2 must reproduce its batches of 8, and
+    its differences from the model are only measured. Raises UserError when detections differ.
     """
     paths = [image["file_name"] for image in test["images"]]
     compared = min(params.parity_images, len(paths))
@@ -182,23 +187,24 @@ def verify(
         results = run_without_torch(path, paths, passes, params.threads)
         content = path.read_bytes()
     tolerance = Tolerance(params.box_tolerance, params.score_tolerance)
-    reference = expected or results[0].detections[:compared]
-    worst = []
+    reference = expected if metadata.precision == "fp32" else results[0].detections[:compared]
+    worst, unmatched = [], []
     for batch_size, (detections, _) in zip(BATCH_SIZES, results, strict=True):
         parity = compare_detections(reference, detections[:compared], tolerance, metadata.max_detections)
         if not parity.is_within(tolerance):
             image_path = paths[parity.image]
-            actual = detections[parity.image]
-            draw_side_by_side(Path(image_path), metadata, reference[parity.image], actual, WORST_IMAGE)
-            other = "from the model" if expected else f"between batch sizes {BATCH_SIZES[0]} and {batch_size}"
-            summary = f"the ONNX file ({metadata.precision}, batch size {batch_size}) differs {other}"
+            draw_side_by_side(
+                Path(image_path), metadata, reference[parity.image], detections[parity.image], WORST_IMAGE
+            )
+            other = "the model" if reference is expected else f"its batch size {BATCH_SIZES[0]}"
+            summary = f"the ONNX file ({metadata.precision}, batch size {batch_size}) differs from {other}"
             raise_mismatch(summary, image_path, parity.difference, tolerance, WORST_IMAGE)
-        worst.append(parity.worst)
+        worst.append(compare_detections(expected, detections[:compared], tolerance, metadata.max_detections).worst)
+        unmatched.append(sum(map(count_unmatched, expected, detections[:compared])))
     seconds = {size: statistics.median(result.seconds) for size, result in zip(BATCH_SIZES, results, strict=True)}
     ap = compute_ap(test, build_predictions(test, results[0].detections, metadata))
-    return VerifiedFile(
-        content, ap, seconds, DetectionDifference(*(max(values) for values in zip(*worst, strict=True)))
-    )
+    largest = DetectionDifference(*(max(values) for values in zip(*worst, strict=True)))
+    return VerifiedFile(content, ap, seconds, largest, max(unmatched))
 
 
 def build_predictions(test: dict[str, Any], detections: list[Detections], metadata: ModelMetadata) -> list[Prediction]:
@@ -239,7 +245,7 @@ def write_metrics(
     verified: dict[str, VerifiedFile], params: ExportParams, expected: list[Detections], model_ap: float | None
 ) -> None:
     """Write the reproducible metrics, and the timings to an untracked file; print a summary."""
-    worst, detection_count = verified["fp32"].worst, sum(len(one.labels) for one in expected)
+    detection_count = sum(len(one.labels) for one in expected)
     metrics = {
         "parity_images": len(expected),
         "detections": detection_count,
@@ -247,14 +253,15 @@ def write_metrics(
         "opset": OPSET,
         "precision": params.precision,
         "bytes": len(verified[params.precision].content),
-        # Rounded up to a power of ten: smaller variations are noise.
-        "box_difference_below": round_up_to_power_of_ten(worst.box),
-        "score_difference_below": round_up_to_power_of_ten(worst.score),
         "precisions": {
             name: {
                 "bytes": len(one.content),
                 "AP": round_metric(one.ap),
                 "AP_drop": round_metric(compute_ap_drop(one.ap, model_ap)),
+                # From the model's detections, rounded up to a power of ten: smaller variations are noise.
+                "box_difference_below": round_up_to_power_of_ten(one.worst.box),
+                "score_difference_below": round_up_to_power_of_ten(one.worst.score),
+                "unmatched_detections": one.unmatched,
             }
             for name, one in verified.items()
         },
@@ -266,17 +273,15 @@ def write_metrics(
     }
     write_text(TIMES, json.dumps(times) + "\n")
     batch_sizes = ", ".join(map(str, sorted(BATCH_SIZES)))
-    print(
-        f"parity check passed on {len(expected)} images ({detection_count:,} detections), batch sizes {batch_sizes}: "
-        f"boxes within {worst.box:.1e} pixels, scores within {worst.score:.1e}"
-    )
+    print(f"parity check passed on {len(expected)} images ({detection_count:,} detections), batch sizes {batch_sizes}")
     if not detection_count:
         print("note: the model detects nothing on these images, so this shows little; train it longer")
     for name, one in verified.items():
         ap = "-" if one.ap is None else f"{one.ap:.4f}"
         print(
             f"{name}: {len(one.content) / 1e6:.1f} MB, AP {ap}, {one.seconds[1] * 1000:.1f} ms per image "
-            f"(batch size 1), {one.seconds[8] * 1000 / 8:.1f} ms per image (batch size 8)"
+            f"(batch size 1), {one.seconds[8] * 1000 / 8:.1f} ms per image (batch size 8); compared with the model: "
+            f"boxes within {one.worst.box:.1e} pixels, scores within {one.worst.score:.1e}, {one.unmatched:,} unmatched"
         )
 
 
@@ -288,11 +293,6 @@ def compute_ap_drop(file_ap: float | None, model_ap: float | None) -> float | No
 def round_metric(value: float | None) -> float | None:
     """Round to 6 digits; never returns -0.0."""
     return None if value is None else round(value, 6) + 0.0
-
-
-def round_up_to_power_of_ten(value: float) -> float:
-    """Return the next power of ten, at least 1e-7."""
-    return float(f"1e{max(-7, int(np.ceil(np.log10(max(value, 1e-12)))))}")
 
 
 if __name__ == "__main__":

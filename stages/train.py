@@ -7,8 +7,8 @@ writes   models/detector.{safetensors,json} (averaged weights of the best epoch 
          for resuming, deleted at the end) and precision/ (the timings behind `precision: auto`)
 time     about 100 s for the sample on 2 cores
 
-For several processes, set `train.processes` or run `torchrun --nproc-per-node N stages/train.py`, which also works
-across machines.
+For several processes, set `train.processes`. `torchrun` with as many processes also works across machines; then
+`dvc commit --force train` records the result.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def main() -> None:
     params = load_section(Path("params.yaml"), "train", TrainParams)
     machine = load_machine_settings(MACHINE)
     with spawn_workers(params.processes), stage_lock("train") if distributed.is_main_process() else nullcontext():
-        train(params.model_copy(update={"processes": distributed.world_size()}), machine, started)
+        train(params, machine, started)
 
 
 def train(params: TrainParams, machine: MachineSettings, started: float) -> None:

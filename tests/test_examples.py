@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 
 EXAMPLES = Path(__file__).parents[1] / "docs/examples"
+SOURCE = EXAMPLES.parents[1]
 TRAINING = "stages/train.py"
 
 
@@ -22,6 +23,10 @@ def test_the_slurm_script() -> None:
     commands = [number for number, line in enumerate(lines) if line and not line.startswith("#")]
     assert lines.index(options[-1]) < commands[0], "sbatch reads no option behind the first command"
     assert any(TRAINING in line for line in lines)
+    (output,) = [option.partition("=")[2] for option in options if "--output=" in option]
+    assert (SOURCE / output).parent == SOURCE, "Slurm makes no folder for its output, so a fresh clone must have it"
+    ignored = subprocess.run(["git", "check-ignore", "--quiet", output.replace("%j", "1")], cwd=SOURCE, check=False)
+    assert ignored.returncode == 0
 
 
 def test_the_kubernetes_manifest() -> None:

@@ -76,3 +76,15 @@ def test_a_queued_experiment_runs(repository: Repository) -> None:
     repository.dvc("exp", "apply", "later")
     assert json.loads(repository.read("model.json"))["best"] == pytest.approx(0.87)
     repository.dvc("queue", "stop")
+
+
+def test_an_experiment_in_a_clone_without_data_fetches_what_it_reads(pipeline: Repository, tmp_path: Path) -> None:
+    """Word for word what CI services run; images are fetched because the stages that read them depend on them."""
+    pipeline.dvc("remote", "add", "--default", "storage", str(tmp_path / "storage"))
+    pipeline.commit()
+    pipeline.dvc("push")
+    clone = pipeline.clone(tmp_path / "clone")
+    output = clone.dvc("exp", "run", "--pull", "--allow-missing", "-S", "train.lr=0.004")
+    assert stages_run(output) == ["train", "evaluate", "export"]
+    for path in ("data/coco", "data/split"):
+        assert (clone.root / path).exists() == (path == "data/coco"), "what no stage reads stays in the remote"

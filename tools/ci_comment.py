@@ -10,7 +10,7 @@ from ci_job import CIJob
 from comparison_table import escape_cell, format_number, render_comparison
 from detector.evaluation.metric_names import COMMENT_METRICS, interval_names
 from gate import GateResult, render_gate
-from git_commands import git_or_none
+from revisions import read_git_file
 
 EVALUATE, SPLIT, PREPROCESS = "metrics/evaluate.json", "metrics/split.json", "metrics/preprocess.json"
 PLOTS = Path("plots/evaluate")
@@ -99,7 +99,7 @@ def read_metrics(revision: str | None, path: str) -> dict[str, Any]:
     if revision is None:
         text = Path(path).read_text(encoding="utf-8") if Path(path).exists() else None
     else:
-        text = git_or_none("show", f"{revision}:{path}")
+        text = read_git_file(revision, path)
     try:
         content = json.loads(text or "{}")
     except ValueError:

@@ -20,7 +20,6 @@ INPUTS = (
 )  # fmt: skip
 RESULTS = ("dvc.lock", "split.lock", "metrics", "plots")  # the only paths in a result's commit
 BOT = {"NAME": "Retraining", "EMAIL": "retraining-bot@noreply.invalid"}
-TRAILER = "Retrained-On"
 MAX_ATTEMPTS = 5
 
 
@@ -46,7 +45,7 @@ class Checkout(NamedTuple):
         tip = self.fetch(self.branch)
         if git_or_none("merge-base", "--is-ancestor", self.start, tip) is None:
             raise NewerInputs(f"{self.branch} was rewritten to {tip[:10]}, which does not contain {self.start[:10]}")
-        changed = git("diff", "--name-only", "--no-renames", "-z", self.start, tip)
+        changed = git("diff", "--name-only", "--relative", "--no-renames", "-z", self.start, tip)
         inputs = [path for path in changed.split("\0") if is_input(path)]
         if inputs:
             paths = ", ".join(inputs[:5]) + (f" and {len(inputs) - 5} more" if len(inputs) > 5 else "")
@@ -99,16 +98,6 @@ def is_input(path: str) -> bool:
     return any(path.startswith(entry[:-4]) if entry.endswith("/**/*") else path == entry for entry in INPUTS)
 
 
-def is_retraining_commit(commit: str) -> bool:
-    """Whether the bot made a commit, and its parent is still the one that the bot committed on.
-
-    After a rebase or squash, the result may be out of date.
-    """
-    log = git("log", "-1", f"--format=%ae%n%P%n%(trailers:key={TRAILER},valueonly)", commit)
-    author, parent, recorded_parent, *_ = [*log.split("\n"), "", ""]
-    return author == BOT["EMAIL"] and parent == recorded_parent.strip() != ""
-
-
 def commit_results(parent: str, message: str) -> str | None:
     """Commit RESULTS on top of `parent`; returns the commit, or None if nothing has changed.
 
@@ -124,5 +113,4 @@ def commit_results(parent: str, message: str) -> str | None:
     if tree == git("rev-parse", f"{parent}^{{tree}}"):
         return None
     names = {f"GIT_{role}_{key}": value for role in ("AUTHOR", "COMMITTER") for key, value in BOT.items()}
-    text = f"{message}\n\n{TRAILER}: {parent}"
-    return git("commit-tree", tree, "-p", parent, "-m", text, environment=names)
+    return git("commit-tree", tree, "-p", parent, "-m", message, environment=names)

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 from ci_forge import GITHUB, GITLAB, Forge
 from detector.core.errors import UserError
 
-SECRETS = ("GITHUB_TOKEN", "GITLAB_TOKEN", "CI_JOB_TOKEN", "DVC_CONFIG_LOCAL")  # hidden from the stages
 NULL_SHA = "0" * 40  # a forge's SHA for "no previous commit"
 
 

@@ -1,26 +1,19 @@
-"""The DVC commands of CI: pull the inputs, run what has changed, push the outputs."""
+"""The DVC commands of CI: fetch what a run needs, run what has changed, push the outputs."""
 
 from __future__ import annotations
 
 import os
-import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import yaml
-
-from ci_job import SECRETS
 from detector.core.errors import UserError
-from detector.core.yaml_files import parse_yaml
-from git_commands import git_or_none
+from detector.core.yaml_files import read_yaml
+from dvc_commands import LOCK, list_outdated_stages, list_outs, parse_stages, run_dvc
+from revisions import read_git_file
 
-LOCK = Path("dvc.lock")
 LOCAL_CONFIG = Path(".dvc/config.local")
-CLEAN_IMAGES = "data/clean"  # the only folder with images besides the raw dataset
+PARAMS = Path("params.yaml")
 REPORT_OUTS = ("metrics/evaluate", "plots/report.html")  # needed by the gate and the reader even if evaluate is skipped
 
 
@@ -28,16 +21,24 @@ REPORT_OUTS = ("metrics/evaluate", "plots/report.html")  # needed by the gate an
 def configure_remote() -> Iterator[None]:
     """Write the secret DVC_CONFIG_LOCAL, if set, to .dvc/config.local, and delete the file at the end.
 
-    Raises UserError if no DVC remote is configured.
+    Raises UserError if there is such a file already, or no valid DVC remote.
     """
-    from dvc.config import Config
+    from dvc.config import Config, ConfigError
 
     text = os.environ.get("DVC_CONFIG_LOCAL")
     if text:
+        if LOCAL_CONFIG.exists():
+            raise UserError(f"{LOCAL_CONFIG} exists, so DVC_CONFIG_LOCAL would overwrite it: unset one of both")
+        LOCAL_CONFIG.touch(mode=0o600)
         LOCAL_CONFIG.write_text(text.rstrip() + "\n", encoding="utf-8")
-        LOCAL_CONFIG.chmod(0o600)
     try:
-        if not Config(LOCAL_CONFIG.parent).get("core", {}).get("remote"):
+        try:
+            config = Config(str(LOCAL_CONFIG.parent))
+        except ConfigError as error:
+            raise UserError(
+                f"DVC's settings, with those in the secret DVC_CONFIG_LOCAL, are invalid: {error}"
+            ) from None
+        if not config.get("core", {}).get("remote"):
             raise UserError(
                 "no DVC remote is configured: run `dvc remote add --default NAME URL`, or set the secret "
                 "DVC_CONFIG_LOCAL; see docs/ci.md"
@@ -48,94 +49,37 @@ def configure_remote() -> Iterator[None]:
             LOCAL_CONFIG.unlink()
 
 
-def run_dvc(*arguments: str) -> None:
-    """Run `dvc …` and print its output live. Raises UserError with the end of the output if it fails.
-
-    The stages see no secrets and use this process's Python.
-    """
-    print(f"$ dvc {' '.join(arguments)}", flush=True)
-    lines = []
-    with subprocess.Popen(
-        build_dvc_command(arguments),
-        env=environment_without_secrets(),
-        text=True,
-        errors="replace",
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    ) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            print(line, end="", flush=True)
-            lines.append(line)
-    if process.returncode:
-        output = "".join(lines)[-2000:].strip()
-        raise UserError(f"`dvc {' '.join(arguments)}` failed with exit code {process.returncode}:\n{output}")
+def fetch_inputs() -> None:
+    """Pull all data if a stage is outdated, otherwise what the gate reads. Runs no stage. Raises UserError."""
+    if list_outdated_stages():
+        run_dvc("pull", "--allow-missing")  # for an output that was never pushed, the stage that needs it says so
+    else:
+        recorded = list_outs(parse_stages(read_lock()))
+        missing = [path for path in REPORT_OUTS if path in recorded and not Path(path).exists()]
+        if missing:
+            run_dvc("pull", *missing)
 
 
-def build_dvc_command(arguments: tuple[str, ...]) -> list[str]:
-    """The command that runs this environment's DVC."""
-    return [sys.executable, "-m", "dvc", *arguments]
+def run_outdated() -> None:
+    """Run the outdated stages on what `fetch_inputs` has fetched. Raises UserError."""
+    run_dvc("repro", "--allow-missing")
 
 
-def environment_without_secrets() -> dict[str, str]:
-    """This process's environment without SECRETS, and with this Python first in PATH."""
-    environment = {name: value for name, value in os.environ.items() if name not in SECRETS}
-    return environment | {"PATH": os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", "")])}
+def push_outputs() -> None:
+    """Push all outputs. Raises UserError."""
+    run_dvc("push")
 
 
-def retrain() -> None:
-    """Run the outdated stages, pulling only the data that they read, and push all outputs with the run cache."""
-    outdated = list_outdated_stages()
-    if outdated:
-        pull_images(cleaned="preprocess" not in outdated)
-    run_dvc("repro", "--pull", "--allow-missing")
-    missing = [path for path in REPORT_OUTS if path in read_recorded_outs() and not Path(path).exists()]
-    if missing:
-        run_dvc("pull", *missing)
-    # Push before the commit, so that everything in dvc.lock is available; and even if the gate fails, so that the next
-    # run need not repeat the work.
-    run_dvc("push", "--run-cache")
+def pull_dataset() -> None:
+    """Pull the raw images, unless git tracks them. Raises UserError."""
+    dataset = Path(read_yaml(PARAMS)["preprocess"]["dataset"])
+    if not dataset.exists():
+        run_dvc("pull", str(dataset))
 
 
 def rerun_from_scratch() -> None:
-    """Run all stages from scratch, ignoring dvc.lock and the run cache."""
-    pull_images(cleaned=False)
+    """Run all stages from scratch, ignoring dvc.lock and the run cache. Raises UserError."""
     run_dvc("repro", "--force", "--no-run-cache")
-
-
-def list_outdated_stages() -> list[str]:
-    """The first outdated stages; empty if dvc.lock is up to date. Raises UserError.
-
-    A dry run of `dvc repro` stops at the first outdated stage whose data is not in the workspace.
-    """
-    arguments = ("repro", "--dry", "--allow-missing")
-    command, environment = build_dvc_command(arguments), environment_without_secrets()
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    output = result.stdout + result.stderr
-    stages = re.findall(r"^(?:Running stage|ERROR: failed to reproduce) '(.+?)':", output, re.MULTILINE)
-    if result.returncode and not stages:
-        error = result.stderr.strip()
-        raise UserError(f"`dvc {' '.join(arguments)}` failed with exit code {result.returncode}:\n{error}")
-    return stages
-
-
-def pull_images(cleaned: bool) -> None:
-    """Pull the raw images; cleaned: also those that preprocess has converted.
-
-    Train and evaluate read them, but dvc.yaml lists only the COCO files as dependencies, so DVC does not pull them.
-    """
-    params = parse_yaml(Path("params.yaml").read_text(encoding="utf-8"))
-    dataset = Path(params["preprocess"]["dataset"])
-    paths = [] if dataset.exists() else [str(dataset)]  # it may be tracked by git
-    if cleaned and CLEAN_IMAGES in read_recorded_outs():
-        paths.append(CLEAN_IMAGES)
-    if paths:
-        run_dvc("pull", *paths)
-
-
-def read_recorded_outs() -> list[str]:
-    """The outputs that dvc.lock has a hash of."""
-    return [out["path"] for stage in parse_stages(read_lock()).values() for out in stage.get("outs", [])]
 
 
 def read_lock() -> str:
@@ -143,15 +87,7 @@ def read_lock() -> str:
     return LOCK.read_text(encoding="utf-8") if LOCK.exists() else ""
 
 
-def parse_stages(lock: str) -> dict[str, Any]:
-    """The stages in the text of a dvc.lock. Raises UserError if it is invalid."""
-    try:
-        return dict((yaml.safe_load(lock) or {}).get("stages", {}))
-    except (yaml.YAMLError, AttributeError):
-        raise UserError(f"{LOCK} is invalid: after a merge conflict, keep one side unchanged and push again") from None
-
-
 def list_changed_stages() -> list[str]:
     """The stages whose entry in dvc.lock differs from the checked-out commit, in the pipeline's order."""
-    before = parse_stages(git_or_none("show", f"HEAD:{LOCK}") or "")
+    before = parse_stages(read_git_file("HEAD", str(LOCK)) or "")
     return [name for name, stage in parse_stages(read_lock()).items() if before.get(name) != stage]

@@ -25,20 +25,23 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from comparison_table import Comparison, render_comparison
+from comparison_table import Comparison, format_number, render_comparison
 from detector.comparison.common_images import DetectorResults, find_common_images
 from detector.comparison.comparison import DetectorMatches, compare_detectors, compare_images
 from detector.core.errors import UserError, run_command
+from detector.core.output_files import write_text
 from detector.engine.coco_metrics import evaluate_boxes
 from detector.evaluation.bootstrap import bootstrap_weights
 from detector.evaluation.matching import Matches, collect_matches
 from detector.evaluation.metric_names import COMPARED_METRICS
 from detector.evaluation.operating_point import choose_threshold
+from revisions import open_files
 
 TRUTH = "data/coco/test.json"
 PREDICTIONS = "data/predictions/test.json"
 METRICS_FILE = "metrics/evaluate.json"
 DETAILS = "metrics/evaluate/details.json"
+EXPORT = "metrics/export.json"
 WORKSPACE = "workspace"
 EXIT_WORSE = 3
 MIN_BOOTSTRAP_SAMPLES = 2000
@@ -46,11 +49,15 @@ SAMPLES_PER_CLASS = 100  # with many classes, more samples, so that corrected p-
 
 
 class Experiment(NamedTuple):
-    """thresholds: by class name, "" for all other classes; None: chosen on the images."""
+    """thresholds: by class name, "" for all other classes; None: chosen on the images.
+
+    note: how the exported file differs from the model that made these results, "" if it reproduces them.
+    """
 
     name: str
     results: DetectorResults
     thresholds: dict[str, float] | None
+    note: str = ""
 
 
 def main() -> None:
@@ -59,10 +66,7 @@ def main() -> None:
     text = render_comparison(comparison)
     print(text)
     if arguments.out is not None:
-        try:
-            arguments.out.write_text(text + "\n", encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"cannot write --out {arguments.out}: {error.strerror}") from None
+        write_text(arguments.out, text + "\n")
     verdicts = {row.name: row.verdict for row in comparison.metrics}
     worse = [name for name in arguments.fail_if_worse if verdicts[name] == "worse"]
     if worse:
@@ -118,21 +122,10 @@ def read_json(path: Path) -> Any:
 
 def read_revision(revision: str) -> Experiment:
     """Test set, predictions and thresholds of a revision or experiment, from git, DVC's cache or its remote."""
-    from dvc.api import DVCFileSystem  # takes half a second, which prediction files do not need
     from dvc.exceptions import DvcException
-    from dvc.scm import RevError
     from dvc_data.index import DataIndexError
 
-    files = DVCFileSystem(rev=None if revision == WORKSPACE else revision)
-    try:
-        _ = files.repo  # looks the revision up
-    except RevError:
-        raise UserError(
-            f"`{revision}` is neither a file nor a git revision or experiment of this repository: "
-            "see `dvc exp show` and `git log`"
-        ) from None
-    except DvcException as error:
-        raise UserError(f"`{revision}` is not a file, and revisions need a git and DVC repository: {error}") from None
+    files = open_files(None if revision == WORKSPACE else revision)
 
     def read(path: str) -> Any:
         try:
@@ -154,7 +147,20 @@ def read_revision(revision: str) -> Experiment:
     if files.exists(DETAILS):
         by_class = {row["class"]: row.get("threshold") for row in read(DETAILS).get("classes", [])}
         thresholds |= {name: value for name, value in by_class.items() if value is not None}
-    return Experiment(revision, DetectorResults(truth, predictions), thresholds)
+    note = describe_export(revision, read(EXPORT)) if files.exists(EXPORT) else ""
+    return Experiment(revision, DetectorResults(truth, predictions), thresholds, note)
+
+
+def describe_export(revision: str, metrics: Any) -> str:
+    """A sentence about the exported file if it has another precision than the model; metrics: metrics/export.json."""
+    precision = metrics.get("precision", "fp32") if isinstance(metrics, dict) else "fp32"
+    if precision == "fp32":
+        return ""
+    drop = metrics.get("precisions", {}).get(precision, {}).get("AP_drop")
+    return (
+        f"`{revision}` exports a file in {precision}. These figures are the model's; "
+        f"the file's AP on all test images is lower by {format_number(drop)}."
+    )
 
 
 def validate_ground_truth(coco: Any, where: str) -> dict[str, Any]:
@@ -232,6 +238,7 @@ def compare(a: Experiment, b: Experiment) -> Comparison:
         classes=class_differences,
         changes=compare_images(side_a, side_b),
         files={id_: image["file_name"] for id_, image in images.items()},
+        notes=[experiment.note for experiment in (a, b) if experiment.note],
     )
 
 

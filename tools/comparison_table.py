@@ -17,7 +17,7 @@ class Comparison(NamedTuple):
     """a, b: names of both sides; groups: number of groups of images that are resampled together.
 
     best_thresholds: whether F1 is at the thresholds that are best on these images. changes: all images, the most
-    improved first; files: file names of the images by id.
+    improved first; files: file names of the images by id. notes: sentences about one side.
     """
 
     a: str
@@ -30,6 +30,7 @@ class Comparison(NamedTuple):
     classes: list[MetricDifference]
     changes: list[ImageChange]
     files: dict[int, str]
+    notes: list[str]
 
 
 def render_comparison(comparison: Comparison) -> str:
@@ -73,7 +74,7 @@ def render_summary(comparison: Comparison) -> str:
     counts = [f"{count:,} {why}" for why, count in left_out.items() if count]
     if counts:
         lines.append(f"**Images left out**: {', '.join(counts)}.")
-    return "\n".join(lines)
+    return "\n".join([*lines, *comparison.notes])
 
 
 def render_differences(differences: list[MetricDifference], comparison: Comparison, *, per_class: bool) -> str:

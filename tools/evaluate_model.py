@@ -30,9 +30,11 @@ from detector.engine.environment import check_torch, keep_freed_memory
 
 check_torch()  # before the imports below, where a mismatched pair fails obscurely
 
+from detector.comparison.coco_file import read_coco_file
 from detector.comparison.model_evaluation import EvaluationResult, LoadedModel, evaluate_model, open_model
 from detector.core.errors import UserError, run_command
 from detector.core.machine import load_machine_settings
+from detector.core.output_files import write_bytes, write_text
 from detector.core.params import load_section
 from detector.engine.dataset import load_coco
 from detector.engine.seeding import make_deterministic
@@ -53,7 +55,6 @@ MACHINE = Path("machine.yaml")
 COCO = Path("data/coco")
 EVALUATIONS = Path("evaluations")
 INSPECTION_CACHE = Path(".cache/preprocess")  # what preprocess remembers of files
-COCO_KEYS = ("images", "annotations", "categories", "states")  # of the COCO files that coco-convert writes
 
 
 class Dataset(NamedTuple):
@@ -126,8 +127,7 @@ def folder_name(given: argparse.Namespace, model: LoadedModel) -> str:
 def create_folder(folder: Path) -> None:
     """Create the folder now, rather than find out after minutes that it cannot be written."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "metrics.json").open("a").close()
+        write_bytes(folder / "metrics.json", b"")
     except OSError as error:
         raise UserError(f"{folder}: cannot be written ({error.strerror}); name another folder with --out") from None
     (folder / "metrics.json").unlink()  # a failed run leaves no metrics
@@ -151,17 +151,13 @@ def read_converted_coco(path: Path) -> dict[str, Any]:
             f"{path}: missing; expected {', '.join(SPLITS)} (after `dvc repro coco-convert`), a dataset's folder, or "
             "a COCO file that coco-convert wrote"
         )
-    advice = "for other COCO files, name the dataset's folder, with --format coco"
     try:
-        coco = load_coco(path)
-        missing = [key for key in COCO_KEYS if key not in coco]
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{path}: cannot be read as a COCO file ({error}); {advice}") from None
-    if missing or any("state" not in annotation for annotation in coco["annotations"]):
-        raise UserError(f'{path}: not written by coco-convert: no "{(*missing, "state")[0]}"; {advice}')
-    if not coco["images"]:
-        raise UserError(f"{path}: no images, so there is nothing to evaluate")
-    return coco
+        return read_coco_file(path)
+    except UserError as error:
+        raise UserError(
+            f"{error}\n{path} is not a COCO file as coco-convert writes it; for other COCO files, name the dataset's "
+            "folder, with --format coco"
+        ) from None
 
 
 def read_raw_dataset(given: argparse.Namespace, out: Path) -> Dataset:
@@ -221,7 +217,7 @@ def write_results(folder: Path, result: EvaluationResult, about: dict[str, Any],
     """Write all files but the pictures; metrics.json last."""
     write_predictions(folder / "predictions.json", result.matched.predictions)
     truth = json.dumps(result.mapped.truth, ensure_ascii=False, separators=(",", ":"))
-    (folder / "ground_truth.json").write_text(truth + "\n", encoding="utf-8")
+    write_text(folder / "ground_truth.json", truth + "\n")
     if log is not None:
         log.write_csv(folder / "findings.csv")
     write_metrics_json(folder / "details.json", result.metrics.details)

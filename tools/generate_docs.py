@@ -13,6 +13,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from detector.core.errors import run_command
 from detector.core.machine import MachineSettings
 from detector.core.output_files import write_text
 from detector.core.params import Section
@@ -60,6 +61,7 @@ NAMES = {"integer": "int", "number": "float", "boolean": "bool", "string": "str"
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0]).parse_args()  # `--help` writes nothing
     params, machine = ((ROOT / path).read_text(encoding="utf-8") for path in ("params.yaml", MACHINE_EXAMPLE))
     write_text(PARAMETERS, render_parameters(params, machine))
     write_text(EVALUATION, replace_table(EVALUATION.read_text(encoding="utf-8"), metrics_table()))
@@ -135,5 +137,4 @@ def describe_type(schema: dict[str, Any], definitions: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0]).parse_args()  # `--help` starts nothing
-    main()
+    run_command(main)

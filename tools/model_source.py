@@ -12,10 +12,12 @@ Files that are not on disk are fetched from DVC's cache or remote to .cache/mode
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from detector.core.errors import UserError
+from detector.core.output_files import replace_file
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -48,11 +50,14 @@ def resolve_model(text: str) -> Path:
 
 
 def read_artifacts(pipeline: Path) -> dict[str, str]:
-    """Return the paths of the artifacts declared in dvc.yaml, by name."""
-    import yaml  # not needed for a plain file
+    """Return the paths of the artifacts declared in dvc.yaml, by name. Raises UserError."""
+    from detector.core.yaml_files import read_yaml  # not needed for a plain file
 
-    document = yaml.safe_load(pipeline.read_text(encoding="utf-8"))
-    return {name: str(artifact["path"]) for name, artifact in (document.get("artifacts") or {}).items()}
+    document = read_yaml(pipeline)
+    try:
+        return {name: str(artifact["path"]) for name, artifact in (document.get("artifacts") or {}).items()}
+    except (AttributeError, KeyError, TypeError):
+        raise UserError(f"{pipeline}: expected `artifacts` as names, each with a `path`") from None
 
 
 def parse_reference(text: str, artifacts: dict[str, str]) -> ModelReference:
@@ -93,24 +98,30 @@ def _fetch(text: str) -> Path:
 
 def _resolve_revision(reference: ModelReference, repo: Repo) -> str:
     """Return the commit of a reference."""
+    from dvc.repo.artifacts import ArtifactNotFoundError
     from dvc.scm import resolve_rev
+
+    from revisions import project_folder
 
     if reference.revision:
         return str(resolve_rev(repo.scm, reference.revision))
-    return str(repo.artifacts.get_rev(reference.artifact, version=reference.version, stage=reference.stage))
+    # In a larger repository, a tag names the folder too: `detectors/bolts=model@v1.0.0`.
+    folder, options = project_folder(), {"version": reference.version, "stage": reference.stage}
+    if folder:
+        with suppress(ArtifactNotFoundError):
+            return str(repo.artifacts.get_rev(f"{folder}:{reference.artifact}", **options))
+    return str(repo.artifacts.get_rev(reference.artifact, **options))
 
 
 def _fetch_to_cache(path: str, revision: str) -> Path:
     """Return the file of a commit, downloading it unless it is cached."""
-    from dvc.api import DVCFileSystem
+    from revisions import open_files  # a container has only the files that serving a plain file needs
 
-    cached = CACHE / revision / Path(path).name
+    cached = CACHE / revision / path
+    if not cached.resolve().is_relative_to((CACHE / revision).resolve()):
+        raise UserError(f"{path}: expected the path of a file below this folder")
     if not cached.is_file():
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        part = cached.with_suffix(".part")
-        try:
-            DVCFileSystem(rev=revision).get_file(path, str(part))
-            part.replace(cached)
-        finally:
-            part.unlink(missing_ok=True)
+        files = open_files(revision)
+        with replace_file(cached) as new:
+            files.get_file(path, str(new))
     return cached

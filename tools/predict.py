@@ -12,7 +12,8 @@ INPUT     images, folders (searched recursively), patterns, videos, or a camera 
 
 Writes to FOLDER, depending on the format: predictions.json (coco), dataset.jsonl (for `preprocess.format: jsonl`, to
 correct and train on), predictions.csv, pictures/ (annotated images and videos). Every `score` written is calibrated.
-Details: docs/predict.md. Needs numpy, pillow and onnxruntime; for videos and cameras also opencv-python-headless.
+Details: docs/predict.md. Needs numpy, pillow, pydantic and onnxruntime; for videos and cameras also
+opencv-python-headless.
 Exit code: 0; 1 after an error; 3 if some inputs could not be read completely; 130 after Ctrl-C.
 """
 
@@ -21,14 +22,14 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
 from detector.core.errors import UserError, run_command
+from detector.core.text_output import escape_controls
 from detector.inference.annotate import ImageAnnotator
-from detector.inference.decoding import UnreadableInput, allow_large_images
+from detector.inference.decoding import UnreadableInput
 from detector.inference.inputs import CollectedInputs, collect_inputs
 from detector.inference.pipeline import Detector, Totals, predict_inputs
 from detector.inference.progress import Progress, pluralize
@@ -46,14 +47,13 @@ WRITERS: dict[str, Callable[[Path, ModelMetadata], ResultFile]] = {
     "csv": CsvFile,
 }
 FORMATS = (*WRITERS, "pictures")
+MOST = 1024  # threads, and images per batch
 INCOMPLETE = 3  # exit code: some inputs could not be read completely
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the model on all inputs and write the results."""
     install_signal_handlers()
-    warnings.simplefilter("ignore")  # Pillow warns about irregularities in files that it can still read
-    allow_large_images()
     args = parse(sys.argv[1:] if arguments is None else arguments)
     detector = open_detector(args)
     collected = collect_inputs(args.input, args.out)
@@ -120,10 +120,10 @@ def parse_fraction(text: str) -> float:
 
 
 def parse_count(text: str) -> int:
-    """Parse a positive integer."""
+    """Parse a number of threads or images: more than `MOST` would only take all memory."""
     value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"got {text}, expected 1 or more")
+    if not 1 <= value <= MOST:
+        raise argparse.ArgumentTypeError(f"got {text}, expected 1 to {MOST:,}")
     return value
 
 
@@ -191,10 +191,10 @@ def print_summary(
     images, detections = pluralize(totals.images, "image"), pluralize(totals.boxes.total(), "detection")
     print(f"{images}, {detections}, {progress.seconds():.1f} s, {progress.speed()}")
     for number, name in enumerate(metadata.classes, 1):
-        print(f"  {name}: {totals.boxes[number]:,}")
+        print(f"  {escape_controls(name)}: {totals.boxes[number]:,}")
     if metadata.states:
         counts = [f"{name} {totals.states[number]:,}" for number, name in enumerate(metadata.states, 1)]
-        print(f"states: {', '.join(counts)}")
+        print(f"states: {escape_controls(', '.join(counts))}")
     notes = {
         "images without detections": totals.empty,
         "inputs that could not be read completely": len(totals.problems),

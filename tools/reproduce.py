@@ -1,66 +1,112 @@
 """Run the pipeline from scratch and check that it reproduces the committed results. CI runs this on a schedule.
 
-    python tools/reproduce.py
+    python tools/reproduce.py          # all steps
+    python tools/reproduce.py fetch    # pull the raw images from DVC's remote
+    python tools/reproduce.py run      # run all stages; needs no secret, and in CI refuses to have one
+    python tools/reproduce.py publish  # compare, and open or close an issue
 
 Needs a clean checkout and leaves the new results in it. The results are reproduced if every file is byte-identical or,
 as on another CPU or GPU, if AP, AP50, AP75 and F1 are within the committed 95% confidence intervals. If not, an issue
 is opened or updated; once they are reproduced again, it is closed.
 
-Exit code: 0 reproduced, 1 not reproduced (or an error that you can fix).
+Exit code: 0 reproduced, 1 not reproduced (or an error that you can fix), 2 wrong usage.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import ci_comment
 import ci_pipeline
 from ci_commit import RESULTS
 from ci_job import CIJob, read_job
+from ci_steps import Progress, check_no_secrets, parse_steps, read_progress, write_progress
 from detector.core.errors import UserError, run_command
 from detector.evaluation.metric_names import COMPARED_METRICS, interval_names
+from dvc_commands import list_outdated_stages
 from git_commands import git
 
+PROGRESS = Path("logs/reproduce.json")
 MARKER = "<!-- reproducing: this issue is kept up to date -->"
 TITLE = "The committed results are not reproducible"
 
 
 def main() -> None:
-    job = read_job(os.environ, "")
+    steps = parse_steps(__doc__ or "")
+    head = git("rev-parse", "HEAD")
+    for step in steps:
+        if step == "fetch":
+            fetch(head)
+        elif step == "run":
+            run(head)
+        else:
+            sys.exit(publish(read_job(os.environ, ""), head))
+
+
+def fetch(head: str) -> None:
+    """The step `fetch`. Raises UserError."""
     if list_changed_results():
         results = ", ".join(RESULTS)
         raise UserError(f"there are uncommitted changes in {results}: commit or `git checkout` them first")
+    progress = Progress(head)
     try:
         with ci_pipeline.configure_remote():
-            outdated = ci_pipeline.list_outdated_stages()
-            if not outdated:
-                ci_pipeline.rerun_from_scratch()
+            outdated = list_outdated_stages()
+            if outdated:
+                stages = ", ".join(outdated)
+                raise UserError(f"dvc.lock is outdated (stages: {stages}): the last retraining was not committed")
+            ci_pipeline.pull_dataset()
+    except UserError as error:
+        progress = progress._replace(error=str(error))
+        raise
+    finally:
+        write_progress(PROGRESS, progress)
+
+
+def run(head: str) -> None:
+    """The step `run`. Raises UserError."""
+    progress = read_progress(PROGRESS, head)
+    if progress.error:
+        return
+    check_no_secrets()
+    try:
+        ci_pipeline.rerun_from_scratch()
+        progress = progress._replace(done=True)
+    except UserError as error:
+        progress = progress._replace(error=str(error))
+        raise
+    finally:
+        write_progress(PROGRESS, progress)
+
+
+def publish(job: CIJob, head: str) -> int:
+    """The step `publish`; returns the exit code. Raises UserError."""
+    progress = read_progress(PROGRESS, head)
+    try:
+        progress.check_done()
     except UserError as error:
         report_failure(job, f"The pipeline failed:\n\n```\n{error}\n```")
         raise
-    if outdated:
-        stages = ", ".join(outdated)
-        report_failure(job, f"dvc.lock is outdated (stages: {stages}): the last retraining was not committed.")
-        sys.exit(1)
     changed, outside = list_changed_results(), list_metrics_outside_intervals()
     if outside:
         report_failure(job, render_differences(changed, outside))
-        sys.exit(1)
+        return 1
     if changed:
         print(f"Reproduced: {len(changed)} files differ, but the metrics are within the committed intervals.")
     else:
         print("Reproduced: all files are byte-identical.")
     if job.forge is not None and job.forge.close_issue(MARKER):
         print("Closed the open issue.")
+    return 0
 
 
 def list_changed_results() -> list[str]:
     """The results that differ from the checked-out commit."""
-    lines = git("status", "--porcelain", "--untracked-files=all", "--", *RESULTS).splitlines()
-    return [line[3:] for line in lines]
+    options = ("-c", "status.relativePaths=true", "status", "--short", "--untracked-files=all")
+    return [line[3:] for line in git(*options, "--", *RESULTS).splitlines()]
 
 
 def list_metrics_outside_intervals() -> list[str]:
@@ -102,5 +148,4 @@ def report_failure(job: CIJob, text: str) -> None:
 
 
 if __name__ == "__main__":
-    argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0]).parse_args()  # `--help` starts nothing
     run_command(main)

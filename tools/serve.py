@@ -29,6 +29,7 @@ from model_source import resolve_model
 
 TOKEN = "DETECTOR_TOKEN"
 DEFAULTS = Settings(Path())
+MOST = 1024  # workers, threads, and images per batch: more would only take all memory
 CORES = os.cpu_count() or 1
 
 
@@ -81,10 +82,13 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 def read_settings(given: argparse.Namespace) -> Settings:
     """Check the options. Raises UserError naming the option."""
-    for name in ("workers", "threads", "batch", "max_images", "max_megabytes", "max_megapixels", "timeout",
-                 "upload_timeout", "idle_timeout"):  # fmt: skip
+    for name in ("workers", "threads", "batch"):
         value = getattr(given, name)
-        if value is not None and not 0 < value < 1e9:
+        if value is not None and not 1 <= value <= MOST:
+            raise UserError(f"--{name} {value}: expected 1 to {MOST:,}")
+    for name in ("max_images", "max_megabytes", "max_megapixels", "timeout", "upload_timeout", "idle_timeout"):
+        value = getattr(given, name)
+        if not 0 < value < 1e9:
             raise UserError(f"--{name.replace('_', '-')} {value:g}: expected a value above 0")
     if not 0 <= given.wait_ms < 1e9:
         raise UserError(f"--wait-ms {given.wait_ms:g}: expected 0 or more")

@@ -104,9 +104,9 @@ def build_summary() -> list[str]:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0]).parse_args()  # `--help` starts nothing
     print("\n".join(build_summary()))
 
 
 if __name__ == "__main__":
-    argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0]).parse_args()  # `--help` starts nothing
     run_command(main)

@@ -23,6 +23,7 @@ HEAD = "# The versions that made the committed results, by tools/versions.py; st
 
 def main() -> None:
     """Write the file and print what changed."""
+    argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0]).parse_args()  # `--help` starts nothing
     before = read_yaml(VERSIONS) if VERSIONS.exists() else {}
     versions = {package: get_version(package) for package in list_packages()}
     write_text(VERSIONS, HEAD + "".join(f"{package}: {found!r}\n" for package, found in versions.items()))
@@ -39,5 +40,4 @@ def list_packages() -> list[str]:
 
 
 if __name__ == "__main__":
-    argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0]).parse_args()  # `--help` starts nothing
     run_command(main)

@@ -76,3 +76,18 @@ def test_a_folder_is_emptied_and_a_link_to_one_replaced(tmp_path: Path) -> None:
     assert not any((tmp_path / "link").iterdir())
     assert [path.name for path in target.iterdir()] == ["old"]
     assert not (tmp_path / "link").is_symlink()
+
+
+def test_a_device_is_written_to_and_stays() -> None:
+    write_text(Path(os.devnull), "gone")
+    assert Path(os.devnull).is_char_device()
+
+
+def test_a_pipe_is_written_to_and_stays(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_text(pipe, "through")
+    assert os.read(reader, 100) == b"through"
+    os.close(reader)
+    assert pipe.is_fifo()

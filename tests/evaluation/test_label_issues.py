@@ -29,7 +29,10 @@ IMAGES = 4
 
 
 def label(image: int, bbox: list[float], category: int = BOLT, state: int = INTACT, **more: Any) -> dict[str, Any]:
-    return {"image_id": image, "category_id": category, "bbox": bbox, "state": state, "iscrowd": 0, **more}
+    return {
+        "image_id": image, "category_id": category, "bbox": bbox, "area": bbox[2] * bbox[3], "state": state,
+        "iscrowd": 0, **more,
+    }  # fmt: skip
 
 
 def detection(image: int, bbox: list[float], category: int = BOLT, score: float = 0.9) -> dict[str, Any]:
@@ -59,7 +62,7 @@ CORRECT_DETECTIONS = [
 
 
 def find_issues(labels: list[dict[str, Any]], detections: list[dict[str, Any]]) -> list[LabelIssue]:
-    return find_label_issues("val", coco(*CORRECT_LABELS, *labels), [*CORRECT_DETECTIONS, *detections], None)
+    return find_label_issues("val", coco(*CORRECT_LABELS, *labels), [*CORRECT_DETECTIONS, *detections], None)[0]
 
 
 def find_only_issue(labels: list[dict[str, Any]], detections: list[dict[str, Any]]) -> LabelIssue:
@@ -69,8 +72,8 @@ def find_only_issue(labels: list[dict[str, Any]], detections: list[dict[str, Any
 
 
 def test_no_labels_and_no_detections() -> None:
-    assert find_label_issues("val", coco(), [], None) == []
-    assert find_label_issues("val", {**coco(), "images": []}, [], np.zeros((0, 2))) == []
+    assert find_label_issues("val", coco(), [], None) == ([], {})
+    assert find_label_issues("val", {**coco(), "images": []}, [], np.zeros((0, 2))) == ([], {})
 
 
 def test_no_issue_where_labels_and_detections_agree() -> None:
@@ -110,7 +113,7 @@ def test_a_spurious_box() -> None:
 
 def test_no_spurious_box_for_a_class_that_is_never_detected() -> None:
     labels = [label(image, BOX) for image in range(1, IMAGES + 1)]
-    assert find_label_issues("val", coco(*labels), [], None) == []
+    assert find_label_issues("val", coco(*labels), [], None)[0] == []
 
 
 def test_a_duplicate_box() -> None:
@@ -127,12 +130,15 @@ def test_overlapping_objects_that_are_both_detected_are_no_duplicates() -> None:
 @pytest.mark.parametrize("state", [INTACT, ABSENT])
 def test_a_wrong_state(state: int) -> None:
     other = INTACT + ABSENT - state
-    probabilities = np.zeros((len(CORRECT_LABELS) + 1, 2))
-    probabilities[:, INTACT - 1] = 1
+    labels = [*CORRECT_LABELS, label(4, [150.0, 60.0, 30.0, 30.0], state=ABSENT)]
+    probabilities = np.zeros((len(labels) + 1, 2))
+    probabilities[:-1, INTACT - 1] = 1
+    probabilities[-1, ABSENT - 1] = 1  # the last label of image 4
     probabilities[0] = 0  # the label of image 1, which comes first
     probabilities[0, other - 1], probabilities[0, state - 1] = 0.8, 0.2
-    truth = coco(*CORRECT_LABELS, label(1, BOX, state=state))
-    (issue,) = find_label_issues("val", truth, [*CORRECT_DETECTIONS, detection(1, BOX)], probabilities)
+    truth = coco(*labels, label(1, BOX, state=state))
+    (issue,), notes = find_label_issues("val", truth, [*CORRECT_DETECTIONS, detection(1, BOX)], probabilities)
+    assert not notes
     names = {INTACT: "intact", ABSENT: "absent"}
     assert (issue.kind, issue.state, issue.suggestion) == ("wrong_state", names[state], names[other])
     assert issue.score == pytest.approx(0.6)
@@ -140,15 +146,8 @@ def test_a_wrong_state(state: int) -> None:
 
 def test_an_unknown_state_is_not_wrong() -> None:
     probabilities = np.tile([0.9, 0.1], (len(CORRECT_LABELS) + 1, 1))
-    assert (
-        find_label_issues(
-            "val",
-            coco(*CORRECT_LABELS, label(1, BOX, state=0)),
-            [*CORRECT_DETECTIONS, detection(1, BOX)],
-            probabilities,
-        )
-        == []
-    )
+    truth = coco(*CORRECT_LABELS, label(1, BOX, state=0))
+    assert find_label_issues("val", truth, [*CORRECT_DETECTIONS, detection(1, BOX)], probabilities) == ([], {})
 
 
 def test_an_absent_object_needs_no_detection() -> None:
@@ -166,7 +165,7 @@ def test_issues_do_not_depend_on_the_scale_of_scores() -> None:
     labels, detections = [label(1, BOX)], [detection(1, OTHER_BOX, RING, 0.8)]
     original = find_issues(labels, detections)
     tenth = [{**one, "score": one["score"] / 10} for one in [*CORRECT_DETECTIONS, *detections]]
-    scaled = find_label_issues("val", coco(*CORRECT_LABELS, *labels), tenth, None)
+    scaled, _ = find_label_issues("val", coco(*CORRECT_LABELS, *labels), tenth, None)
     assert len(original) == 2
     assert [(one.kind, one.score) for one in scaled] == [(one.kind, one.score) for one in original]
 
@@ -190,7 +189,7 @@ def test_invariants_of_any_list(labels: list[dict[str, Any]], detections: list[d
     truth = coco(*labels)
     count = sum(not one["iscrowd"] for one in labels)
     probabilities = np.tile([0.1, 0.9], (count, 1)) if states else None
-    listed = find_label_issues("val", truth, detections, probabilities)
+    listed, _ = find_label_issues("val", truth, detections, probabilities)
     by_id = {one["id"]: one for one in truth["annotations"]}
     assert listed == sort_by_score(listed)
     assert all(MIN_SCORE <= one.score <= 1 for one in listed)
@@ -217,6 +216,17 @@ def test_lines_of_the_table_can_be_copied_into_the_decisions(tmp_path: Path) -> 
     decisions = read_decisions(tmp_path / "d.csv")
     assert [decision.kind for decision in decisions] == [one.kind for one in listed]
     assert drop_reviewed(listed, decisions) == []
+
+
+def test_names_that_a_spreadsheet_would_run_are_quoted_and_read_back(tmp_path: Path) -> None:
+    (one,) = find_issues([label(1, BOX)], [])
+    odd = one._replace(file="=a.jpg", label="@bolt", state="-s", suggestion="remove", kind="spurious_box")
+    write_issue_table(tmp_path / "s.csv", [odd])
+    header, line = (tmp_path / "s.csv").read_text(encoding="utf-8").splitlines()
+    assert ",'=a.jpg," in line
+    (tmp_path / "d.csv").write_text(f"{header},decision\n{line},accept\n")
+    (read,) = read_decisions(tmp_path / "d.csv")
+    assert (read.file, read.label, read.state) == ("=a.jpg", "@bolt", "-s")
 
 
 def make_decision(kind: str, **changes: Any) -> Decision:

@@ -13,12 +13,23 @@ import pytest
 from PIL import Image
 
 from detector.evaluation import report
-from detector.evaluation.report import pack_json
-from detector.evaluation.report.charts import TrainingCurve, build_charts, build_training_charts, subsample
+from detector.evaluation.report import pack_json, write_report
+from detector.evaluation.report.charts import (
+    MAX_INTERVALS,
+    TrainingCurve,
+    build_charts,
+    build_training_charts,
+    subsample,
+)
 from detector.evaluation.report.label_issue_crops import encode_issue_crops
 from detector.evaluation.report.metric_values import format_number, list_headline_metrics, list_other_metrics
 from detector.evaluation.report.model_card import flatten_card, list_limitations
-from detector.evaluation.report.payload import build_page_data, encode_pictures
+from detector.evaluation.report.payload import (
+    build_page_data,
+    encode_pictures,
+    keep_first_images,
+    limit_images,
+)
 from tests.support.report_case import NAMES, make_report_inputs
 
 
@@ -48,6 +59,41 @@ def test_charts_without_data_are_left_out() -> None:
     points = [[step, step] for step in range(1000)]
     assert (subsample(points)[0], subsample(points)[-1], len(subsample(points))) == ([0, 0], [999, 999], 200)
     assert subsample(points[:3]) == points[:3]
+
+
+def test_an_interval_chart_shows_the_lowest_of_many() -> None:
+    rows = [{"class": f"class {number}", "AP": number / 1000, "objects": 1} for number in range(1000)]
+    few, many = (build_charts({"classes": some}, [])["class-chart"] for some in (rows[:MAX_INTERVALS], rows))
+    assert "title" not in few
+    assert f"{MAX_INTERVALS} of 1,000 classes with the lowest AP" in many["title"]
+    assert [row["name"] for row in many["data"]["values"]] == [f"class {n}" for n in range(MAX_INTERVALS - 1, -1, -1)]
+    assert many["height"] == few["height"]
+
+
+def test_a_long_list_of_the_card_is_cut() -> None:
+    ((_, text),) = flatten_card({"classes": [f"class {number}" for number in range(1000)]})
+    assert "class 49, … (1,000 in all)" in text
+    assert len(text) < 1000
+
+
+def test_a_page_of_many_objects_holds_the_first_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs = make_report_inputs(tmp_path)
+    analysis, count = inputs.analysis, len(inputs.coco["images"])
+    assert limit_images(analysis, count) == count
+    per_image = np.bincount(analysis.objects.images, minlength=count)
+    monkeypatch.setattr("detector.evaluation.report.payload.MAX_OBJECTS", int(per_image[:5].sum()))
+    shown = limit_images(analysis, count)
+    assert per_image[:shown].sum() == per_image[:5].sum()
+    kept = keep_first_images(analysis, shown)
+    assert len(kept.objects.ids) == per_image[:5].sum()
+    assert set(kept.images.tolist()) <= set(range(shown))
+    before = [analysis.objects.ids[index] for index in analysis.object_indices[analysis.images < shown] if index >= 0]
+    assert before == [kept.objects.ids[index] for index in kept.object_indices if index >= 0]
+    write_report(inputs, tmp_path, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert f"only the first {shown} of {count} images" in page
+    monkeypatch.setattr("detector.evaluation.report.payload.MAX_IMAGES", 3)
+    assert limit_images(analysis, count) == 3
 
 
 def test_the_card_is_flattened_and_limitations_count() -> None:

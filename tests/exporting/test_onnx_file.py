@@ -29,7 +29,16 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (7, 3, *SIZE), dtype=np.uint8
 TOLERANCE = 1e-3  # of scores
 IMAGES[1, :, 40:] = IMAGES[2, :, :, 50:] = 120  # padding
 METADATA = ModelMetadata(
-    "simple", ["a", "ü"], [], SIZE, (1, 2, 3), "hash", {"a": 0.5, "ü": 0.25}, 0.8, "code", "dataset"
+    model="simple",
+    classes=["a", "ü"],
+    states=[],
+    size=SIZE,
+    fill=(1, 2, 3),
+    data="hash",
+    threshold={"a": 0.5, "ü": 0.25},
+    temperature=0.8,
+    code="code",
+    dataset="dataset",
 )
 
 
@@ -46,7 +55,7 @@ def test_detections_match_the_model_for_any_batch_size(
 ) -> None:
     monkeypatch.setattr(detr, "LAYERS", 1)  # all layers are alike, and six take half a minute
     model = build_synthetic_model(name, StateConfig((True, False)[:states], (1.0, 1.0)[:states], 0.5), IMAGES)
-    export_onnx(model, METADATA._replace(states=["whole", "gone"][:states]), tmp_path / "model.onnx")
+    export_onnx(model, METADATA.model_copy(update={"states": ["whole", "gone"][:states]}), tmp_path / "model.onnx")
     session = open_session(tmp_path / "model.onnx")
     same = []
     for batch in (1, 2, 3, 7):
@@ -132,7 +141,7 @@ def test_node_names_start_with_their_module(written: Path) -> None:
 def test_interface_and_metadata(written: Path) -> None:
     file = onnx.load(written)
     metadata = {entry.key: json.loads(entry.value) for entry in file.metadata_props}
-    assert metadata == json.loads(json.dumps(METADATA._asdict()))
+    assert metadata == json.loads(json.dumps(METADATA.model_dump()))
     assert open_onnx(written, 1)[0] == METADATA
     session = open_session(written)
     (image,) = session.get_inputs()

@@ -16,7 +16,7 @@ from detector.plotting.palette import GROUND_TRUTH_COLOR, PREDICTION_COLOR
 from detector.runners.tiled import ModelMetadata
 
 TOLERANCE = Tolerance(0.5, 1e-3)
-METADATA = ModelMetadata("tiny", ["cell"], [], (64, 96), (0, 0, 0), "")
+METADATA = ModelMetadata(model="tiny", classes=["cell"], states=[], size=(64, 96), fill=(0, 0, 0), data="")
 
 
 def make_detections(*rows: tuple[float, float]) -> Detections:

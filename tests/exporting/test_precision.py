@@ -30,7 +30,14 @@ from tests.support.synthetic_model import build_synthetic_model
 SIZE = (64, 96)
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 3, *SIZE), dtype=np.uint8)
 METADATA = ModelMetadata(
-    "simple", ["a", "b"], ["whole", "gone"], SIZE, (1, 2, 3), "", {"a": 0.5, "b": 0.5}, max_detections=30
+    model="simple",
+    classes=["a", "b"],
+    states=["whole", "gone"],
+    size=SIZE,
+    fill=(1, 2, 3),
+    data="",
+    threshold={"a": 0.5, "b": 0.5},
+    max_detections=30,
 )
 CONVERTERS: dict[str, Callable[[onnx.ModelProto], onnx.ModelProto]] = {
     "fp16": to_fp16,

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from detector.core.errors import UserError
-from detector.core.images import LetterboxedImage
+from detector.core.pixels import LetterboxedImage
 from detector.engine.detections import Prediction
 from detector.inference.annotate import ImageAnnotator, draw_detections
 from detector.inference.decoding import DecodedImage
@@ -17,7 +17,9 @@ from detector.plotting.box_drawing import StyledBox
 from detector.plotting.palette import PALETTE
 from detector.runners.tiled import ModelMetadata
 
-METADATA = ModelMetadata("m", ["bolt", "ü"], ["intact", "damaged"], (64, 64), (0, 0, 0), "")
+METADATA = ModelMetadata(
+    model="m", classes=["bolt", "ü"], states=["intact", "damaged"], size=(64, 64), fill=(0, 0, 0), data=""
+)
 
 
 def prediction(bbox: list[float], category: int = 1, state: int = 0) -> Prediction:

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from detector.core.images import ORIENTATION_TAG
+from detector.core.images import ORIENTATION_TAG, load_rgb
 from detector.inference.decoding import (
     DecodedImage,
     DecodeOptions,
@@ -22,13 +22,12 @@ from detector.inference.decoding import (
     decode_ahead,
     decode_image,
     map_ahead,
-    open_full_size,
 )
 from detector.inference.inputs import Input
 from detector.runners.tiled import ModelMetadata
 from tests.support.bright_model import make_image
 
-METADATA = ModelMetadata("m", ["a"], [], (64, 64), (0, 0, 0), "")
+METADATA = ModelMetadata(model="m", classes=["a"], states=[], size=(64, 64), fill=(0, 0, 0), data="")
 SMALL, FULL_SIZE = (
     DecodeOptions(METADATA, keep_full_size=False, keep_frames=False),
     DecodeOptions(METADATA, keep_full_size=True, keep_frames=False),
@@ -94,7 +93,7 @@ def test_exif_orientation_is_applied_to_the_size(tmp_path: Path, orientation: in
     assert (decoded.width, decoded.height) == upright
     assert decoded.image is not None
     assert decoded.image.size == upright
-    assert open_full_size(tmp_path / "turned.jpg", 1000).size == upright
+    assert load_rgb(tmp_path / "turned.jpg", at_least=(1000, 1000)).size == upright
 
 
 @pytest.mark.parametrize("name", ["a.gif", "a.tif", "a.webp", "a.png"])
@@ -111,11 +110,11 @@ def test_files_that_are_not_images(tmp_path: Path) -> None:
     (tmp_path / "empty.jpg").touch()
     (tmp_path / "text.jpg").write_text("hello")
     (tmp_path / "script.jpg").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n")
-    assert read_reason(tmp_path / "empty.jpg") == "empty file"
-    assert read_reason(tmp_path / "text.jpg") == "not an image"
-    assert read_reason(tmp_path / "script.jpg") == "not an image", "PostScript would be executed"
-    assert read_reason(tmp_path / "missing.jpg") == "No such file or directory"
-    assert read_reason(tmp_path) == "Is a directory"
+    assert "empty" in read_reason(tmp_path / "empty.jpg")
+    assert "not an image" in read_reason(tmp_path / "text.jpg")
+    assert "not an image" in read_reason(tmp_path / "script.jpg"), "PostScript would be executed"
+    assert "no such file" in read_reason(tmp_path / "missing.jpg")
+    assert "a folder" in read_reason(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.gif", "a.webp", "a.tif", "a.bmp"])
@@ -127,14 +126,13 @@ def test_a_truncated_image_is_reported(tmp_path: Path, name: str) -> None:
     assert read_reason(tmp_path / name)
 
 
-def test_unsupported_16_bit_gray_values(tmp_path: Path) -> None:
-    Image.fromarray(np.asarray(make_image(SIZE).convert("L")).astype(np.uint16) * 8).save(tmp_path / "twelve.png")
-    assert read_reason(tmp_path / "twelve.png").startswith("16-bit image that uses at most 12 bits")
+def test_12_bit_gray_values_keep_their_range(tmp_path: Path) -> None:
+    Image.fromarray(np.asarray(make_image(SIZE).convert("L")).astype(np.uint16) * 16).save(tmp_path / "twelve.png")
+    assert decode(tmp_path / "twelve.png").letterboxed.pixels[:48].max() >= 253
 
 
-def test_an_image_with_too_many_pixels_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_with_too_many_pixels_is_not_decoded(tmp_path: Path) -> None:
     """A small file that claims to be 30,000 x 17,000."""
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
     make_image(SIZE).save(tmp_path / "bomb.png")
     data = (tmp_path / "bomb.png").read_bytes()
     header = b"IHDR" + struct.pack(">II", 30_000, 17_000) + data[24:29]
@@ -142,9 +140,8 @@ def test_an_image_with_too_many_pixels_is_not_decoded(tmp_path: Path, monkeypatc
     assert read_reason(tmp_path / "bomb.png").startswith("30000x17000 pixels")
 
 
-def test_a_photograph_of_20000_by_20000_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is decoded at one eighth of its size, and the lock for large images is released."""
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+def test_a_photograph_of_20000_by_20000_pixels(tmp_path: Path) -> None:
+    """It is decoded at one eighth of its size."""
     Image.new("L", (20_000, 20_000), "white").save(tmp_path / "large.jpg")
     for decoded in decode_ahead([Input(tmp_path / "large.jpg", "image")] * 2, SMALL, 2, 2):
         assert isinstance(decoded, DecodedImage)

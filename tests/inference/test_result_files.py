@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from detector.core.errors import UserError
-from detector.core.images import LetterboxedImage
+from detector.core.pixels import LetterboxedImage
 from detector.engine.detections import Prediction
 from detector.inference.decoding import DecodedImage
 from detector.inference.result_files import CocoFile, CsvFile, JsonLinesFile, make_relative
@@ -23,7 +23,9 @@ from detector.preprocessing.findings import FindingLog
 from detector.preprocessing.formats import READERS
 from detector.runners.tiled import ModelMetadata
 
-METADATA = ModelMetadata("m", ["bolt", "rot, ü"], ["intact", "damaged"], (64, 64), (0, 0, 0), "data")
+METADATA = ModelMetadata(
+    model="m", classes=["bolt", "rot, ü"], states=["intact", "damaged"], size=(64, 64), fill=(0, 0, 0), data="data"
+)
 PREDICTIONS: list[Prediction] = [
     {"image_id": 1, "category_id": 2, "bbox": [10.0, 20.0, 30.5, 40.25], "score": 0.9, "state": 2, "state_score": 0.7},
     {"image_id": 1, "category_id": 1, "bbox": [0.0, 0.0, 200.0, 100.0], "score": 0.5, "state": 1, "state_score": 1.0},
@@ -70,7 +72,7 @@ def test_coco(folder: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == ["dataset.jsonl", "predictions.csv", "predictions.json"]
 
 
-@pytest.mark.parametrize("metadata", [METADATA, METADATA._replace(states=[])])
+@pytest.mark.parametrize("metadata", [METADATA, METADATA.model_copy(update={"states": []})])
 @pytest.mark.parametrize("name", ["coco", "jsonl"])
 def test_the_dataset_readers_accept_them(folder: Path, metadata: ModelMetadata, name: str) -> None:
     write_files(folder, metadata)
@@ -158,21 +160,30 @@ def test_complete_lines_remain_when_the_disk_is_full(
         assert len(rows) % 2 == 1, "a header and two rows per image"
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
-@pytest.mark.parametrize(
-    ("kind", "name"),
-    [(CocoFile, "part-predictions.json"), (JsonLinesFile, "dataset.jsonl"), (CsvFile, "predictions.csv")],
-)
-def test_a_full_device(folder: Path, kind: type[CocoFile | JsonLinesFile | CsvFile], name: str) -> None:
-    (folder / name).symlink_to("/dev/full")
-    with pytest.raises(UserError, match="No space left on device"):
+@pytest.mark.parametrize("kind", FILES)
+def test_a_disk_that_is_full_from_the_start(folder: Path, kind: type[CocoFile | JsonLinesFile | CsvFile]) -> None:
+    with largest_file(10), pytest.raises(UserError, match=r"out/\w+\.\w+: cannot be written"):
         kind(folder, METADATA).add(decoded_image(folder.parent / "a.jpg"), PREDICTIONS)
+    assert [path.read_text() for path in folder.iterdir()] in ([], [""])
+
+
+def test_older_files_are_replaced_and_never_written_through(folder: Path) -> None:
+    """They may be links into DVC's cache."""
+    old = folder.parent / "old"
+    old.write_text("old")
+    for name, link in (("predictions.json", Path.hardlink_to), ("dataset.jsonl", Path.hardlink_to),
+                       ("predictions.csv", Path.symlink_to)):  # fmt: skip
+        link(folder / name, old)
+    write_files(folder)
+    assert old.read_text() == "old"
+    assert not any(path.is_symlink() or path.read_text() == "old" for path in folder.iterdir())
 
 
 @pytest.mark.parametrize("kind", FILES)
 def test_a_folder_that_cannot_be_written(tmp_path: Path, kind: type[CocoFile | JsonLinesFile | CsvFile]) -> None:
-    with pytest.raises(UserError, match=r"cannot be written \(No such file or directory\).*--out"):
-        kind(tmp_path / "missing", METADATA)
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"cannot be written \((Not a directory|File exists)\).*--out"):
+        kind(tmp_path / "file", METADATA)
 
 
 def test_relative_paths_resolve_links(tmp_path: Path) -> None:

@@ -9,7 +9,16 @@ from detector.engine.detections import Detections
 from detector.inference.thresholds import apply_thresholds
 from detector.runners.tiled import ModelMetadata
 
-METADATA = ModelMetadata("m", ["a", "b"], [], (64, 64), (0, 0, 0), "", threshold={"a": 0.5, "b": 0.2}, temperature=0.5)
+METADATA = ModelMetadata(
+    model="m",
+    classes=["a", "b"],
+    states=[],
+    size=(64, 64),
+    fill=(0, 0, 0),
+    data="",
+    threshold={"a": 0.5, "b": 0.2},
+    temperature=0.5,
+)
 
 
 def make_detections(scores: list[float], labels: list[int]) -> Detections:
@@ -37,10 +46,12 @@ def test_a_given_threshold_applies_to_the_calibrated_score() -> None:
 
 
 def test_without_calibration_scores_are_unchanged() -> None:
-    chosen = apply_thresholds(make_detections([0.73911, 0.7391, 0.25], [1, 1, 2]), METADATA._replace(temperature=1.0))
+    chosen = apply_thresholds(
+        make_detections([0.73911, 0.7391, 0.25], [1, 1, 2]), METADATA.model_copy(update={"temperature": 1.0})
+    )
     assert chosen.scores.tolist() == pytest.approx([0.73911, 0.7391, 0.25])
 
 
 def test_scores_are_rounded_to_five_digits_before_the_comparison() -> None:
-    metadata = METADATA._replace(threshold={"a": 0.73911, "b": 0.2})
+    metadata = METADATA.model_copy(update={"threshold": {"a": 0.73911, "b": 0.2}})
     assert apply_thresholds(make_detections([0.7391051, 0.7391049], [1, 1]), metadata).states.tolist() == [0]

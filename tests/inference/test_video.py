@@ -16,7 +16,11 @@ from detector.inference.video import Frame, VideoError, VideoWriter, count_frame
 from detector.runners.tiled import ModelMetadata
 
 COUNT, SIZE = 30, (96, 64)
-OPTIONS = DecodeOptions(ModelMetadata("m", ["a"], [], (64, 64), (0, 0, 0), ""), keep_full_size=False, keep_frames=False)
+OPTIONS = DecodeOptions(
+    ModelMetadata(model="m", classes=["a"], states=[], size=(64, 64), fill=(0, 0, 0), data=""),
+    keep_full_size=False,
+    keep_frames=False,
+)
 
 
 def write_video(path: Path, count: int = COUNT) -> Path:

@@ -75,7 +75,8 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def from_published(name: str, published: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Any:
     """Our model with the network's weights, loaded like the COCO weights."""
-    monkeypatch.setattr({"detr": detr, "rtdetr": rtdetr}[name], "HUB", str(published[f"{name} folder"]))
+    module, folder = {"detr": detr, "rtdetr": rtdetr}[name], published[f"{name} folder"]
+    monkeypatch.setattr(module, "download_hub_weights", lambda _: folder)
     return MODELS[name].build(3, StateConfig(), MODELS[name].choose_statistics("coco"), POSTPROCESS, "coco").eval()
 
 
@@ -152,7 +153,7 @@ def test_coco_weights_without_internet(name: str, monkeypatch: pytest.MonkeyPatc
     def refuse(*_: object, **__: object) -> None:
         raise OSError("no route to host")
 
-    monkeypatch.setattr("transformers.modeling_utils.PreTrainedModel.from_pretrained", refuse)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", refuse)
     with pytest.raises(UserError, match=r"no route to host\n.*hub: copy the folder models--\w+--\w+.*train\.weights"):
         MODELS[name].build(3, StateConfig(), MODELS[name].choose_statistics("coco"), POSTPROCESS, "coco")
 

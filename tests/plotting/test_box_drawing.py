@@ -120,3 +120,18 @@ def test_imports_no_torch_or_matplotlib() -> None:
         "sys.exit(bool({'torch', 'matplotlib', 'pandas'} & sys.modules.keys()))"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_of_many_labels_only_the_first_are_drawn_and_a_note_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[str] = []
+    monkeypatch.setattr(box_drawing, "_draw_label", lambda canvas, place, box, size: drawn.append(box.label))
+    count = 3000  # placing all of them would take minutes
+    draw(*(StyledBox((10, 10, 60, 60), PALETTE[0], f"label {number}") for number in range(count)))
+    assert set(drawn[:-1]) == {f"label {number}" for number in range(box_drawing.MAX_LABELS)}
+    assert drawn[-1] == f"{box_drawing.MAX_LABELS} of {count:,} labels"
+
+
+def test_a_label_of_any_text_is_one_short_line() -> None:
+    picture = Image.new("RGB", (100, 80))
+    draw_boxes(picture, [StyledBox((10, 10, 60, 60), PALETTE[0], "two\nlines " * 5000)], font_size=14)
+    assert np.asarray(picture).any()

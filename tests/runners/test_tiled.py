@@ -19,7 +19,7 @@ from detector.runners.tiled import ModelMetadata, detect_images, detect_in_tiles
 from detector.runners.tiling import Tiling
 
 STAGES = Path(__file__).parents[2] / "stages"
-METADATA = ModelMetadata("bright", ["white"], [], (64, 64), (0, 0, 0), "")
+METADATA = ModelMetadata(model="bright", classes=["white"], states=[], size=(64, 64), fill=(0, 0, 0), data="")
 MERGING: dict[str, Any] = {"iou_threshold": 0.6, "max_detections": 100}
 BATCHES: list[int] = []
 
@@ -88,16 +88,16 @@ def test_exif_orientation_is_applied_once(tmp_path: Path, orientation: int) -> N
 def test_an_unreadable_image_is_named_in_the_error(tmp_path: Path) -> None:
     (tmp_path / "bad.jpg").write_text("no image")
     for path in (tmp_path / "bad.jpg", tmp_path / "missing.jpg"):
-        with pytest.raises(UserError, match=f"{path.name}: the image cannot be read"):
+        with pytest.raises(UserError, match=f"{path.name}: the image cannot be used"):
             list(detect_images([path], detect_white, METADATA, 1))
-        with pytest.raises(UserError, match=f"{path.name}: the image cannot be read"):
+        with pytest.raises(UserError, match=f"{path.name}: the image cannot be used"):
             list(detect_in_tiles([path], detect_white, METADATA, 1, tiling=Tiling(32, 0.2), **MERGING))
 
 
 def test_runs_without_torch() -> None:
-    """Nor does it need pydantic or matplotlib: a deployed model has few dependencies."""
+    """Nor does it need PyYAML or matplotlib: a deployed model has few dependencies."""
     code = (
         "import sys; import detector.runners.onnx_runner, detector.runners.tiling; "
-        "sys.exit(bool({'torch', 'pydantic', 'matplotlib', 'onnx', 'hotcoco', 'pandas', 'tqdm'} & set(sys.modules)))"
+        "sys.exit(bool({'torch', 'yaml', 'matplotlib', 'onnx', 'hotcoco', 'pandas', 'tqdm'} & set(sys.modules)))"
     )
     subprocess.run([sys.executable, "-c", code], cwd=STAGES.parent, check=True)

@@ -96,7 +96,7 @@ def test_the_slider_by_keyboard(page: Page, images: dict[str, Path]) -> None:
 
 def test_several_images_one_of_them_broken(page: Page, images: dict[str, Path]) -> None:
     choose(page, *images.values())
-    assert "broken.jpg: image 1 is not one of JPEG" in page.locator("#status").inner_text()
+    assert "broken.jpg: image 1 cannot be used: not one of JPEG" in page.locator("#status").inner_text()
     buttons = page.locator("#chosen button")
     assert buttons.all_inner_texts() == ["light.png", "dark.png"]
     buttons.nth(1).press("Enter")

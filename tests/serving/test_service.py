@@ -38,17 +38,17 @@ def get(port: int, path: str, **headers: str) -> HttpResponse:
 
 def test_it_answers_like_the_model_on_the_same_file(served: ServiceProcess, model: Path, tmp_path: Path) -> None:
     file = tmp_path / "image.png"
-    file.write_bytes(picture(204))
+    file.write_bytes(picture(204, (256, 192)))
     facts, runner = open_onnx(model, 1)
     (expected,) = (apply_thresholds(found, facts, 0.0) for found in detect_images([file], runner, facts, 1))
     answer = send(served.port, file.read_bytes(), "image/png", "/v1/predict?threshold=0").json()["images"][0]
-    assert (answer["name"], answer["width"], answer["height"]) == ("", 128, 96)
+    assert (answer["name"], answer["width"], answer["height"]) == ("", 256, 192)
     found = answer["detections"]
     assert [one["box_xyxy"] for one in found] == expected.boxes_xyxy.tolist()
     assert [one["score"] for one in found] == pytest.approx(expected.scores.tolist(), abs=1e-5)
     assert [one["category_id"] for one in found] == expected.labels.tolist()
     assert [(one["category"], one["state"]) for one in found] == [("bright", None), ("dim", "whole")]
-    assert found[0]["box_xyxy"] == [8, 16, 72, 80]  # twice the input's, as the image is twice as large
+    assert found[0]["box_xyxy"] == [16, 32, 144, 160]  # twice the input's, as the image is twice as large
 
 
 def test_many_images_come_back_in_their_order(served: ServiceProcess) -> None:
@@ -87,7 +87,7 @@ def test_the_model_says_what_it_is(served: ServiceProcess, model: Path) -> None:
     assert {key: answer[key] for key in ("model", "classes", "states", "data", "code", "dataset", "precision")} == {
         key: FACTS[key] for key in ("model", "classes", "states", "data", "code", "dataset", "precision")
     }
-    assert answer["size"] == [48, 64]
+    assert answer["size"] == [96, 128]
     assert answer["file"] == hashlib.sha256(model.read_bytes()).hexdigest()
     assert answer["threshold"] == {"dim": pytest.approx(1 / 3, abs=1e-5), "bright": pytest.approx(0.55051, abs=1e-5)}
     assert answer["limits"]["max_images"] == 3

@@ -177,7 +177,7 @@ def test_a_stop_under_load_finishes_what_was_begun(model: Path) -> None:
 
     with ServiceProcess(model) as served:
         assert asyncio.run(work(served)) == [200] * 12
-        assert served.process.wait(30) == -signal.SIGTERM
+        assert served.process.wait(30) == 0
         assert not [line for line in served.read_log() if "traceback" in line]
         with pytest.raises(ConnectionRefusedError):
             asyncio.run(send_request(served.port, SENT))

@@ -107,6 +107,6 @@ def test_every_format_is_known(kind: str) -> None:
 
 def test_formats_that_are_not_for_strangers() -> None:
     for kind in ("EPS", "PPM", "PCX"):
-        with pytest.raises(HTTPException, match="image 7 is not one of JPEG") as caught:
+        with pytest.raises(HTTPException, match=r"image 7 .* not one of JPEG") as caught:
             decode_upload(Upload("", picture(9, kind=kind)), 7, LIMIT, SIZE, (0, 0, 0))
         assert caught.value.status_code == 415

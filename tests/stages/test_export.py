@@ -22,6 +22,7 @@ from detector.core.params import load_section
 from detector.engine.checkpoint import Card, save_checkpoint
 from detector.exporting import isolated_process
 from detector.exporting.onnx_file import convert_to_onnx
+from detector.exporting.parity import ExportParams
 from detector.models.postprocess import Postprocess, PostprocessParams
 from detector.models.state_head import StateConfig
 from detector.runners.onnx_runner import open_onnx
@@ -134,6 +135,11 @@ def test_the_exported_file_is_self_contained(project: Path, precision: str) -> N
     assert metrics["parity_images"] == 9
     assert metrics["precisions"]["fp32"]["AP"] > 0.5
     assert abs(metrics["precisions"]["fp32"]["AP_drop"]) <= 0.001
+    own = {name: one["box_difference_below"] for name, one in metrics["precisions"].items()}
+    assert own["fp32"] <= load_section(Path("params.yaml"), "export", ExportParams).box_tolerance
+    assert metrics["precisions"]["fp32"]["unmatched_detections"] == 0
+    if precision != "fp32":
+        assert own[precision] > own["fp32"], "each file's own difference from the model"
     assert not export.WORST_IMAGE.exists()
     assert set(json.loads(export.TIMES.read_text())) == set(metrics["precisions"])
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests.support.bright_model import save_graph
 
-SIZE = (48, 64)  # height, width
+SIZE = (96, 128)  # height, width
 FACTS: dict[str, Any] = {
     "model": "brightness", "classes": ["dim", "bright"], "states": ["whole", "gone"], "size": SIZE, "fill": [0, 0, 0],
     "data": "of", "threshold": {"dim": 0.2, "bright": 0.6}, "temperature": 2.0, "code": "code", "dataset": "manifest",
@@ -18,11 +18,11 @@ FACTS: dict[str, Any] = {
 }  # fmt: skip
 GRAPH = """
 <ir_version: 10, opset_import: ["": 20]>
-brightness (uint8[BATCH, 3, 48, 64] image) => (float[BATCH, 3, 4] location, float[BATCH, 3] score,
+brightness (uint8[BATCH, 3, 96, 128] image) => (float[BATCH, 3, 4] location, float[BATCH, 3] score,
     int64[BATCH, 3] category, int64[BATCH, 3] state, float[BATCH, 3] state_score)
 <float white = {255.0}, int64[3] axes = {1, 2, 3}, int64[1] zero = {0}, int64[1] one = {1},
  float[1, 3] fractions = {1.0, 0.5, 0.0}, int64[1, 3] labels = {2, 1, 0}, int64[1, 3] states = {0, 1, 2},
- float[1, 3, 4] boxes = {4.0, 8.0, 36.0, 40.0, 0.0, 0.0, 16.0, 16.0, 0.0, 0.0, 0.0, 0.0}>
+ float[1, 3, 4] boxes = {8.0, 16.0, 72.0, 80.0, 0.0, 0.0, 32.0, 32.0, 0.0, 0.0, 0.0, 0.0}>
 {
   pixels = Cast <to = 1> (image)
   mean = ReduceMean <keepdims = 0> (pixels, axes)

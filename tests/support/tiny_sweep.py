@@ -118,16 +118,16 @@ BASIC: dict[str, Any] = {
 }
 
 
-def make_repository(root: Path, settings: Path) -> Repository:
-    """Make the repository, run the pipeline and commit."""
+def make_repository(root: Path, settings: Path, git_root: Path | None = None) -> Repository:
+    """Make the repository, run the pipeline and commit; git_root: a parent folder, for a larger git repository."""
     environment = environment_for(settings)
     root.mkdir(parents=True)
     repository = Repository(root, environment)
     files = {"params.yaml": PARAMS, "dvc.yaml": PIPELINE, "train.py": TRAIN, "evaluate.py": EVALUATE}
     for name, text in {**files, ".gitignore": ".cache/\n__pycache__/\nsweeps/\n"}.items():
         (root / name).write_text(text)
-    repository.git("init", "--quiet")
-    repository.dvc("init", "--quiet")
+    repository.git("init", "--quiet", str(git_root or root))
+    repository.dvc("init", "--quiet", *(["--subdir"] if git_root else []))
     write_sweep(repository)
     repository.dvc("repro", "--quiet")
     repository.commit()

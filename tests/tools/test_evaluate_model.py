@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -109,8 +108,9 @@ def make_project() -> None:
                          "state": number % 3}
                     )  # fmt: skip
         Path(f"data/coco/{split}.json").write_text(json.dumps(dataset))
-    save_checkpoint(Path(CHECKPOINT), model.state_dict(), replace(card, data=data_hash()))
-    export_onnx(model, facts._replace(data=data_hash(), threshold=dict.fromkeys(CLASSES, 0.5)), Path(EXPORTED))
+    save_checkpoint(Path(CHECKPOINT), model.state_dict(), card.model_copy(update={"data": data_hash()}))
+    changes = {"data": data_hash(), "threshold": dict.fromkeys(CLASSES, 0.5)}
+    export_onnx(model, facts.model_copy(update=changes), Path(EXPORTED))
 
 
 @pytest.fixture

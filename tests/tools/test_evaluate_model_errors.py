@@ -20,7 +20,9 @@ from detector.engine.detections import Detections
 from detector.runners.tiled import ModelMetadata
 
 ROOT = Path(__file__).parents[2]
-METADATA = ModelMetadata("blind", ["a", "b"], ["whole", "gone"], (32, 32), (0, 0, 0), "")
+METADATA = ModelMetadata(
+    model="blind", classes=["a", "b"], states=["whole", "gone"], size=(32, 32), fill=(0, 0, 0), data=""
+)
 NO_LABELS, NO_SCORES = np.zeros(0, np.int64), np.zeros(0, np.float32)
 NOTHING = Detections(np.zeros((0, 4)), NO_SCORES, NO_LABELS, NO_LABELS, NO_SCORES)
 
@@ -93,7 +95,7 @@ def test_what_the_mistakes_are_made_from_is_right(project: Path) -> None:
         ([BLIND, "test", "--format", "voc"], "test: --format and --split"),
         ([BLIND, "val"], "data/coco/val.json: missing"),
         ([BLIND, "nowhere"], "nowhere: missing"),
-        ([BLIND, "raw/1.png"], "raw/1.png: "),
+        ([BLIND, "raw/1.png"], "raw/1.png is not UTF-8 text"),
         ([BLIND, "test", "--tile", "31"], "--tile 31: "),
         ([BLIND, "test", "--tile", "80"], "--tile 80: "),
         ([BLIND, "test", "--tile", "50", "--overlap", "1"], "--overlap 1.0: "),
@@ -119,16 +121,15 @@ def test_a_command_that_cannot_be_parsed(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "cannot be read as a COCO file"),
-        ("{", "cannot be read as a COCO file"),
-        ("3", "cannot be read as a COCO file"),
-        ("[]", 'no "images"'),
-        (
-            '{"images": [], "annotations": [], "categories": []}',
-            'no "states"',
-        ),
-        ('{"images": [], "annotations": [{"id": 1}], "categories": [], "states": []}', 'no "state"'),
-        ('{"images": [], "annotations": [], "categories": [], "states": []}', "no images"),
+        ("", "not valid JSON"),
+        ("{", "not valid JSON"),
+        ("3", "found 3, expected a mapping"),
+        ("[]", "found [], expected a mapping"),
+        ('{"images": [], "annotations": [], "categories": []}', "the key `states` is missing"),
+        ('{"images": [], "annotations": [{"id": 1}]}', "the key `annotations.0.image_id` is missing"),
+        ('{"images": [], "annotations": [], "categories": [], "states": []}', "`images` is []"),
+        ('{"images": [], "images": []}', "the key 'images' stands twice"),
+        ("[" * 100_000, "nested too deeply"),
     ],
 )
 def test_a_file_that_is_no_split(project: Path, content: str, message: str) -> None:
@@ -160,7 +161,7 @@ def test_a_folder_without_a_usable_image(project: Path) -> None:
 
 def test_an_image_that_went_missing(project: Path) -> None:
     Path("raw/1.png").unlink()
-    assert error(BLIND, "test").startswith("raw/1.png: the image cannot be read")
+    assert error(BLIND, "test").startswith("raw/1.png: the image cannot be used")
 
 
 @pytest.mark.parametrize("suffix", ["onnx", "safetensors"])
@@ -169,7 +170,7 @@ def test_a_folder_in_the_models_place(project: Path, suffix: str, monkeypatch: p
     monkeypatch.chdir(project)
     Path(f"models/folder.{suffix}").mkdir()
     Path("models/folder.json").write_text("{}")
-    assert f"models/folder.{suffix}: " in error(f"models/folder.{suffix}", "test")
+    assert f"models/folder.{suffix}" in error(f"models/folder.{suffix}", "test")
 
 
 def test_what_only_one_side_knows_is_told(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

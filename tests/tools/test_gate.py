@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,8 @@ def result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copy(SOURCE / "gate.yaml", tmp_path)
     write("metrics/evaluate.json", {"AP": 0.75})
     write("metrics/preprocess.json", {"boxes": 20})
-    write("metrics/export.json", {"images": 6})
+    write("metrics/export.json", export("fp32"))
+    monkeypatch.setattr(gate, "list_outdated_stages", list)
     write_label_issues(0.9, 0.5, 0.4)
     subprocess.run(["git", "init", "--quiet"], check=True)
     subprocess.run(["git", *IDENTITY, "commit", "--quiet", "--allow-empty", "-m", "1"], check=True)
@@ -38,10 +40,18 @@ def write(path: str, content: object) -> None:
     Path(path).write_text(json.dumps(content))
 
 
-def write_label_issues(*scores: float) -> None:
-    """One suspected label error per score."""
+def export(precision: str) -> dict[str, Any]:
+    """metrics/export.json of an fp32 file, and of an int8 file with an AP of 0.58."""
+    fp32 = {"AP": 0.75, "box_difference_below": 0.0001, "score_difference_below": 1e-05, "unmatched_detections": 0}
+    int8 = {"AP": 0.58, "box_difference_below": 10.0, "score_difference_below": 0.1, "unmatched_detections": 1234}
+    return {"precision": precision, "precisions": {"fp32": fp32, "int8": int8}}
+
+
+def write_label_issues(*scores: float, missing: int = 0) -> None:
+    """One suspected label error per score, each about another box, and confident `missing` boxes."""
     gate.LABEL_ISSUES.parent.mkdir(parents=True, exist_ok=True)
-    gate.LABEL_ISSUES.write_text("file,score\n" + "".join(f"a.jpg,{score}\n" for score in scores))
+    rows = [f"train,wrong_class,{score},{number}\n" for number, score in enumerate(scores, 1)]
+    gate.LABEL_ISSUES.write_text("split,kind,score,annotation\n" + "".join(rows) + "train,missing_box,0.9,\n" * missing)
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -63,13 +73,16 @@ def test_the_first_result_has_nothing_to_compare_with(
     out = capsys.readouterr().out
     assert Path("logs/gate.md").read_text() == out
     assert out.startswith("### Gate passed\n\n| check | ")
-    ap, change, labels, parity = parse_table(out)
+    pipeline, ap, change, labels, file = parse_table(out)
+    assert pipeline == ["pipeline", "up to date", "up to date", "passed"]
     assert ap == ["AP on test", "0.750", "at least 0.6", "passed"]
     assert "`HEAD`" in change[0]
-    assert "2 in 20 boxes (10.0%)" in labels[1]
+    assert "first" in change[1]
+    assert "2 of 20 boxes wrong (10.0%) and 0 missing" in labels[1]
     assert "10%" in labels[2]
-    assert "parity" in parity[0]
-    assert {row[3] for row in (ap, change, labels, parity)} == {"passed"}
+    assert file[0] == "ONNX file"
+    assert file[1].startswith("fp32: AP 0.750; ")
+    assert {row[3] for row in (ap, change, labels, file)} == {"passed"}
 
 
 def test_each_check_can_fail(result: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -78,13 +91,73 @@ def test_each_check_can_fail(result: Path, monkeypatch: pytest.MonkeyPatch, caps
     Path("metrics/export.json").unlink()
     assert run(monkeypatch, "HEAD") == 1
     out = capsys.readouterr().out
-    assert out.startswith("### Gate failed: 3 of 4 checks\n")
-    ap, change, labels, parity = parse_table(out)
+    assert out.startswith("### Gate failed: 3 of 5 checks\n")
+    _, ap, change, labels, file = parse_table(out)
     assert ap == ["AP on test", "0.600", "at least 0.6", "**failed**"]
     assert change[3] == "passed"
-    assert "3 in 20 boxes (15.0%)" in labels[1]
-    assert "metrics/export.json" in parity[1]
-    assert labels[3] == parity[3] == "**failed**"
+    assert "3 of 20 boxes wrong (15.0%)" in labels[1]
+    assert "metrics/export.json" in file[1]
+    assert labels[3] == file[3] == "**failed**"
+
+
+def test_nothing_else_is_checked_of_an_outdated_result(
+    result: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(gate, "list_outdated_stages", lambda: ["evaluate", "export"])
+    assert run(monkeypatch, "HEAD") == 1
+    ((name, outdated, _, verdict),) = parse_table(capsys.readouterr().out)
+    assert (name, verdict) == ("pipeline", "**failed**")
+    assert "`evaluate`, `export`" in outdated
+    assert "`dvc repro`" in outdated
+
+
+def test_the_gate_is_about_the_file_that_ships(result: Path) -> None:
+    """AP of the model is 0.75, that of the int8 file 0.58."""
+    write("metrics/export.json", export("int8"))
+    _, ap, _, _, file = gate.evaluate_gate("HEAD").checks
+    assert (ap.name, ap.result, ap.passed) == ("AP on test (int8 file)", "0.580", False)
+    assert file.result.startswith("int8: AP 0.580; ")
+    assert "10 pixels" in file.result
+    assert "1,234 detections unmatched" in file.result
+
+
+def commit_lock(text: str) -> str:
+    """Commit a dvc.lock; returns the commit."""
+    Path("dvc.lock").write_text(text)
+    subprocess.run(["git", "add", "dvc.lock"], check=True)
+    subprocess.run(["git", *IDENTITY, "commit", "--quiet", "-m", "2"], check=True)
+    return subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+@pytest.mark.parametrize("folder", [".", "detectors/bolts"])
+def test_a_lost_result_is_not_a_first_one(result: Path, monkeypatch: pytest.MonkeyPatch, folder: str) -> None:
+    """A dvc.lock with predictions, and after it one without, in git's root or below."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    monkeypatch.chdir(folder)
+    (before,) = gate.check_regressions("HEAD", ("AP",))[0]
+    assert before.passed
+    with_result = commit_lock("stages: {evaluate: {outs: [{path: data/predictions}]}}")
+    (unreadable,) = gate.check_regressions("HEAD", ("AP",))[0]
+    assert not unreadable.passed
+    assert "cannot be compared" in unreadable.result
+    commit_lock("stages: {}")
+    (lost,) = gate.check_regressions("HEAD", ("AP",))[0]
+    assert not lost.passed
+    assert f"compare with {with_result}" in lost.result
+
+
+def test_a_shallow_clone_cannot_tell_a_first_result(
+    result: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    commit_lock("stages: {evaluate: {outs: [{path: data/predictions}]}}")
+    commit_lock("stages: {}")
+    command = ["git", "clone", "--quiet", "--depth", "1", f"file://{result}", str(tmp_path / "shallow")]
+    subprocess.run(command, check=True)
+    monkeypatch.chdir(tmp_path / "shallow")
+    with pytest.raises(UserError, match="`git fetch --unshallow`"):
+        gate.check_regressions("HEAD", ("AP",))
 
 
 @pytest.mark.parametrize(
@@ -104,6 +177,27 @@ def test_no_ap_and_no_boxes(result: Path) -> None:
     assert gate.check_label_errors(PARAMS).passed
 
 
+def test_label_errors_never_exceed_what_there_is(result: Path) -> None:
+    write_label_issues(*[0.9] * 20, missing=604)
+    with gate.LABEL_ISSUES.open("a") as file:
+        file.writelines(f"train,wrong_state,0.8,{number}\n" for number in range(1, 21))  # of the same boxes
+    check = gate.check_label_errors(PARAMS)
+    assert "20 of 20 boxes wrong (100.0%) and 604 missing (96.8%)" in check.result
+    assert not check.passed
+
+
+def test_missing_boxes_are_counted_apart(result: Path) -> None:
+    write_label_issues(0.9, 0.9, missing=2)
+    assert gate.check_label_errors(PARAMS).passed
+    write_label_issues(missing=3)
+    assert not gate.check_label_errors(PARAMS).passed
+
+
+def test_a_detector_that_is_too_weak_to_judge_is_named(result: Path) -> None:
+    write("metrics/evaluate/details.json", {"notes": {"label issues on train": "too weak", "AP": "none"}})
+    assert "too weak for some label issues on train, see" in gate.check_label_errors(PARAMS).result
+
+
 UNKNOWN_METRIC = (SOURCE / "gate.yaml").read_text().replace("AP50", "mAP")
 # Name: file, its text, what the message says.
 USER_ERRORS = {
@@ -113,6 +207,8 @@ USER_ERRORS = {
     "AP": ("metrics/evaluate.json", '{"AP": "high"}', "metrics/evaluate.json: AP is 'high'"),
     "JSON": ("metrics/evaluate.json", "<<<<<<< HEAD", "metrics/evaluate.json is not .*JSON"),
     "list": ("metrics/evaluate.json", "[]", r"metrics/evaluate.json: expected an object, found \[\]"),
+    "no file": ("metrics/export.json", '{"images": 1}', r"metrics/export\.json: expected `precisions`"),
+    "no figure": ("metrics/export.json", '{"precision": "fp32", "precisions": {"fp32": {}}}', "no valid 'AP'"),
     "boxes": ("metrics/preprocess.json", "{}", "metrics/preprocess.json: boxes is None"),
     "score": ("metrics/evaluate/label_issues.csv", "file\na.jpg\n", "label_issues.csv: .*`score`"),
 }

@@ -19,14 +19,19 @@ DECLARED = yaml.safe_load((SOURCE / "dvc.yaml").read_text(encoding="utf-8"))["ar
 ARTIFACTS = {"model": "models/model.onnx"}
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Repository:
-    """Create two commits with the models `one` and `two`; the first is registered as v1.0.0 and assigned to prod."""
+@pytest.fixture(scope="module", params=["", "bolts"], ids=["root", "folder"])
+def made(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Repository:
+    """Create two commits with the models `one` and `two`; the first is registered as v1.0.0 and assigned to prod.
+
+    The project is git's root, or a folder of a larger repository.
+    """
     folder = tmp_path_factory.mktemp("source")
-    (folder / "repository/models").mkdir(parents=True)
-    repository = Repository(folder / "repository", environment_for(folder / "settings"))
-    repository.git("init", "--quiet")
-    repository.dvc("init", "--quiet")
+    root = folder / "repository" / request.param
+    (root / "models").mkdir(parents=True)
+    repository = Repository(root, environment_for(folder / "settings"))
+    Repository(folder / "repository", repository.environment).git("init", "--quiet")
+    repository.dvc("init", "--quiet", *(["--subdir"] if request.param else []))
+    artifact = f"{request.param}:model" if request.param else "model"
     (repository.root / "dvc.yaml").write_text(yaml.safe_dump({"artifacts": DECLARED}))
     (repository.root / ".gitignore").write_text(".cache/\n")
     for content in ("one", "two"):
@@ -34,8 +39,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Repository:
         repository.dvc("add", "--quiet", "models/model.onnx")
         repository.commit()
     repository.git("tag", "--annotate", "first", "HEAD~1", "--message", "an ordinary tag")
-    repository.run("gto", "register", "model", "HEAD~1", "--version", "v1.0.0")
-    repository.run("gto", "assign", "model", "--version", "v1.0.0", "--stage", "prod")
+    at_root = Repository(folder / "repository", repository.environment)
+    at_root.run("gto", "register", artifact, "HEAD~1", "--version", "v1.0.0")
+    at_root.run("gto", "assign", artifact, "--version", "v1.0.0", "--stage", "prod")
     (repository.root / "models/model.onnx").unlink()
     return repository
 
@@ -97,8 +103,27 @@ def test_a_model_missing_from_the_cache(here: Path) -> None:
         (here / ".dvc/lost").rename(here / ".dvc/cache")
 
 
+def test_files_of_one_name_are_told_apart(here: Path) -> None:
+    """Two models of one name in a revision: the second must not be taken for the first, which was fetched."""
+    (here / "other").mkdir()
+    (here / "other/model.onnx").write_text("another")
+    subprocess.run(["git", "add", "--force", "other"], check=True)
+    subprocess.run(["git", "commit", "--quiet", "--message", "Another"], check=True)
+    assert resolve_model("HEAD").read_text() == "two"
+    assert resolve_model("other/model.onnx@HEAD").read_text() == "another"
+    subprocess.run(["git", "reset", "--quiet", "--hard", "HEAD~1"], check=True)
+    (here / "models/model.onnx").unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("path", ["../outside.onnx", "/tmp/outside.onnx"])
+def test_a_path_outside_the_project_is_refused(here: Path, path: str) -> None:
+    with pytest.raises(UserError, match="below this folder"):
+        resolve_model(f"{path}@HEAD")
+
+
 def test_dvc_artifacts_get(made: Repository, tmp_path: Path) -> None:
-    made.dvc("artifacts", "get", str(made.root), "model", "--rev", "v1.0.0", "--out", str(tmp_path / "got.onnx"))
+    root, name = (made.root.parent, "bolts:model") if made.root.name == "bolts" else (made.root, "model")
+    made.dvc("artifacts", "get", str(root), name, "--rev", "v1.0.0", "--out", str(tmp_path / "got.onnx"))
     assert (tmp_path / "got.onnx").read_text() == "one"
 
 

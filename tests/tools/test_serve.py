@@ -24,6 +24,8 @@ def model(tmp_path: Path) -> str:
         ("--workers 0", "--workers 0: "),
         ("--threads -3", "--threads -3: "),
         ("--batch 0", "--batch 0: "),
+        ("--batch 100000000", "--batch 100000000: expected 1 to 1,024"),
+        ("--threads 100000", "--threads 100000: expected 1 to 1,024"),
         ("--max-megabytes nan", "--max-megabytes nan: "),
         ("--timeout inf", "--timeout inf: "),
         ("--wait-ms -1", "--wait-ms -1: expected 0 or more"),

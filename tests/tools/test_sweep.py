@@ -64,6 +64,17 @@ def read_experiments(repository: Repository) -> dict[str, Any]:
     return {one["name"]: one["data"]["params"]["params.yaml"]["data"]["train"] for one in revisions}
 
 
+@pytest.mark.long
+def test_a_sweep_in_a_folder_of_a_larger_repository(tmp_path: Path) -> None:
+    project = make_repository(tmp_path / "git/bolts", tmp_path / "settings", tmp_path / "git")
+    write_sweep(project, trials=1)
+    run_sweep(project, "run")
+    assert "trial 0 is " in run_sweep(project, "report"), "the comparison on test reads both revisions"
+    project.replace("train.py", "0.9", "0.8")
+    with pytest.raises(AssertionError, match=r"error: train\.py: not as in commit"):
+        run_sweep(project, "run")
+
+
 def read_logs(repository: Repository, name: str) -> list[str]:
     """The output of each trial of a sweep."""
     return [path.read_text() for path in sorted((repository.root / ".cache/sweep" / name).glob("*.log"))]

@@ -40,14 +40,14 @@ def test_they_fit_the_forges_schemas() -> None:
 
 
 def test_zizmor_finds_no_weakness() -> None:
-    check("zizmor", "--offline", "--no-progress", "--quiet", str(ROOT / ".github/workflows"))
+    check("zizmor", "--offline", "--no-progress", "--quiet", "--persona", "auditor", str(ROOT / ".github"))
 
 
 def test_a_push_starts_them_exactly_when_an_input_changes() -> None:
     """What no run would follow must not be left to one."""
     starts = read(ROOT / ".github/workflows/retrain.yml")[True]
     assert starts["push"]["paths"] == starts["pull_request"]["paths"] == list(INPUTS)
-    (rule,) = [rule for rule in read(GITLAB)["retrain"]["rules"] if "changes" in rule]
+    (rule,) = [rule for rule in read(GITLAB)[".retrain"]["rules"] if "changes" in rule]
     assert rule["changes"] == list(INPUTS)
 
 
@@ -82,4 +82,22 @@ def test_a_fork_sees_no_secret(path: Path) -> None:
         assert "github.event.pull_request.head.repo.full_name == github.repository" in job["if"]
     for job in read(path)["jobs"].values():
         exposed = [step["run"] for step in job["steps"] if SECRET.search(str(step.get("env", "")))]
-        assert all(run.startswith(".venv/bin/python tools/re") for run in exposed), "installing needs no secret"
+        allowed = r"\.venv/bin/python tools/(retrain|reproduce)\.py (fetch|publish)"
+        assert all(re.fullmatch(allowed, run) for run in exposed), "installing and the stages need no secret"
+        assert not exposed or "retraining" in job["environment"]
+        assert not SECRET.search(str({**job, "steps": []}))
+
+
+def test_on_gitlab_only_the_steps_without_stages_get_secrets() -> None:
+    """Variables are limited to an environment, so a job without one sees none."""
+    scripts = {name: job["script"][-1] for name, job in read(GITLAB).items() if "retraining" in str(job)}
+    assert len(scripts) == 4
+    assert all(script.endswith((".py fetch", ".py publish")) for script in scripts.values())
+
+
+def test_a_pull_request_shares_no_group_with_a_branch() -> None:
+    """A fork may call its branch main; its run must not displace main's."""
+    for path in WORKFLOWS:
+        group = read(path)["concurrency"]["group"]
+        assert "head_ref" not in group
+        assert "ref_name" not in group

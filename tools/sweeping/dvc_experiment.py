@@ -22,13 +22,14 @@ import time
 from pathlib import Path
 from typing import Any, TextIO
 
-from dvc.api import DVCFileSystem
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.repo.experiments.exceptions import ExpQueueEmptyError
 from dvc.repo.experiments.queue.base import QueueGetResult
 from dvc.repo.experiments.queue.tempdir import TempDirQueue
 from dvc.repo.experiments.refs import WORKSPACE_STASH
+
+from detector.core.output_files import write_text
 
 
 class SingleExperimentQueue(TempDirQueue):  # type: ignore[misc]  # DVC is untyped  # type: ignore[misc]  # DVC has no types
@@ -49,14 +50,18 @@ class SingleExperimentQueue(TempDirQueue):  # type: ignore[misc]  # DVC is untyp
 
 
 def main() -> None:
+    sys.path.append(str(Path(__file__).parents[1]))  # of a script, only its own folder is on the path
+    from revisions import open_files
+
     request = json.loads(sys.argv[1])
     threading.Thread(target=stop_with_parent, args=(os.getppid(),), daemon=True).start()
     try:
         revision = run_experiment(request)
-        metrics = {file: json.loads(DVCFileSystem(rev=revision).read_text(file)) for file in request["metrics"]}
+        files = open_files(revision)
+        metrics = {file: json.loads(files.read_text(file)) for file in request["metrics"]}
     except DvcException as error:
         sys.exit(f"error: {error}")
-    Path(request["result"]).write_text(json.dumps({"revision": revision, "metrics": metrics}), encoding="utf-8")
+    write_text(Path(request["result"]), json.dumps({"revision": revision, "metrics": metrics}))
 
 
 def run_experiment(request: dict[str, Any]) -> str:

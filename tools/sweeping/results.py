@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 from ruamel.yaml import YAML
 
 from detector.core.errors import UserError
+from detector.core.output_files import replace_file
 from sweeping.settings import Plan
 from sweeping.study import TrialCounts, count_trials, find_requeued, trial_outcome
 
@@ -89,7 +90,7 @@ def describe_results(results: SweepResults, comparison: dict[str, Any]) -> list[
 
 def write_csv(path: Path, results: SweepResults) -> None:
     """Write one line per trial."""
-    with path.open("w", encoding="utf-8", newline="") as file:
+    with replace_file(path) as new, new.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(results.rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(results.rows)
@@ -120,7 +121,7 @@ def write_yaml(path: Path, results: SweepResults, comparison: dict[str, Any]) ->
     writer = YAML()
     writer.width = 4096
     writer.default_flow_style = False
-    with path.open("w", encoding="utf-8") as file:
+    with replace_file(path) as new, new.open("w", encoding="utf-8") as file:
         writer.dump(document, file)
 
 
@@ -139,6 +140,6 @@ def set_params(path: Path, values: dict[str, Any]) -> dict[str, tuple[Any, Any]]
         if section[last] != value:
             changed[key] = (section[last], value)
             section[last] = value
-    with path.open("w", encoding="utf-8") as file:
+    with replace_file(path) as new, new.open("w", encoding="utf-8") as file:
         yaml.dump(document, file)
     return changed

@@ -33,7 +33,7 @@ def read_head_commit() -> str:
 
 def check_unchanged(commit: str) -> None:
     """Raise UserError when files differ from `commit`, on which all trials of the sweep run."""
-    changed = git("diff", "--name-only", commit, "--", ".", *(f":(exclude){path}" for path in MAY_CHANGE))
+    changed = git("diff", "--name-only", "--relative", commit, "--", ".", *(f":(exclude){path}" for path in MAY_CHANGE))
     if changed:
         raise UserError(
             f"{', '.join(changed.splitlines())}: not as in commit {commit[:10]}, on which all trials of a sweep must "

@@ -19,8 +19,11 @@ def replace_file(path: Path) -> Iterator[Path]:
     """Yield the path of a new file beside `path`, which replaces it when the block ends without an exception.
 
     The folder is created. The new file has the suffix of `path`. Raises OSError that names `path`, whichever of the
-    two files it happened to.
+    two files it happened to. A device or pipe, such as /dev/stdout, is no file to replace: it is yielded itself.
     """
+    if _is_device(path):
+        yield path
+        return
     new = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -35,6 +38,13 @@ def replace_file(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # such as a folder that became read-only: the error above says so
             new.unlink(missing_ok=True)
+
+
+def _is_device(path: Path) -> bool:
+    """Whether a path names something other than a file or a place for one; /dev/stdout is a link, perhaps to a file."""
+    return path.absolute().parts[1:2] in (("dev",), ("proc",)) or (
+        path.exists() and not path.is_file() and not path.is_dir()
+    )
 
 
 def remove_unfinished(folder: Path) -> None:

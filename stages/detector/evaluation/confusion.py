@@ -34,10 +34,10 @@ def fold_confusions(matrix: NDArray[Any], names: list[str]) -> tuple[NDArray[Any
     return folded, [*(names[index] for index in kept), *others, *([BACKGROUND_NAME] if background else [])]
 
 
-def describe_folding(names: list[str], noun: str) -> str:
-    """For titles: what `fold_confusions` keeps of the names, "" for all. noun: what they name, in the plural."""
+def describe_folding(names: list[str]) -> str:
+    """For titles: what `fold_confusions` keeps of the names, "" for all."""
     count = len(names) - (names[-1] == BACKGROUND_NAME)
-    return f"the {MAX_NAMES} most confused of {count:,} {noun}" if count > MAX_NAMES else ""
+    return f": the {MAX_NAMES} most confused of {count:,}" if count > MAX_NAMES else ""
 
 
 def list_confusions(matrix: NDArray[Any], names: list[str]) -> list[dict[str, Any]]:

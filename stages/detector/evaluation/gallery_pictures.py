@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from detector.core.boxes import xywh_to_xyxy
-from detector.core.images import open_image
+from detector.core.images import load_rgb
 from detector.evaluation.error_types import CORRECT, ERROR_TYPES, MISSED, ErrorAnalysis
 from detector.evaluation.galleries import ERROR_TITLES, GalleryPicture
 from detector.plotting.box_drawing import StyledBox, draw_boxes, load_font
@@ -66,8 +66,7 @@ def draw_galleries(
             image = images[picture.image]
             truth = _style_ground_truth(analysis, picture, missed, names)
             predictions = _style_predictions(analysis, picture, detected, names)
-            with open_image(root / image["file_name"]) as opened:
-                pixels = opened.convert("RGB")
+            pixels = load_rgb(root / image["file_name"])
             whole = fit_window((0, 0, image["width"], image["height"]))
             if picture.shows_whole_image:
                 panels = [render_window(pixels, whole, truth), render_window(pixels, whole, predictions)]

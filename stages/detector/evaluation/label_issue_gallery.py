@@ -13,9 +13,10 @@ from matplotlib.lines import Line2D
 from PIL import Image
 
 from detector.core.boxes import xywh_to_xyxy
-from detector.core.images import open_image
+from detector.core.images import load_rgb
 from detector.evaluation.label_issues import LabelIssue
 from detector.plotting.box_drawing import StyledBox, draw_boxes
+from detector.plotting.names import shorten_name
 from detector.plotting.palette import GROUND_TRUTH_COLOR, PREDICTION_COLOR
 from detector.plotting.style import save_figure
 
@@ -40,8 +41,8 @@ def draw_label_issues(issues: Sequence[LabelIssue], truths: Iterable[dict[str, A
     for number, (axes, issue) in enumerate(zip(grid.flat, issues, strict=False), 1):
         axes.imshow(np.asarray(_draw_crop(issue, labels.get(issue.file, []), root)))
         title = f"{number}. {issue.kind.replace('_', ' ')} ({issue.score:.2f}, {issue.split}): {issue.reason}"
-        axes.set_title("\n".join(textwrap.wrap(title, 46)), fontsize=8, fontweight="normal")
-        axes.text(0, -0.02, Path(issue.file).name, fontsize=6.5, va="top", transform=axes.transAxes)
+        axes.set_title("\n".join(textwrap.wrap(shorten_name(title, 46 * 4), 46)), fontsize=8, fontweight="normal")
+        axes.text(0, -0.02, shorten_name(Path(issue.file).name, 64), fontsize=6.5, va="top", transform=axes.transAxes)
     if not issues:
         grid[0, 0].set_title("no label issues")
     handles = [
@@ -63,9 +64,9 @@ def _group_labels_by_file(truths: Iterable[dict[str, Any]]) -> dict[str, list[tu
 
 
 def _draw_crop(issue: LabelIssue, labels: Sequence[tuple[float, ...]], root: Path) -> Image.Image:
-    with open_image(root / issue.file) as opened:
-        left, top, right, bottom = _compute_crop(issue, opened.size)
-        crop = opened.convert("RGB").crop((left, top, right, bottom))
+    pixels = load_rgb(root / issue.file)
+    left, top, right, bottom = _compute_crop(issue, pixels.size)
+    crop = pixels.crop((left, top, right, bottom))
     scale = CROP_SIZE / max(crop.size)
     crop = crop.resize((max(1, round(crop.width * scale)), max(1, round(crop.height * scale))))
 

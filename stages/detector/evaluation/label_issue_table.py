@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from detector.core.output_files import replace_file
+from detector.core.text_output import format_cell
 from detector.evaluation.label_issues import LabelIssue
 
 COLUMNS = (
@@ -61,4 +62,5 @@ def write_issue_table(path: Path, issues: Iterable[LabelIssue]) -> None:
     with replace_file(path) as new, new.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(format_issue_rows(issues))
+        rows = format_issue_rows(issues)
+        writer.writerows({name: format_cell(value) for name, value in row.items()} for row in rows)

@@ -3,8 +3,8 @@
 The idea is ObjectLab's (Tkachenko, Thyagarajan and Mueller 2023, "ObjectLab: Automated diagnosis of mislabeled
 images in object detection data"): overlooked, swapped and badly located boxes are each scored by how confident the
 detector is in what contradicts the label. As in confident learning (Northcutt, Jiang and Chuang 2021), confidence is
-measured against the objects of the same class, so that a class that the detector knows poorly, or a detector with
-low scores, raises no false alarms.
+measured against the objects of the same class, so that a detector with low scores raises no false alarms. What it
+does not know at all it accuses of nothing, see `label_trust`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from detector.core.boxes import pairwise_iou_xyxy, xywh_to_xyxy
 from detector.evaluation.label_matching import MATCH_IOU, ImageMatch, match_labels
+from detector.evaluation.label_trust import Trust, assess_trust
 from detector.manifest.decisions import REMOVE, SAME_OBJECT_IOU, Decision, corrected_xyxy
 
 MIN_SCORE = 0.2  # issues with a lower score are not listed
@@ -71,14 +72,15 @@ class ClassStatistics(NamedTuple):
 
 def find_label_issues(
     split: str, coco: dict[str, Any], predictions: Sequence[Any], state_probabilities: NDArray[np.floating[Any]] | None
-) -> list[LabelIssue]:
-    """Suspected errors in the labels of a split's COCO dictionary, worst first.
+) -> tuple[list[LabelIssue], dict[str, str]]:
+    """Suspected errors in the labels of a split's COCO dictionary, worst first; and notes on what was not judged.
 
     predictions: COCO results on its images. state_probabilities [A, S]: the state head's output for each label that
     is not a crowd, in the order of `pack_annotations`; None without a head.
     """
     matches = match_labels(coco, predictions)
     statistics = _compute_statistics(coco, matches)
+    trust = assess_trust(split, coco, predictions, state_probabilities)
     issues: list[LabelIssue] = []
     start = 0
     for match in matches:
@@ -87,10 +89,20 @@ def find_label_issues(
         if state_probabilities is not None:
             candidates += _check_states(match, statistics, state_probabilities[start:end])
         for candidate in candidates:
-            if candidate.score >= MIN_SCORE:
+            if candidate.score >= MIN_SCORE and _is_trusted(match, candidate, statistics, trust):
                 issues.append(_create_issue(split, match, statistics, candidate))
         start = end
-    return sort_by_score(issues)
+    return sort_by_score(issues), trust.notes
+
+
+def _is_trusted(match: ImageMatch, candidate: Candidate, statistics: ClassStatistics, trust: Trust) -> bool:
+    """Whether the detector knows the classes of the label and of the detection, or the state that it suggests."""
+    if candidate.kind == "wrong_state":
+        return any(statistics.states[state] == candidate.suggestion for state in trust.states)
+    involved = set() if candidate.row is None else {int(match.label_classes[candidate.row])}
+    if candidate.column is not None:
+        involved.add(int(match.predicted_classes[candidate.column]))
+    return involved <= trust.categories
 
 
 def sort_by_score(issues: Iterable[LabelIssue]) -> list[LabelIssue]:

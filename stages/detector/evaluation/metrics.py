@@ -38,6 +38,7 @@ from detector.evaluation.state_metrics import compute_state_metrics
 TIDE = {"class": "Cls", "location": "Loc", "both": "Both", "duplicate": "Dupe", "background": "Bkg", "missed": "Miss"}
 FIXED_PRECISION = 0.9
 BOOTSTRAP_SEED = 0
+MAX_PRINTED_NOTES = 40
 
 
 class Metrics(NamedTuple):
@@ -47,7 +48,7 @@ class Metrics(NamedTuple):
     details: dict[str, Any]
 
     def format_headline(self) -> str:
-        """The main metrics with their intervals, and all notes, as lines for the console."""
+        """The main metrics with their intervals, and the first notes, as lines for the console."""
         lines = [
             ", ".join(map(self._format, ("AP", "AP50"))),
             f"at {self._format('threshold')}: {self._format('precision')}, {self._format('recall')}",
@@ -55,7 +56,10 @@ class Metrics(NamedTuple):
         if self.details["states"] is not None:
             macro_f1, joint_ap, hallucination = map(self._format, ("state_macro_F1", "joint_AP", "hallucination"))
             lines.append(f"states: {macro_f1} given the true boxes, {joint_ap}, {hallucination}")
-        lines += [f"note: {name}: {note}" for name, note in self.details["notes"].items()]
+        notes = self.details["notes"]
+        lines += [f"note: {name}: {note}" for name, note in list(notes.items())[:MAX_PRINTED_NOTES]]
+        if len(notes) > MAX_PRINTED_NOTES:
+            lines.append(f"and {len(notes) - MAX_PRINTED_NOTES:,} more notes, under `notes` in the details")
         return "\n".join(lines)
 
     def _format(self, name: str) -> str:

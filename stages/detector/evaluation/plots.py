@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.evaluation.confusion import describe_folding, fold_confusions
+from detector.plotting.names import shorten_name
 from detector.plotting.palette import PALETTE, palette_color
-from detector.plotting.style import save_figure, shorten_name
+from detector.plotting.style import save_figure
 
 MAX_CURVES = len(PALETTE)  # more curves cannot be told apart
-LOWEST_CURVES = 5  # drawn beside the mean where there are more
 ROOMY_MATRIX = 12  # rows up to which the cells of a matrix have their full size
 
 
@@ -29,28 +29,26 @@ def draw_precision_recall(
 ) -> None:
     """Precision at IoU 0.5 over 101 recalls, one curve per class, and the operating point over all classes.
 
-    Of more than MAX_CURVES classes: the mean, the range of the middle 80%, and the classes with the lowest AP50.
+    Of more than MAX_CURVES classes: their mean and the range of the middle half.
     """
     figure, axes = plt.subplots(figsize=(5.2, 4.4))
-    recalls, title = np.linspace(0, 1, 101), "Precision-recall curve at IoU 0.5"
-    shown = curves
+    recalls = np.linspace(0, 1, 101)
     if len(curves) > MAX_CURVES:
         values = np.stack(list(curves.values()))  # [class, recall]
-        low, high = np.quantile(values, (0.1, 0.9), axis=0)
-        axes.fill_between(recalls, low, high, color="0.85", label="middle 80% of the classes")
-        axes.plot(recalls, values.mean(axis=0), "k", lw=2, label=f"mean of {len(curves):,} classes  {values.mean():.2f}")
-        shown = dict(sorted(curves.items(), key=lambda item: float(item[1].mean()))[:LOWEST_CURVES])
-        title += f"\nmean and the {LOWEST_CURVES} classes with the lowest AP50"
-    for index, (name, curve) in enumerate(shown.items()):
-        axes.plot(recalls, curve, color=palette_color(index), label=f"{shorten_name(name)}  {curve.mean():.2f}")
+        mean, label = values.mean(axis=0), f"mean of {len(curves):,} classes  {values.mean():.2f}"
+        axes.plot(recalls, mean, color=palette_color(0), label=label)
+        axes.fill_between(recalls, *np.quantile(values, (0.25, 0.75), axis=0), alpha=0.2, label="middle half of them")
+    else:
+        for index, (name, curve) in enumerate(curves.items()):
+            axes.plot(recalls, curve, color=palette_color(index), label=f"{shorten_name(name)}  {curve.mean():.2f}")
     if precision is not None and recall is not None:
         label = "per-class thresholds" if threshold is None else f"threshold {threshold:.2f}"
         axes.plot(recall, precision, "k*", markersize=11, label=label)
-    axes.set(title=title, xlabel="Recall", ylabel="Precision")
+    axes.set(title="Precision-recall curve at IoU 0.5", xlabel="Recall", ylabel="Precision")
     axes.set(xlim=(0, 1.01), ylim=(0, 1.02))
     axes.grid(alpha=0.3)
     if curves:
-        axes.legend(title="class  AP50", loc="lower left" if shown is curves else "upper right")
+        axes.legend(title="class  AP50", loc="lower left")
     save_figure(figure, path)
 
 
@@ -69,8 +67,7 @@ def draw_confusion(matrix: NDArray[Any], names: list[str], path: Path, *, title:
         color = "w" if fractions[row, column] > 0.6 else "k"
         text = axes.text(column, row, f"{int(counts[row, column])}", ha="center", va="center", color=color)
         text.set(in_layout=False, fontsize=6 if crowded else None)
-    what = describe_folding(names, noun)
-    axes.set(title=f"{title}: {what}" if what else title, xlabel=f"Predicted {noun}", ylabel=f"True {noun}")
+    axes.set(title=title + describe_folding(names), xlabel=f"Predicted {noun}", ylabel=f"True {noun}")
     figure.colorbar(image, label="Fraction of the row")
     save_figure(figure, path)
 
@@ -94,7 +91,7 @@ def draw_reliability(bins: Sequence[Mapping[str, Any]], path: Path) -> None:
 def draw_state_curves(
     roc: Mapping[str, Sequence[Sequence[float]]], precision_recall: Mapping[str, Sequence[Sequence[float]]], path: Path
 ) -> None:
-    """ROC and precision-recall curves per state, given the true boxes."""
+    """ROC and precision-recall curves per state, given the true boxes; of the MAX_CURVES worst where there are more."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(8.4, 4))
     left.plot([0, 1], [0, 1], color="0.6", ls=":")
     drawn = [name for name, points in precision_recall.items() if points]
@@ -104,10 +101,15 @@ def draw_state_curves(
             if curves[name]:
                 axes.plot(*np.array(curves[name]).T, color=palette_color(index), label=shorten_name(name))
         axes.grid(alpha=0.3)
-    left.set(title="ROC curve per state", xlabel="False positive rate", ylabel="True positive rate")
+    note = f": {len(shown)} of {len(drawn):,} with the lowest precision" if len(shown) < len(drawn) else ""
+    left.set(title="ROC curve per state" + note, xlabel="False positive rate", ylabel="True positive rate")
     left.set(xlim=(0, 1), ylim=(0, 1.02))
     right.set(title="Precision-recall curve per state", xlabel="Recall", ylabel="Precision")
     right.set(xlim=(0, 1.01), ylim=(0, 1.02))
     if any(roc.values()):
         left.legend(loc="lower right")
     save_figure(figure, path)
+
+
+def _mean_height(points: Sequence[Sequence[float]]) -> float:
+    return sum(height for _, height in points) / len(points)

@@ -12,7 +12,7 @@ from detector.runners.inference_task import InferencePass, PassResult, read_resu
 
 STAGES = Path(__file__).resolve().parents[2]
 # A module set to None in sys.modules cannot be imported.
-BLOCKED_MODULES = ("torch", "torchvision", "timm", "transformers", "onnx", "onnxscript", "hotcoco", "pydantic", "dvc")
+BLOCKED_MODULES = ("torch", "torchvision", "timm", "transformers", "onnx", "onnxscript", "hotcoco", "yaml", "dvc")
 CODE = f"""
 import sys
 sys.modules.update(dict.fromkeys({BLOCKED_MODULES!r}))

@@ -144,5 +144,5 @@ def remove_build_traces(file: onnx.ModelProto) -> None:
 def write_metadata(file: onnx.ModelProto, metadata: ModelMetadata) -> None:
     """Write the metadata, each value as JSON."""
     del file.metadata_props[:]
-    for key, value in metadata._asdict().items():
+    for key, value in metadata.model_dump().items():
         file.metadata_props.add(key=key, value=json.dumps(value, ensure_ascii=False))

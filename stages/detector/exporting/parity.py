@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from detector.core.boxes import area_xyxy, pairwise_iou_xyxy
@@ -44,15 +45,8 @@ def compute_difference(
     length of a full list. score_tolerance: scores that differ by less count as equal. Which of several equal scores
     still fit at the end of a full list is arbitrary, so such a detection may be missing from the other list.
     """
-    if not len(first.scores) or not len(second.scores):
-        return DetectionDifference(0.0, 0.0, float(max([0.0, *first.scores, *second.scores])))
+    partner, matched = _match(first, second)
     boxes, others = first.boxes_xyxy.astype(float), second.boxes_xyxy.astype(float)
-    near = np.abs(boxes[:, None] - others[None]).max(axis=2) <= 1
-    overlap = np.where(near & (area_xyxy(boxes) == 0)[:, None], 1.0, pairwise_iou_xyxy(boxes, others))
-    overlap = np.where(first.labels[:, None] == second.labels[None, :], overlap, 0.0)
-    gap = np.abs(first.scores[:, None] - second.scores[None, :])  # tells boxes without area apart
-    partner = (overlap - 1e-3 * np.nan_to_num(gap, nan=1.0)).argmax(1)
-    matched = np.take_along_axis(overlap, partner[:, None], 1)[:, 0] > 0.9
     first_only = first.scores[~matched]
     second_only = second.scores[np.setdiff1d(np.arange(len(second.scores)), partner[matched])]
     first_cutoff = _last_score(first, max_detections) + score_tolerance
@@ -68,6 +62,30 @@ def compute_difference(
         score=float(score_differences.max(initial=0)),
         unmatched=float(max(unmatched, default=0.0)),
     )
+
+
+def count_unmatched(first: Detections, second: Detections) -> int:
+    """The detections of both that have no counterpart in the other, matched as in `compute_difference`."""
+    partner, matched = _match(first, second)
+    return int((~matched).sum()) + len(second.scores) - len(np.unique(partner[matched]))
+
+
+def round_up_to_power_of_ten(value: float) -> float:
+    """Return the next power of ten, at least 1e-7: smaller variations of a difference are noise."""
+    return float(f"1e{max(-7, int(np.ceil(np.log10(max(value, 1e-12)))))}")
+
+
+def _match(first: Detections, second: Detections) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """The index in `second` of each detection's partner, int64 [N], and whether it has one, bool [N]."""
+    if not len(first.scores) or not len(second.scores):
+        return np.zeros(len(first.scores), np.int64), np.zeros(len(first.scores), bool)
+    boxes, others = first.boxes_xyxy.astype(float), second.boxes_xyxy.astype(float)
+    near = np.abs(boxes[:, None] - others[None]).max(axis=2) <= 1
+    overlap = np.where(near & (area_xyxy(boxes) == 0)[:, None], 1.0, pairwise_iou_xyxy(boxes, others))
+    overlap = np.where(first.labels[:, None] == second.labels[None, :], overlap, 0.0)
+    gap = np.abs(first.scores[:, None] - second.scores[None, :])  # tells boxes without area apart
+    partner = (overlap - 1e-3 * np.nan_to_num(gap, nan=1.0)).argmax(1)
+    return partner, np.take_along_axis(overlap, partner[:, None], 1)[:, 0] > 0.9
 
 
 def _last_score(detections: Detections, max_detections: int) -> float:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from detector.core.errors import UserError
+from detector.core.images import load_rgb
 from detector.engine.detections import Prediction
-from detector.inference.decoding import DecodedImage, open_full_size
+from detector.inference.decoding import DecodedImage
 from detector.inference.result_files import save_jpeg
 from detector.inference.video import VideoWriter
 from detector.plotting.box_drawing import StyledBox, draw_boxes
@@ -56,10 +56,7 @@ class ImageAnnotator:
 
     def _write(self, decoded: DecodedImage, predictions: list[Prediction]) -> None:
         path = self._choose_path(decoded)
-        try:
-            image = open_full_size(decoded.path, MAX_SIDE) if decoded.image is None else decoded.image
-        except OSError as error:
-            raise UserError(f"{decoded.path}: can no longer be read ({error})") from None
+        image = load_rgb(decoded.path, at_least=(MAX_SIDE, MAX_SIDE)) if decoded.image is None else decoded.image
         picture = draw_detections(image, decoded.width, predictions, self.metadata)
         if decoded.frame is None:
             save_jpeg(picture, path, JPEG_QUALITY)

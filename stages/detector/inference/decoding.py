@@ -1,29 +1,25 @@
 """Decode inputs in threads ahead of the model, in order; an unreadable input is reported, and the rest goes on.
 
-Of an animated or multi-page image only the first picture is used. A JPEG is decoded at the size that the model needs
-(`draft`), everything else in full size: 4 bytes per pixel.
+Of an animated or multi-page image only the first picture is used. A JPEG is decoded at about the size that the model
+needs, everything else in full size.
 """
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
 from itertools import groupby, repeat
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from detector.core.images import JPEG_FORMATS, LetterboxedImage, find_depth_problem, letterbox, open_image, upright_size
-from detector.inference.inputs import FORMATS, Input
+from detector.core.images import ImageError, open_image
+from detector.core.pixels import LetterboxedImage, letterbox
+from detector.inference.inputs import Input
 from detector.inference.video import Frame, VideoError, read_frames
-from detector.runners.tiled import ModelMetadata, to_upright_rgb
-
-MAX_PIXELS = 500_000_000  # per image: 2 GB decoded
-LARGE_PIXELS = 50_000_000  # larger images are decoded one at a time, regardless of the number of threads
+from detector.runners.tiled import ModelMetadata
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -63,11 +59,6 @@ class DecodeOptions(NamedTuple):
     keep_frames: bool
 
 
-def allow_large_images() -> None:
-    """Let this process open images up to MAX_PIXELS; `decode_image` rejects larger ones before decoding."""
-    Image.MAX_IMAGE_PIXELS = None
-
-
 def decode_ahead(
     inputs: Iterable[Input], options: DecodeOptions, threads: int, max_ahead: int
 ) -> Iterator[DecodedImage | UnreadableInput]:
@@ -105,39 +96,16 @@ def map_ahead(
 def decode_image(path: Path, options: DecodeOptions) -> DecodedImage | UnreadableInput:
     """Decode an image file."""
     try:
-        with open_image(path, FORMATS) as image:
-            return _decode_opened(path, image, options)
-    except UnidentifiedImageError:
-        return UnreadableInput(path, "not an image" if path.stat().st_size else "empty file")
-    except OSError as error:
-        return UnreadableInput(path, error.strerror or str(error))
-    except Exception as error:  # a broken file makes Pillow raise nearly anything
-        return UnreadableInput(path, f"{type(error).__name__}: {error}")
-
-
-def open_full_size(path: Path, longest: int) -> Image.Image:
-    """Open an image again, upright and RGB; a JPEG may be scaled down, but not below `longest` pixels."""
-    with open_image(path, FORMATS) as image:
-        width, height = image.size
-        with _large_image_lock if width * height > LARGE_PIXELS else nullcontext():
-            image.draft(None, (min(width, longest), min(height, longest)))
-            return to_upright_rgb(image)
-
-
-_large_image_lock = threading.Lock()
-
-
-def _decode_opened(path: Path, image: Image.Image, options: DecodeOptions) -> DecodedImage | UnreadableInput:
-    width, height = upright_size(image)
-    if width * height > MAX_PIXELS:
-        return UnreadableInput(path, f"{width}x{height} pixels, at most {MAX_PIXELS // 1_000_000} million are decoded")
-    with _large_image_lock if width * height > LARGE_PIXELS else nullcontext():
-        if problem := find_depth_problem(image):
-            return UnreadableInput(path, f"{problem}, which would turn black")
-        is_multi_page = image.format not in JPEG_FORMATS and getattr(image, "is_animated", False)
-        full = to_upright_rgb(image) if options.keep_full_size else None
-        letterboxed = letterbox(image if full is None else full, options.metadata.size, options.metadata.fill)
-    return DecodedImage(path, width, height, letterboxed, image=full, frame=None, is_multi_page=is_multi_page)
+        image = open_image(path)
+        size, fill = options.metadata.size, options.metadata.fill
+        full = image.decode() if options.keep_full_size else None
+        letterboxed = image.letterbox(size, fill) if full is None else letterbox(full, size, fill)
+    except ImageError as error:
+        return UnreadableInput(path, error.reason)
+    is_multi_page = image.frames > 1
+    return DecodedImage(
+        path, image.width, image.height, letterboxed, image=full, frame=None, is_multi_page=is_multi_page
+    )
 
 
 def _decode_frames(one: Input, options: DecodeOptions) -> Iterator[DecodedImage | UnreadableInput]:

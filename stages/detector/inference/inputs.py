@@ -11,11 +11,8 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from detector.core.errors import UserError
+from detector.core.images import IMAGE_SUFFIXES
 
-# Formats that Pillow reads without another program; PostScript would be executed.
-FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF")
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".bmp", ".gif", ".tif", ".tiff", ".webp",
-                  ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif")  # fmt: skip
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv")
 _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
 
@@ -81,7 +78,9 @@ def _expand_path(path: Path, out: Path, skipped: Counter[str]) -> Iterator[Input
     if path.is_dir():
         found = list(_walk_folder(path, out, skipped))
         if not found:
-            raise UserError(f"{path}: no images or videos in this folder; expected {', '.join(IMAGE_SUFFIXES)} …")
+            raise UserError(
+                f"{path}: no images or videos in this folder; expected {', '.join(sorted(IMAGE_SUFFIXES))} …"
+            )
         yield from found
     elif path.exists() and not path.is_file():
         raise UserError(f"{path}: expected a file or a folder, got a device or a pipe")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 import time
 
+from detector.core.text_output import escape_controls
+
 TERMINAL_INTERVAL = 0.2  # seconds between updates of the line on a terminal
 LOG_INTERVAL = 30.0  # seconds between lines elsewhere
 
@@ -40,7 +42,7 @@ class Progress:
     def print_line(self, text: str) -> None:
         """Print a separate line."""
         self.clear()
-        print(text, file=sys.stderr, flush=True)
+        print(escape_controls(text), file=sys.stderr, flush=True)
 
     def clear(self) -> None:
         """Clear the line for other output."""

@@ -1,7 +1,7 @@
 """Write detections as COCO, JSON Lines and CSV files, which are valid even if writing is interrupted.
 
-The COCO file gets its final name when it is complete. The other two are written line by line; after an error, such as
-a full disk, the incomplete line is removed. `score` is calibrated, `state_score` is not.
+The COCO file replaces an older one when it is complete. The other two are written line by line, for whoever follows
+them; after an error, such as a full disk, the incomplete line is removed. `score` is calibrated, `state_score` is not.
 """
 
 from __future__ import annotations
@@ -10,12 +10,15 @@ import csv
 import io
 import json
 import os
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, Protocol
 
 from PIL import Image
 
 from detector.core.errors import UserError
+from detector.core.output_files import replace_file
+from detector.core.text_output import format_cell
 from detector.engine.detections import Prediction
 from detector.inference.decoding import DecodedImage
 from detector.plotting.picture_file import write_picture
@@ -40,9 +43,11 @@ class LineWriter:
 
     def __init__(self, path: Path, reported_path: Path) -> None:
         """reported_path: the file named in error messages."""
-        self.reported_path, self.complete_bytes, self.failed = reported_path, 0, False
+        self.reported_path, self.complete_bytes = reported_path, 0
+        self.error: UserError | None = None
         try:
-            self.file = path.open("wb", buffering=0)
+            path.unlink(missing_ok=True)  # an older file may be a link to one that is to stay
+            self.file = path.open("xb", buffering=0)
         except OSError as error:
             raise build_write_error(self.reported_path, error) from None
 
@@ -54,10 +59,10 @@ class LineWriter:
             while rest:
                 rest = rest[self.file.write(rest) :]
         except OSError as error:
-            self.failed = True
+            self.error = build_write_error(self.reported_path, error)
             self.remove_incomplete_line()
             self.file.close()
-            raise build_write_error(self.reported_path, error) from None
+            raise self.error from None
         self.complete_bytes += len(data)
 
     def remove_incomplete_line(self) -> None:
@@ -76,10 +81,14 @@ class CocoFile:
 
     def __init__(self, folder: Path, metadata: ModelMetadata) -> None:
         self.folder, self.path = folder, folder / "predictions.json"
-        self.part, self.states = folder / "part-predictions.json", bool(metadata.states)
+        self.states, self.count = bool(metadata.states), 0
         self.images: list[str] = []
-        self.count = 0
-        self.lines = LineWriter(self.part, self.path)
+        self.replacing = ExitStack()
+        try:
+            part = self.replacing.enter_context(replace_file(self.path))
+        except OSError as error:
+            raise build_write_error(self.path, error) from None
+        self.lines = LineWriter(part, self.path)
         header = {
             "info": {key: getattr(metadata, key) for key in ("model", "data", "dataset", "code")},
             "categories": _number_names(metadata.classes),
@@ -118,18 +127,14 @@ class CocoFile:
         return ("," if self.count > 1 else "") + "\n" + _to_json(row)
 
     def close(self) -> None:
-        try:
-            if not self.lines.failed:
-                self.lines.write("\n" * (self.count > 0) + '], "images": [')
-                for number, image in enumerate(self.images):
-                    self.lines.write(("," if number else "") + "\n" + image)
-                self.lines.write("\n]}\n")
-        finally:
-            self.lines.close()
-            if self.lines.failed:
-                self.part.unlink(missing_ok=True)
-        if not self.lines.failed:
-            self.part.replace(self.path)
+        if self.lines.error is not None:  # it was raised when it happened
+            self.replacing.__exit__(UserError, self.lines.error, None)
+            return
+        with self.replacing, closing(self.lines):
+            self.lines.write("\n" * (self.count > 0) + '], "images": [')
+            for number, image in enumerate(self.images):
+                self.lines.write(("," if number else "") + "\n" + image)
+            self.lines.write("\n]}\n")
 
 
 class JsonLinesFile:
@@ -205,7 +210,7 @@ class CsvFile:
 
     def _write(self, rows: list[tuple[object, ...]]) -> None:
         text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(rows)
+        csv.writer(text, lineterminator="\n").writerows([format_cell(value) for value in row] for row in rows)
         self.lines.write(text.getvalue())
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
@@ -12,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from detector.core.errors import UserError
+from detector.core.output_files import replace_file
 from detector.inference.inputs import Input
 
 CODEC = "mp4v"  # MPEG-4 Part 2, which every build of OpenCV writes
@@ -82,19 +84,18 @@ def read_frames(source: Input) -> Iterator[tuple[Frame, Image.Image]]:
 
 
 class VideoWriter:
-    """Writes a video to a temporary name next to the final one, and renames it when it is complete."""
+    """Writes a video, which gets its name when it is complete."""
 
     def __init__(self, path: Path, fps: float, size: tuple[int, int]) -> None:
-        self.path, self.part = path, path.with_name(f"part-{path.name}")
-        self.count, self.size = 0, size
+        """Raises UserError when OpenCV cannot write it, and OSError when its folder cannot be created."""
+        self.path, self.count, self.size = path, 0, size
         self.cv2 = import_opencv()
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"{path.parent}: cannot create folder ({error.strerror})") from None
+        self.replacing = ExitStack()
+        self.part = self.replacing.enter_context(replace_file(path))
         self.writer = self.cv2.VideoWriter(str(self.part), self.cv2.VideoWriter_fourcc(*CODEC), fps, size)
         if not self.writer.isOpened():
-            raise UserError(f"{path}: OpenCV cannot write this video ({CODEC}, {size[0]}x{size[1]}, {fps:g} fps)")
+            with self.replacing:
+                raise UserError(f"{path}: OpenCV cannot write this video ({CODEC}, {size[0]}x{size[1]}, {fps:g} fps)")
 
     def add(self, picture: Image.Image) -> None:
         """Append a frame, RGB."""
@@ -104,8 +105,7 @@ class VideoWriter:
 
     def close(self) -> None:
         """Finish the file. Raises UserError if frames are missing: OpenCV does not report a full disk."""
-        self.writer.release()
-        if self.count and count_frames(self.part) < self.count:
-            self.part.unlink(missing_ok=True)
-            raise UserError(f"{self.path}: the video could not be written completely; is the disk full?")
-        self.part.replace(self.path)
+        with self.replacing:
+            self.writer.release()
+            if self.count and count_frames(self.part) < self.count:
+                raise UserError(f"{self.path}: the video could not be written completely; is the disk full?")

@@ -27,7 +27,7 @@ from detector.models.hungarian import (
 from detector.models.normalization import FrozenBatchNorm, Normalize, PixelStatistics
 from detector.models.padding import make_content_mask, measure_content
 from detector.models.postprocess import Postprocess
-from detector.models.pretrained import load_pretrained, load_without_batch_counts
+from detector.models.pretrained import HubWeights, download_hub_weights, load_pretrained, load_without_batch_counts
 from detector.models.recipe import Recipe
 from detector.models.state_head import StateConfig, StateHead, apply_presence, build_state_head
 
@@ -46,7 +46,11 @@ RECIPE = Recipe(
     grad_clip_norm=1.0,
     backbone_lr_factor=0.1,
 )
-HUB = "facebook/detr-resnet-50"
+HUB = HubWeights(
+    "facebook/detr-resnet-50",
+    "1d5f47bd3bdd2c4bbfa585418ffe6da5028b4c0b",
+    "830f5e2eeaada8c8c8281779dcc8ab12833972eb8514ed0a35be6c1d4420ad81",
+)
 LAYERS = 6  # of the encoder and of the decoder, as in the COCO weights
 STRIDE = 32  # pixels per cell of the backbone's last map
 NO_OBJECT_WEIGHT = 0.1  # weight of unmatched queries in loss_ce, because there are so many
@@ -59,7 +63,7 @@ class Detr(nn.Module):
         self, classes: int, states: StateConfig, statistics: PixelStatistics, postprocess: Postprocess, weights: str
     ) -> None:
         super().__init__()
-        network = load_pretrained(lambda: build_detr_network(weights), HUB)
+        network = load_pretrained(lambda: build_detr_network(weights), HUB.repository)
         self.normalize = Normalize(statistics)
         self.backbone = build_detr_backbone(weights)
         self.body = network.model
@@ -115,7 +119,7 @@ def build_detr_network(weights: str) -> Any:
     from transformers import DetrConfig, DetrForObjectDetection  # slow to import
 
     if weights == "coco":
-        return DetrForObjectDetection.from_pretrained(HUB, use_safetensors=True)
+        return DetrForObjectDetection.from_pretrained(download_hub_weights(HUB), use_safetensors=True)
     network = DetrForObjectDetection(DetrConfig(encoder_layers=LAYERS, decoder_layers=LAYERS))
     # As in the paper's code; transformers' own N(0, 0.02) is far smaller.
     for part in (network.model.encoder, network.model.decoder):

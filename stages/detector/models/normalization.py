@@ -11,8 +11,8 @@ from torch import Tensor, nn
 class PixelStatistics(NamedTuple):
     """Mean and standard deviation of R, G, B, as integers 0..255; images are padded with the mean."""
 
-    mean: tuple[int, ...]
-    std: tuple[int, ...]
+    mean: tuple[int, int, int]
+    std: tuple[int, int, int]
 
 
 # ImageNet statistics, rounded to integer pixel values.

@@ -1,9 +1,11 @@
-"""Loading pretrained weights: downloads, renaming, and advice when there is no internet access."""
+"""Loading pretrained weights: downloads that are verified, renaming, and advice when there is no internet access."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
-from typing import TypeVar
+from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +14,14 @@ from torchvision.models import WeightsEnum
 from detector.core.errors import UserError
 
 Loaded = TypeVar("Loaded")
+
+
+class HubWeights(NamedTuple):
+    """Weights on the Hugging Face hub: repository, commit, and SHA-256 of its model.safetensors."""
+
+    repository: str
+    commit: str
+    digest: str
 
 
 def load_pretrained(build: Callable[[], Loaded], hub: str = "") -> Loaded:
@@ -36,6 +46,24 @@ def _describe_cache(hub: str) -> str:
     from huggingface_hub.constants import HF_HUB_CACHE
 
     return f"{HF_HUB_CACHE}: copy the folder models--{hub.replace('/', '--')}"
+
+
+def download_hub_weights(source: HubWeights) -> Path:
+    """Return the folder with the files of exactly this commit, downloaded unless they are cached.
+
+    Raises UserError when the weights are not those with the known SHA-256, and OSError when the download fails.
+    """
+    from huggingface_hub import hf_hub_download
+
+    names = ("config.json", "model.safetensors")
+    config, weights = (Path(hf_hub_download(source.repository, name, revision=source.commit)) for name in names)
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    if digest != source.digest:
+        raise UserError(
+            f"{weights} has the SHA-256 {digest}, expected {source.digest} for {source.repository}: it is damaged, or "
+            "it was replaced; delete the file and run the same command again"
+        )
+    return config.parent
 
 
 def download_detection_weights(source: WeightsEnum, names: dict[str, str]) -> dict[str, Tensor]:

@@ -29,7 +29,7 @@ from detector.models.hungarian import (
 )
 from detector.models.normalization import Normalize, PixelStatistics, freeze_batch_norms
 from detector.models.postprocess import Postprocess, box_iou_xyxy
-from detector.models.pretrained import load_pretrained, load_without_batch_counts
+from detector.models.pretrained import HubWeights, download_hub_weights, load_pretrained, load_without_batch_counts
 from detector.models.recipe import Recipe
 from detector.models.state_head import StateConfig, StateHead, apply_presence, build_state_head
 
@@ -48,7 +48,11 @@ RECIPE = Recipe(
     grad_clip_norm=0.1,
     backbone_lr_factor=0.1,
 )
-HUB = "PekingU/rtdetr_v2_r18vd"
+HUB = HubWeights(
+    "PekingU/rtdetr_v2_r18vd",
+    "5650961749fa93567c0d46fc7f43ea4f9e914107",
+    "d18309d0d7ea57048138885c4c6ecfcb1e24506fc6153b94ad484f8ab62c7115",
+)
 # Normalization of the pretrained weights: x / 255.
 STATISTICS = PixelStatistics((0, 0, 0), (255, 255, 255))
 QUERIES = 300
@@ -83,7 +87,7 @@ class RTDetr(nn.Module):
     ) -> None:
         super().__init__()
         self.normalize = Normalize(statistics)
-        self.body = load_pretrained(lambda: build_rtdetr_transformer(weights), HUB)
+        self.body = load_pretrained(lambda: build_rtdetr_transformer(weights), HUB.repository)
         self.backbone = self.body.backbone.model
         self.body.backbone = nn.Identity()
         if weights != "none":
@@ -177,7 +181,9 @@ def build_rtdetr_transformer(weights: str) -> Any:
     """Build transformers' RTDetrV2Model with box heads and COCO or random weights."""
     from transformers import RTDetrResNetConfig, RTDetrV2Config, RTDetrV2ForObjectDetection  # slow to import
 
-    trained = RTDetrV2ForObjectDetection.from_pretrained(HUB, use_safetensors=True).model if weights == "coco" else None
+    trained = None
+    if weights == "coco":
+        trained = RTDetrV2ForObjectDetection.from_pretrained(download_hub_weights(HUB), use_safetensors=True).model
     backbone = RTDetrResNetConfig(
         depths=[2, 2, 2, 2],
         hidden_sizes=[64, 128, 256, 512],

@@ -10,8 +10,12 @@ from typing import NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont
 
+from detector.plotting.names import shorten_name
+
 SYSTEM_FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "Arial.ttf", "arial.ttf")
 DASH_PERIOD = 14  # pixels of a dash and the gap after it
+MAX_LABELS = 40  # of a picture: more hide what they name, and placing them takes quadratic time
+MAX_LABEL_LENGTH = 40  # characters
 MIN_LIGHT_LUMA = 100  # backgrounds from this luma (0 to 255) up get black text
 
 XYXY = Sequence[float]  # left, top, right, bottom in pixels of the picture
@@ -30,17 +34,28 @@ class StyledBox(NamedTuple):
 def draw_boxes(picture: Image.Image, boxes: Sequence[StyledBox], font_size: int) -> None:
     """Draw boxes and their labels onto an RGB picture, in place; the first box lies on top.
 
-    Boxes outside the picture are skipped. font_size: pixels.
+    Boxes outside the picture are skipped. Of more than MAX_LABELS boxes only the first ones have their label, and a
+    note in the picture says so. font_size: pixels.
     """
     canvas = ImageDraw.Draw(picture)
-    visible = [box for box in boxes if _overlaps_picture(box.xyxy, picture.size)]
+    visible = [
+        box._replace(label=shorten_name(box.label, MAX_LABEL_LENGTH))
+        for box in boxes
+        if _overlaps_picture(box.xyxy, picture.size)
+    ]
     for box in reversed(visible):
         _draw_outline(canvas, box.xyxy, "black", box.width + 2, box.dashed)  # the edge keeps it visible on any image
         _draw_outline(canvas, box.xyxy, box.color, box.width, box.dashed)
-    labeled = [box for box in visible if box.label]
+    named = [box for box in visible if box.label]
+    labeled = named[:MAX_LABELS]
     places = place_labels(labeled, picture.size, font_size)
     for box, place in reversed(list(zip(labeled, places, strict=True))):
         _draw_label(canvas, place, box, font_size)
+    if len(named) > MAX_LABELS:
+        note = StyledBox((0, 0, 0, 0), "#ffffff", f"{MAX_LABELS} of {len(named):,} labels")
+        width, height = _measure_label(note.label, font_size)
+        bottom = picture.size[1] - height
+        _draw_label(canvas, _move_inside(0, bottom, width, height, picture.size), note, font_size)
 
 
 def place_labels(boxes: Sequence[StyledBox], size: tuple[int, int], font_size: int) -> list[XYXY]:

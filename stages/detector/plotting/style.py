@@ -35,12 +35,6 @@ plt.rcParams.update(
 )
 
 
-def shorten_name(name: str, length: int = 32) -> str:
-    """The name on one line, its middle left out if it is longer than `length`: class names may have any length."""
-    name = " ".join(name.split())
-    return name if len(name) <= length else f"{name[: length // 2]}…{name[len(name) - (length - 1) // 2 :]}"
-
-
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a PNG or JPEG without metadata that differs between versions, and close the figure."""
     encoded, kind = io.BytesIO(), path.suffix[1:]

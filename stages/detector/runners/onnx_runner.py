@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
 from detector.core.errors import UserError
+from detector.core.json_files import parse_json
+from detector.core.params import validate_values
 from detector.engine.detections import Detections
 from detector.runners.tiled import ModelMetadata, Runner
 
@@ -21,14 +21,27 @@ PROVIDERS = {
     "cpu": ("CPUExecutionProvider", "onnxruntime"),
 }
 
+_ADVICE = "it is not an ONNX file of this project, or one of another version: `dvc repro export` writes such a file"
+# Name: type and shape, of which None is the batch or the number of detections.
+_OUTPUTS: dict[str, tuple[str, tuple[int | None, ...]]] = {
+    "location": ("tensor(float)", (None, None, 4)),
+    "score": ("tensor(float)", (None, None)),
+    "category": ("tensor(int64)", (None, None)),
+    "state": ("tensor(int64)", (None, None)),
+    "state_score": ("tensor(float)", (None, None)),
+}
+_STATE_OUTPUTS = ("state", "state_score")
+_ROUNDING = 1e-3  # by which a score may leave 0..1 in lower precision
+
 
 def open_onnx(path: Path, threads: int, provider: str = "cpu") -> tuple[ModelMetadata, Runner]:
     """Open a file written by export; it runs on this many CPU threads (0: all cores).
 
     provider: the execution provider, one of PROVIDERS, or auto for the first one available on this machine.
     The runner takes uint8 [B, 3, H, W]; it raises UserError for a batch size other than the file's fixed one, if any.
-    Raises UserError when the file is missing, unreadable or lacks the metadata written by export, and when the
-    provider is not available.
+    Raises UserError when the file is missing or unreadable, when its metadata, inputs or outputs are not those that
+    export writes, and when the provider is not available. The runner raises it too: for outputs that do not fit the
+    metadata, such as a class without a name, and for whatever goes wrong within ONNX Runtime.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file; `dvc repro export` writes models/model.onnx, or `dvc pull`")
@@ -36,7 +49,9 @@ def open_onnx(path: Path, threads: int, provider: str = "cpu") -> tuple[ModelMet
     options.intra_op_num_threads = threads
     options.log_severity_level = 3  # errors only; they are also raised
     session = _open_session(path, options, provider)
-    return _read_metadata(path, session), lambda images: _run_batch(session, images, path)
+    metadata = _read_metadata(path, session)
+    _check_interface(path, session, metadata)
+    return metadata, lambda images: _run_batch(session, metadata, images, path)
 
 
 def _open_session(path: Path, options: onnxruntime.SessionOptions, provider: str) -> onnxruntime.InferenceSession:
@@ -48,7 +63,7 @@ def _open_session(path: Path, options: onnxruntime.SessionOptions, provider: str
     for name in candidates:
         wanted = [PROVIDERS[name][0], *([] if name == "cpu" else [PROVIDERS["cpu"][0]])]
         try:
-            session = onnxruntime.InferenceSession(path, options, providers=wanted)
+            session = onnxruntime.InferenceSession(path, options, providers=wanted, enable_fallback=False)
         except Exception as error:  # ONNX Runtime's exceptions have no common base class
             if name != candidates[-1]:
                 continue
@@ -62,30 +77,70 @@ def _open_session(path: Path, options: onnxruntime.SessionOptions, provider: str
 
 
 def _read_metadata(path: Path, session: onnxruntime.InferenceSession) -> ModelMetadata:
-    metadata = session.get_modelmeta().custom_metadata_map
+    fields = ModelMetadata.model_fields
     try:
-        values: dict[str, Any] = {key: json.loads(metadata[key]) for key in ModelMetadata._fields}
-        size, fill, threshold = values["size"], values["fill"], values["threshold"]
-        return ModelMetadata(**values)._replace(
-            size=(int(size[0]), int(size[1])),
-            fill=(fill[0], fill[1], fill[2]),
-            threshold={name: float(threshold[name]) for name in values["classes"]},
-            temperature=float(values["temperature"]),
-        )
-    except (KeyError, ValueError, IndexError, TypeError) as error:
+        stored = session.get_modelmeta().custom_metadata_map
+        if missing := [key for key in fields if key not in stored]:
+            raise UserError(f"{path}: no metadata `{missing[0]}`, expected {', '.join(fields)}")
+        values = {key: parse_json(stored[key], f"{path}: metadata `{key}`") for key in fields}
+        metadata = validate_values(path, values, ModelMetadata, "metadata")
+        if not metadata.threshold:
+            raise UserError(f"{path}: metadata `threshold` is empty, expected one value for each of `classes`")
+        return metadata
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: metadata that is not UTF-8 text: {error}; {_ADVICE}") from None
+    except UserError as error:
+        raise UserError(f"{error}; {_ADVICE}") from None
+
+
+def _check_interface(path: Path, session: onnxruntime.InferenceSession, metadata: ModelMetadata) -> None:
+    """Raise UserError unless inputs and outputs are those of an exported file with these metadata."""
+    inputs = [_describe(one) for one in session.get_inputs()]
+    height, width = metadata.size
+    if len(inputs) != 1 or not _fits(inputs[0], "tensor(uint8)", (None, 3, height, width)):
         raise UserError(
-            f"{path}: not an ONNX file of this project, or one from an earlier version: missing or invalid metadata "
-            f"({error}); expected {', '.join(ModelMetadata._fields)}. `dvc repro export` writes such a file"
-        ) from None
+            f"{path}: inputs {inputs}, expected one tensor(uint8) [batch, 3, {height}, {width}], which is what its "
+            f"metadata `size` says; {_ADVICE}"
+        )
+    found = {one.name: _describe(one) for one in session.get_outputs()}
+    expected = {name: form for name, form in _OUTPUTS.items() if metadata.states or name not in _STATE_OUTPUTS}
+    for name, (kind, shape) in expected.items():
+        if name not in found or not _fits(found[name], kind, shape):
+            raise UserError(
+                f"{path}: output `{name}` is {found.get(name, 'missing')}, expected {kind} {shape}; {_ADVICE}"
+            )
+    if extra := sorted(set(found) - set(expected)):
+        raise UserError(
+            f"{path}: output `{extra[0]}`, expected only {', '.join(expected)} for {len(metadata.states)} `states`; "
+            f"{_ADVICE}"
+        )
 
 
-def _run_batch(session: onnxruntime.InferenceSession, images: NDArray[np.uint8], path: Path) -> list[Detections]:
+def _describe(value: onnxruntime.NodeArg) -> tuple[str, list[int | str | None]]:
+    return value.type, list(value.shape)
+
+
+def _fits(found: tuple[str, list[int | str | None]], kind: str, shape: tuple[int | None, ...]) -> bool:
+    """Whether a tensor has this type and shape; None is any size, as is a name in the file for all but the input."""
+    return (
+        found[0] == kind
+        and len(found[1]) == len(shape)
+        and all(wanted in (None, size) for size, wanted in zip(found[1], shape, strict=True))
+    )
+
+
+def _run_batch(
+    session: onnxruntime.InferenceSession, metadata: ModelMetadata, images: NDArray[np.uint8], path: Path
+) -> list[Detections]:
     """Run uint8 images [B, 3, H, W]; padded rows are dropped."""
     image = session.get_inputs()[0]
     if isinstance(image.shape[0], int) and image.shape[0] != len(images):
         raise UserError(f"{path} has a fixed batch size of {image.shape[0]}, got {len(images)} images")
     names = [output.name for output in session.get_outputs()]
-    outputs = dict(zip(names, session.run(names, {image.name: images}), strict=True))
+    try:
+        outputs = dict(zip(names, session.run(names, {image.name: images}), strict=True))
+    except Exception as error:  # ONNX Runtime's exceptions have no common base class
+        raise UserError(f"{path}: ONNX Runtime cannot run it ({error})") from None
     labels = outputs["category"]
     if len(labels) != len(images):
         raise UserError(f"{path} returned results for {len(labels)} of {len(images)} images; export it again")
@@ -96,5 +151,31 @@ def _run_batch(session: onnxruntime.InferenceSession, images: NDArray[np.uint8],
         outputs.get("state", np.zeros_like(labels)),
         outputs.get("state_score", np.zeros_like(outputs["score"])),
     )
+    if any(column.shape[:2] != labels.shape for column in columns):
+        shapes = [list(column.shape) for column in columns]
+        raise UserError(f"{path} returned outputs of different lengths, {shapes}; export it again")
+    found = Detections._make(columns).select(labels > 0)
+    _check_detections(path, metadata, found, int(labels.min(initial=0)))
     padded = [Detections._make(row) for row in zip(*columns, strict=True)]
     return [detections.select(detections.labels > 0) for detections in padded]
+
+
+def _check_detections(path: Path, metadata: ModelMetadata, found: Detections, lowest: int) -> None:
+    """Raise UserError for values that no exported file returns; lowest: of all labels, with those of padded rows."""
+    highest = int(found.labels.max(initial=0))
+    if lowest < 0 or highest > len(metadata.classes):
+        raise UserError(
+            f"{path} returned the class {lowest if lowest < 0 else highest}, and its metadata name "
+            f"{len(metadata.classes)} `classes`; export it again"
+        )
+    states = int(found.states.min(initial=0)), int(found.states.max(initial=0))
+    if states[0] < 0 or states[1] > len(metadata.states):
+        raise UserError(
+            f"{path} returned the state {states[0] if states[0] < 0 else states[1]}, and its metadata name "
+            f"{len(metadata.states)} `states`; export it again"
+        )
+    for name, scores in (("score", found.scores), ("state_score", found.state_scores)):
+        if not (np.isfinite(scores) & (scores > -_ROUNDING) & (scores < 1 + _ROUNDING)).all():
+            raise UserError(f"{path} returned a `{name}` that is not from 0 to 1; export it again")
+    if not np.isfinite(found.boxes_xyxy).all():
+        raise UserError(f"{path} returned a `location` that is infinite or no number; export it again")

@@ -26,12 +26,12 @@ def open_checkpoint(path: Path, postprocess: Postprocess, device: torch.device) 
 def build_metadata(card: Card, postprocess: Postprocess) -> ModelMetadata:
     """Build the metadata of a checkpoint from its card and the postprocessing settings."""
     return ModelMetadata(
-        card.model,
-        card.classes,
-        card.states,
-        card.size,
-        (card.mean[0], card.mean[1], card.mean[2]),
-        card.data,
+        model=card.model,
+        classes=card.classes,
+        states=card.states,
+        size=card.size,
+        fill=card.mean,
+        data=card.data,
         code=card.code,
         nms_iou=postprocess.nms_iou,
         max_detections=postprocess.max_detections,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hmac
-import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,7 +13,6 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from fastapi.staticfiles import StaticFiles
-from PIL import Image
 
 from detector.engine.environment import keep_freed_memory
 from detector.runners.onnx_runner import open_onnx
@@ -25,6 +23,7 @@ from detector.serving.schemas import ErrorResponse, ModelResponse, PredictRespon
 from detector.serving.service import Service
 from detector.serving.settings import Settings
 from detector.serving.uploads import MULTIPART
+from detector.serving.watchdog import watch
 
 PAGE = Path(__file__).with_name("page")
 # The pages load nothing from elsewhere, whatever file or class names contain.
@@ -68,10 +67,9 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         keep_freed_memory()
-        Image.MAX_IMAGE_PIXELS = settings.max_pixels  # for frames larger than their header says
-        warnings.simplefilter("ignore")  # Pillow's, about files that can be read nevertheless
         metrics.remove_dead_workers()
         async with run_service(app, settings, *open_onnx(settings.model, settings.threads, settings.provider)):
+            watch(app.state.service)
             yield
 
     return build_app(settings, lifespan)

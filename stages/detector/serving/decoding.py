@@ -1,21 +1,19 @@
-"""Decode uploads for the model: the one image path, after a check of the header."""
+"""Decode uploads for the model: the one image path, with the limits of the service."""
 
 from __future__ import annotations
 
-import io
 from typing import NamedTuple
 
 from fastapi import HTTPException
-from PIL import Image, UnidentifiedImageError
 
-from detector.core.images import UNREADABLE, LetterboxedImage, letterbox, upright_size
+from detector.core.images import ImageError, ImageProblem, open_image
+from detector.core.pixels import LetterboxedImage
 from detector.serving.uploads import Upload
 
-# Pillow opens more, some with unmaintained decoders or other programs (EPS): the service does not.
+# Not all of IMAGE_FORMATS: the other decoders are slow or little used, and anybody may send an image.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
-
-
-Image.init()  # registers all formats
+MEMORY_PER_PIXEL = 8  # bytes; so an image of the most pixels may be RGB, and one of 16 bits or with alpha is smaller
+STATUS_CODES: dict[ImageProblem, int] = {"not_an_image": 415, "too_large": 413}  # any other: 422
 
 
 class UploadedImage(NamedTuple):
@@ -32,22 +30,16 @@ def decode_upload(
 ) -> UploadedImage:
     """Decode image `number` (from 1) of a request and letterbox it into size (H, W), padded with fill.
 
-    Raises HTTPException: 415 for anything but FORMATS, 413 for more than max_pixels, both from the header alone,
-    and 422 for an image that cannot be decoded completely.
+    Raises HTTPException: 415 for anything but FORMATS; 413 for more than max_pixels or what would take more
+    memory or time than such an image, both before anything is decoded; and 422 for an image that cannot be decoded
+    completely.
     """
     try:
-        with Image.open(io.BytesIO(upload.content), formats=FORMATS) as image:
-            width, height = upright_size(image)
-            if width * height > max_pixels:
-                raise _too_large(number, max_pixels)
-            return UploadedImage(upload.name, width, height, letterbox(image, size, fill))
-    except UnidentifiedImageError:
-        raise HTTPException(415, f"image {number} is not one of {', '.join(FORMATS)}") from None
-    except Image.DecompressionBombError:
-        raise _too_large(number, max_pixels) from None
-    except UNREADABLE as error:
-        raise HTTPException(422, f"image {number} cannot be read: {error}") from None
-
-
-def _too_large(number: int, max_pixels: int) -> HTTPException:
-    return HTTPException(413, f"image {number} exceeds the limit of {max_pixels:,} pixels")
+        image = open_image(
+            upload.content, formats=FORMATS, max_memory=MEMORY_PER_PIXEL * max_pixels, max_pixels=max_pixels
+        )
+        return UploadedImage(upload.name, image.width, image.height, image.letterbox(size, fill))
+    except ImageError as error:
+        status = STATUS_CODES.get(error.problem, 422)
+        reason = f"not one of {', '.join(FORMATS)}" if error.problem == "not_an_image" else error.reason
+        raise HTTPException(status, f"image {number} cannot be used: {reason}") from None

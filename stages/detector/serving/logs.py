@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
+from contextlib import suppress
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, TextIO
 
 LOGGER = logging.getLogger("detector.serving")
 
@@ -26,12 +28,27 @@ class JsonLines(logging.Formatter):
         return json.dumps(line)
 
 
+class LogHandler(logging.StreamHandler[TextIO]):
+    """A stream handler that says once on stderr that the log cannot be written, and goes on without it."""
+
+    is_reported = False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self.is_reported:
+            self.is_reported = True
+            with suppress(OSError):
+                print(f"the log cannot be written ({error.strerror}): the service goes on without it", file=sys.stderr)
+
+
 # For logging.config.dictConfig; uvicorn applies it in every worker.
 CONFIG: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"json": {"()": JsonLines}},
-    "handlers": {"stdout": {"class": "logging.StreamHandler", "formatter": "json", "stream": "ext://sys.stdout"}},
+    "handlers": {"stdout": {"()": LogHandler, "formatter": "json", "stream": "ext://sys.stdout"}},
     "loggers": {
         **{name: {"handlers": ["stdout"], "level": "INFO", "propagate": False} for name in ("uvicorn", LOGGER.name)},
         "python_multipart": {"level": "CRITICAL", "propagate": False},  # logs every malformed form

@@ -104,7 +104,7 @@ def build_model_response(facts: ModelMetadata, settings: Settings) -> ModelRespo
     limits = {name: float(rescale_scores(np.array(value), facts.temperature).round(DIGITS))
               for name, value in facts.threshold.items()}  # fmt: skip
     return ModelResponse(
-        **{**facts._asdict(), "size": list(facts.size), "threshold": limits},
+        **{**facts.model_dump(), "size": list(facts.size), "threshold": limits},
         file=hashlib.sha256(settings.model.read_bytes()).hexdigest(),
         limits=Limits(
             max_bytes=settings.max_bytes,

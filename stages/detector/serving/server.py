@@ -9,22 +9,25 @@ import resource
 import socket
 import tempfile
 
-from uvicorn import Config, Server
+from uvicorn import Config
+from uvicorn.config import STARTUP_FAILURE
 from uvicorn.protocols.http.h11_impl import H11Protocol
-from uvicorn.supervisors import Multiprocess
 
 from detector.core.errors import UserError
 from detector.serving import logs, metrics
 from detector.serving.app import create_app
 from detector.serving.settings import Settings
+from detector.serving.supervisor import Supervisor
 
 BACKLOG = 2048  # connections waiting to be accepted; the kernel may allow fewer
 
+HEALTH_CHECK_SECONDS = 30  # for a worker to say that it is alive, also while it is starting
+
 
 def serve(settings: Settings, listener: socket.socket, workers: int) -> None:
-    """Serve until SIGTERM or Ctrl-C, then finish the requests in progress.
+    """Serve until SIGTERM or Ctrl-C, then finish the requests in progress. Raises UserError when no worker starts.
 
-    With several workers, SIGHUP replaces one after the other, and each reopens the model file.
+    A worker that ends is replaced. SIGHUP replaces one after the other, and each reopens the model file.
     """
     allow_many_connections()
     config = Config(
@@ -39,14 +42,15 @@ def serve(settings: Settings, listener: socket.socket, workers: int) -> None:
         access_log=False,  # middleware.py writes its own
         server_header=False,
         timeout_keep_alive=int(settings.idle_timeout),
+        timeout_worker_healthcheck=HEALTH_CHECK_SECONDS,
         timeout_graceful_shutdown=int(settings.upload_timeout + settings.timeout),
     )
-    if workers == 1:
-        Server(config).run(sockets=[listener])
-        return
     with tempfile.TemporaryDirectory(prefix="detector-metrics-") as folder:
         os.environ[metrics.FOLDER] = folder
-        Multiprocess(config, sockets=[listener]).run()
+        supervisor = Supervisor(config, sockets=[listener])
+        supervisor.run()
+    if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
+        raise UserError("a worker could not start; the log says why")
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,6 +17,7 @@ from starlette.requests import ClientDisconnect
 from detector.core.errors import UserError
 from detector.runners.tiled import ModelMetadata, Runner
 from detector.serving import metrics
+from detector.serving.admission import RETRY, Admission
 from detector.serving.batching import Batcher
 from detector.serving.decoding import UploadedImage, decode_upload
 from detector.serving.schemas import build_image_response
@@ -23,7 +25,6 @@ from detector.serving.settings import Settings
 from detector.serving.uploads import Upload, check_content_type, extract_uploads, read_body
 
 Result = TypeVar("Result")
-RETRY = {"Retry-After": "1"}
 
 
 class Service:
@@ -31,20 +32,25 @@ class Service:
 
     def __init__(self, facts: ModelMetadata, runner: Runner, settings: Settings) -> None:
         self.facts, self.settings = facts, settings
-        self._in_progress = 0
+        self._admission = Admission(settings.queue)
         self._pool = ThreadPoolExecutor(os.cpu_count() or 1, "decode")
+        self._running: dict[int, float] = {}  # thread: when its work began
         batch_size = find_batch_size(runner, facts, settings.batch)
         self._batcher = Batcher(runner, batch_size, settings.wait_ms / 1000, metrics.record_batch)
 
     @property
     def ready(self) -> bool:
         """Whether a request would be served now."""
-        return self._batcher.alive and self._in_progress < self.settings.queue
+        return self._batcher.alive and self._admission.has_room and self.longest_decode() < self.settings.timeout
+
+    def longest_decode(self) -> float:
+        """Seconds for which the slowest of the threads that decode has been at its image; called from any thread."""
+        return max((time.monotonic() - began for began in list(self._running.values())), default=0.0)
 
     async def close(self) -> None:
-        """Stop; call it when no request is left."""
+        """Stop; call it when no request is left. Nobody waits for what is still being decoded."""
         await self._batcher.close()
-        self._pool.shutdown()
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
     async def predict(self, request: Request, threshold: float | None) -> list[dict[str, Any]]:
         """The `ImageResponse`s of a request; fields for the log are added to `request.state.notes`.
@@ -52,33 +58,22 @@ class Service:
         Raises HTTPException with 4xx or 503, and ClientDisconnect.
         """
         settings = self.settings
-        content_type = request.headers.get("content-type", "")
-        check_content_type(content_type)
-        with self._admitted(1):
-            body = await read_body(request, settings.max_bytes, settings.upload_timeout)
-            uploads = await self._run_in_pool(extract_uploads, body, content_type, settings.max_images)
-            request.state.notes |= {"bytes": len(body), "images": len(uploads)}
+        check_content_type(request.headers.get("content-type", ""))
+        address = request.client.host if request.client else ""
+        with self._admission.admit(1, address) as place:
+            body = await self._admission.receive(place, read_body(request, settings.max_bytes, settings.upload_timeout))
+            request.state.notes["bytes"] = len(body)
+            work = self._predict_body(request, body, threshold)
             del body
-            with self._admitted(len(uploads) - 1):
-                return await run_unless_disconnected(
-                    request, self._predict_uploads(uploads, threshold), settings.timeout
-                )
+            return await run_unless_disconnected(request, work, settings.timeout)
 
-    @contextmanager
-    def _admitted(self, count: int) -> Iterator[None]:
-        """Bound the images in memory. Raises HTTPException 503 when `count` more would exceed the queue."""
-        if self._in_progress + count > self.settings.queue:
-            message = (
-                f"{self._in_progress} images are being processed, {self.settings.queue} are allowed: try again soon"
-            )
-            raise HTTPException(503, message, headers=RETRY)
-        self._in_progress += count
-        metrics.IN_PROGRESS.inc(count)
-        try:
-            yield
-        finally:
-            self._in_progress -= count
-            metrics.IN_PROGRESS.dec(count)
+    async def _predict_body(self, request: Request, body: bytes, threshold: float | None) -> list[dict[str, Any]]:
+        content_type = request.headers.get("content-type", "")
+        uploads = await self._run_in_pool(extract_uploads, body, content_type, self.settings.max_images)
+        del body
+        request.state.notes["images"] = len(uploads)
+        with self._admission.admit(len(uploads) - 1, ""):
+            return await self._predict_uploads(uploads, threshold)
 
     async def _predict_uploads(self, uploads: list[Upload], threshold: float | None) -> list[dict[str, Any]]:
         images = await gather_or_cancel(self._decode(upload, number) for number, upload in enumerate(uploads, 1))
@@ -99,7 +94,15 @@ class Service:
             self._batcher.incoming -= 1
 
     async def _run_in_pool(self, action: Callable[..., Result], *arguments: object) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, action, *arguments)
+        return await asyncio.get_running_loop().run_in_executor(self._pool, self._run_timed, action, *arguments)
+
+    def _run_timed(self, action: Callable[..., Result], *arguments: object) -> Result:
+        thread = threading.get_ident()
+        self._running[thread] = time.monotonic()
+        try:
+            return action(*arguments)
+        finally:
+            del self._running[thread]
 
 
 def find_batch_size(runner: Runner, facts: ModelMetadata, wanted: int) -> int:

@@ -14,6 +14,8 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import TypeVar
 
+from detector.core.stage_process import end_with_dvc
+
 Item = TypeVar("Item")
 
 # Signal handlers are global to the process, and so is their state.
@@ -27,10 +29,11 @@ class Interrupted(SystemExit):
 
 
 def install_signal_handlers() -> None:
-    """Handle SIGTERM and SIGINT; a script started with `&` keeps ignoring Ctrl-C."""
+    """Handle SIGTERM, also when DVC ends, and SIGINT; a script started with `&` keeps ignoring Ctrl-C."""
     for number in (signal.SIGTERM, signal.SIGINT):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _handle_signal)
+    end_with_dvc()
 
 
 def watch_parent() -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch.utils.data import DataLoader
 
+from detector.core.errors import UserError
+from detector.core.images import ImageError
 from detector.core.machine import MachineSettings
 from detector.engine import distributed
 from detector.engine.dataset import DetectionDataset, EpochSampler, collate, pack_annotations, shard_batches
@@ -18,6 +21,17 @@ from detector.training.image_cache import cache_images
 from detector.training.interruption import ignore_signals
 from detector.training.repeat_factors import compute_repeat_factors
 from detector.training.settings import TrainParams
+
+
+class ImageLoader(DataLoader[Any]):
+    """A loader that reports an image which cannot be used in one line, without the traceback of a worker process."""
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        try:
+            yield from super().__iter__()
+        except ImageError as error:
+            last = str(error).rstrip().splitlines()[-1]
+            raise UserError(last.partition(f"{ImageError.__name__}: ")[2] or last) from None
 
 
 class Loaders(NamedTuple):
@@ -42,12 +56,11 @@ def build_loaders(
 
     coco: COCO dictionaries of train and val. size: (H, W) of the input. cache_folder: of decoded images on disk.
     """
-    fill = (statistics.mean[0], statistics.mean[1], statistics.mean[2])
     augmenter = Augmenter(
         flip=recipe.flip,
         scale=recipe.scale,
         color_jitter=recipe.color_jitter,
-        fill=fill,
+        fill=statistics.mean,
         mosaic=recipe.mosaic,
         mixup=recipe.mixup,
         crop=recipe.crop,
@@ -57,16 +70,16 @@ def build_loaders(
     cached = cache_images(
         [coco["train"], coco["val"]],
         size,
-        fill,
+        statistics.mean,
         memory_gb=machine.memory_cache_gb,
         disk_gb=machine.disk_cache_gb,
         folder=cache_folder,
     )
     annotations = pack_annotations(coco["train"])
     train = DetectionDataset(
-        annotations, Path(), size, fill, decoded=cached[0], augmentation=augmenter, seed=params.seed
+        annotations, Path(), size, statistics.mean, decoded=cached[0], augmentation=augmenter, seed=params.seed
     )
-    val = DetectionDataset(pack_annotations(coco["val"]), Path(), size, fill, decoded=cached[1])
+    val = DetectionDataset(pack_annotations(coco["val"]), Path(), size, statistics.mean, decoded=cached[1])
     threshold = recipe.repeat_factor_threshold
     sampler = EpochSampler(
         len(train),
@@ -89,7 +102,7 @@ def build_loaders(
     generators = [torch.Generator().manual_seed(params.seed) for _ in ("train", "val")]
     val_batches = shard_batches(len(val), recipe.batch_size, distributed.rank(), distributed.world_size())
     return Loaders(
-        DataLoader(train, batch_sampler=sampler, generator=generators[0], **options),
+        ImageLoader(train, batch_sampler=sampler, generator=generators[0], **options),
         sampler,
-        DataLoader(val, batch_sampler=val_batches, generator=generators[1], **options),
+        ImageLoader(val, batch_sampler=val_batches, generator=generators[1], **options),
     )

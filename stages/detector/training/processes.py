@@ -16,7 +16,6 @@ import torch
 import torch.distributed as dist
 
 from detector.core.errors import UserError
-from detector.core.stage_process import end_with_dvc
 from detector.training import interruption
 
 GRACE_SECONDS = 15.0  # for the other processes to notice that one failed
@@ -37,11 +36,16 @@ def spawn_workers(processes: int) -> Iterator[None]:
     """Run the block in `processes` worker processes, or in those that torchrun started.
 
     With several workers, the calling process does not run the block: it waits for them and exits with their exit
-    code. Only rank 0 prints, and only one of several failing workers reports its error.
+    code. Only rank 0 prints, and only one of several failing workers reports its error. Raises UserError if torchrun
+    started another number than `processes`, which DVC records and which decides the learning rate.
     """
     process_rank = read_torchrun_rank() or (fork_workers(processes) if processes > 1 else ProcessRank(0, 1, 0, 1))
+    if process_rank.world_size != processes:
+        raise UserError(
+            f"torchrun started {process_rank.world_size} processes, params.yaml has `train.processes: {processes}`: "
+            f"set it to {process_rank.world_size}, so that dvc.lock records how the model was trained"
+        )
     if process_rank.world_size == 1:
-        end_with_dvc()
         yield
         return
     interruption.watch_parent()
@@ -102,7 +106,7 @@ def _init_process_group(process_rank: ProcessRank) -> dist.Store:
 def fork_workers(processes: int) -> ProcessRank:
     """Fork `processes` workers, in which this returns; the calling process waits and exits with their exit code.
 
-    Forking happens before CUDA is initialized or a thread is started, so torch is imported only once. The first
+    Forking happens before CUDA is initialized or torch starts a thread, so torch is imported only once. The first
     signal is forwarded, and the workers get the time they need to save; a second one kills all immediately.
     """
     folder = tempfile.mkdtemp(prefix="train-")
@@ -118,7 +122,6 @@ def fork_workers(processes: int) -> ProcessRank:
                     os.setpgid(0, 0)  # Ctrl-C reaches only the parent, which forwards it
                     return ProcessRank(rank, processes, rank, processes, f"{folder}/rendezvous")
                 workers.add(process)
-            end_with_dvc()  # starts a thread, so only after forking
             raise SystemExit(_wait_for_workers(workers))
     finally:
         if os.getpid() == parent:

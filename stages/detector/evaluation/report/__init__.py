@@ -20,13 +20,20 @@ from detector.evaluation.report.charts import TrainingCurve, build_charts
 from detector.evaluation.report.label_issue_crops import MAX_CROPS, encode_issue_crops
 from detector.evaluation.report.metric_values import format_number, list_headline_metrics, list_other_metrics
 from detector.evaluation.report.model_card import flatten_card, list_limitations
-from detector.evaluation.report.payload import MAX_DETECTIONS, build_page_data, encode_pictures
+from detector.evaluation.report.payload import (
+    MAX_DETECTIONS,
+    build_page_data,
+    encode_pictures,
+    keep_first_images,
+    limit_images,
+)
 
 FOLDER = Path(__file__).parent
 SCRIPTS = ("data", "charts", "tables", "pictures", "threshold", "confusion", "page")
 DETAILS = ("classes", "slices", "states", "calibration", "tide", "localization", "notes")  # keys that the page reads
 MAX_PICTURE_BYTES = 5_500_000  # of all pictures in the page, as base64
 MAX_LABEL_ISSUES = 200  # rows of the page's table; the CSV file has all
+MAX_TABLE_ROWS = 1000  # of the other tables; metrics/evaluate/details.json has all
 
 
 class ReportInputs(NamedTuple):
@@ -81,6 +88,10 @@ def gather_report_inputs(
 def write_report(inputs: ReportInputs, root: Path, path: Path) -> None:
     """Write the page to `path`; the file names of images and label issues are relative to `root`."""
     analysis, coco, thresholds = inputs.analysis, inputs.coco, inputs.thresholds
+    images = sorted(coco["images"], key=lambda image: int(image["id"]))
+    shown = limit_images(analysis, len(images))
+    if shown < len(images):
+        analysis, coco = keep_first_images(analysis, shown), coco | {"images": images[:shown]}
     pictures = encode_pictures(analysis, coco, inputs.galleries, thresholds, root=root, budget=MAX_PICTURE_BYTES)
     data = build_page_data(analysis, coco, thresholds, set(pictures))
     template = _create_environment(inputs).get_template("page.html")
@@ -93,10 +104,12 @@ def write_report(inputs: ReportInputs, root: Path, path: Path) -> None:
         pictures=pictures,
         data=pack_json(data),
         detections=len(analysis.scores),
+        shown_images=shown,
+        max_rows=MAX_TABLE_ROWS,
         max_detections=MAX_DETECTIONS,
         card=flatten_card(inputs.card),
         counts=_count_data(inputs),
-        limitations=list_limitations(inputs.details, coco, inputs.split),
+        limitations=list_limitations(inputs.details, inputs.coco, inputs.split),
         label_issues=inputs.label_issues[:MAX_LABEL_ISSUES],
         label_issue_crops=encode_issue_crops(inputs.label_issues[:MAX_CROPS], root),
         style=(FOLDER / "style.css").read_text(encoding="utf-8"),

@@ -11,6 +11,7 @@ CHART_COLORS = ["#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
 DASH_PATTERNS = [[1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [4, 4], [1, 3], [10, 2], [6, 2, 1, 2]]
 MAX_POINTS = 200  # per curve
 ROW_HEIGHT = 20  # pixels per row of an interval chart
+MAX_INTERVALS = 60  # rows of an interval chart
 # Keys of `tide` in details.json, and their titles.
 TIDE_ERRORS = {
     "class": "class",
@@ -39,9 +40,9 @@ def build_charts(details: dict[str, Any], curves: Sequence[TrainingCurve]) -> di
     """Charts by the id of their HTML element; only those with data."""
     charts = {"pr-chart": build_precision_recall_chart()}
     charts |= build_training_charts(curves)
-    charts |= build_interval_chart("class-chart", details.get("classes") or [], "class")
+    charts |= build_interval_chart("class-chart", details.get("classes") or [], "class", "classes")
     slices = [{**row, "name": f"{row['by']}: {row['slice']}"} for row in details.get("slices") or []]
-    charts |= build_interval_chart("slice-chart", slices, "name")
+    charts |= build_interval_chart("slice-chart", slices, "name", "slices")
     charts |= build_tide_chart(details.get("tide"))
     charts |= build_calibration_charts(details.get("calibration"))
     states = details.get("states") or {}
@@ -105,8 +106,13 @@ def build_training_charts(curves: Sequence[TrainingCurve]) -> dict[str, dict[str
     return charts
 
 
-def build_interval_chart(element: str, rows: Sequence[dict[str, Any]], name: str) -> dict[str, dict[str, Any]]:
-    """AP as a dot and its 95% confidence interval as a line, highest AP first; name: the rows' key of their name."""
+def build_interval_chart(
+    element: str, rows: Sequence[dict[str, Any]], name: str, noun: str
+) -> dict[str, dict[str, Any]]:
+    """AP as a dot and its 95% confidence interval as a line, highest AP first; the lowest MAX_INTERVALS.
+
+    name: the rows' key of their name; noun: what they are, in the plural.
+    """
     known = [
         {
             "name": row[name],
@@ -121,6 +127,9 @@ def build_interval_chart(element: str, rows: Sequence[dict[str, Any]], name: str
     ]
     if not known:
         return {}
+    left_out = len(known) - MAX_INTERVALS
+    caption = {"title": f"AP with 95% CI of the {MAX_INTERVALS} of {len(known):,} {noun} with the lowest AP"}
+    known = known[max(0, left_out) :]
     title = "AP with 95% CI"
     y = {"field": "name", "type": "nominal", "title": None, "sort": [row["name"] for row in known]}
     tooltip = [
@@ -142,6 +151,7 @@ def build_interval_chart(element: str, rows: Sequence[dict[str, Any]], name: str
     }
     return {
         element: _build_spec(
+            **(caption if left_out > 0 else {}),
             height=ROW_HEIGHT * len(known),
             data={"values": known},
             encoding={"y": y, "tooltip": tooltip},

@@ -1,7 +1,9 @@
 // Confusion matrices whose cells open their pictures.
 const MAX_CLASSES = 14; // larger matrices show only the most confused classes
+const MAX_ALL_CLASSES = 100; // up to so many, all can be shown
 
-/** A function from row (true class) and column (predicted class) to the cell's items; background is last. */
+/** A function from row (true class) and column (predicted class) to the cell's items; background is last.
+ *  Its `cells` are those that are not empty, by row * number of names + column. */
 function collectClassCells() {
   const cells = new Map();
   const add = (row, column, item) => {
@@ -17,7 +19,7 @@ function collectClassCells() {
   findDetectedObjects().forEach((detected, object) => {
     if (!detected && !data.objects.absent[object]) add(data.objects.category[object], BACKGROUND, { object });
   });
-  return (row, column) => cells.get(row * (BACKGROUND + 1) + column) ?? [];
+  return Object.assign((row, column) => cells.get(row * (BACKGROUND + 1) + column) ?? [], { cells });
 }
 
 /** The same for true and predicted states of the objects that are detected with the correct class. */
@@ -88,14 +90,12 @@ function showMatrices() {
   const names = [...data.classes, "background"];
   const confusions = [];
   const errors = names.map(() => 0);
-  for (let row = 0; row < names.length; row++) {
-    for (let column = 0; column < names.length; column++) {
-      const items = getCell(row, column);
-      if (row === column || !items.length) continue;
-      confusions.push([items.length, row, column, items]);
-      errors[row] += items.length;
-      errors[column] += items.length;
-    }
+  for (const [key, items] of getCell.cells) {
+    const [row, column] = [Math.floor(key / names.length), key % names.length];
+    if (row === column) continue;
+    confusions.push([items.length, row, column, items]);
+    errors[row] += items.length;
+    errors[column] += items.length;
   }
   confusions.sort((a, b) => b[0] - a[0] || a[1] - b[1] || a[2] - b[2]);
   let indices = names.map((_, index) => index);
@@ -103,8 +103,9 @@ function showMatrices() {
     const worst = indices.slice(0, -1).sort((a, b) => errors[b] - errors[a] || a - b).slice(0, MAX_CLASSES);
     indices = [...worst.sort((a, b) => a - b), BACKGROUND];
   }
+  const shown = indices.length < names.length ? `the ${MAX_CLASSES} most confused of ${data.classes.length.toLocaleString("en")} classes; ` : "";
   $("class-matrix").replaceChildren(
-    buildMatrix(indices, names, getCell, "true class in rows, predicted class in columns"));
+    buildMatrix(indices, names, getCell, `${shown}true class in rows, predicted class in columns`));
   $("confusion-list").replaceChildren(...confusions.slice(0, 20).map(([count, row, column, items]) => {
     const text = row === BACKGROUND ? `${names[column]}: ${count} false positive${count === 1 ? "" : "s"} on background`
       : column === BACKGROUND ? `${names[row]}: ${count} missed` : `${names[row]} predicted as ${names[column]}: ${count}`;
@@ -119,7 +120,7 @@ function showMatrices() {
 }
 
 function startConfusions() {
-  $("matrix-controls").hidden = data.classes.length <= MAX_CLASSES;
+  $("matrix-controls").hidden = data.classes.length <= MAX_CLASSES || data.classes.length > MAX_ALL_CLASSES;
   $("matrix-all").addEventListener("change", showMatrices);
   listeners.push(showMatrices);
   showMatrices();

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from detector.core.images import open_image
+from detector.core.images import load_rgb
 from detector.evaluation.gallery_pictures import CropWindow, render_window
 from detector.evaluation.report.payload import encode_jpeg
 from detector.plotting.box_drawing import StyledBox
@@ -26,8 +26,7 @@ def encode_issue_crops(rows: list[dict[str, str]], root: Path) -> list[str]:
 
 def _draw_close_up(row: dict[str, str], path: Path) -> Image.Image:
     left, top, width, height = (float(row[key] or 0) for key in ("left", "top", "width", "height"))
-    with open_image(path) as opened:
-        pixels = opened.convert("RGB")
+    pixels = load_rgb(path)
     side = min(max(width, height, 8) * 2, *pixels.size)
     x = min(max(0.0, left + width / 2 - side / 2), pixels.width - side)
     y = min(max(0.0, top + height / 2 - side / 2), pixels.height - side)

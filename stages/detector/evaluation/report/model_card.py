@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 MIN_OBJECTS = 10  # classes with fewer objects are listed as a limitation
+MAX_LISTED = 50  # entries of a list, such as the class names
 
 
 def flatten_card(card: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
@@ -14,7 +15,8 @@ def flatten_card(card: dict[str, Any], prefix: str = "") -> list[tuple[str, str]
         if isinstance(value, dict):
             rows += flatten_card(value, f"{prefix}{key}.")
         elif isinstance(value, (list, tuple)):
-            rows.append((prefix + key, ", ".join(map(str, value)) or "none"))
+            rest = f", … ({len(value):,} in all)" if len(value) > MAX_LISTED else ""
+            rows.append((prefix + key, ", ".join(map(str, value[:MAX_LISTED])) + rest or "none"))
         else:
             rows.append((prefix + key, f"{value:.6g}" if isinstance(value, float) else str(value)))
     return rows

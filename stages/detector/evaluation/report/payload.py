@@ -11,15 +11,32 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from detector.core.images import open_image
+from detector.core.images import load_rgb
 from detector.evaluation.error_types import CORRECT, ERROR_TYPES, MISSED, ErrorAnalysis
 from detector.evaluation.galleries import ERROR_TITLES, GalleryPicture, rank_images
 
 MAX_DETECTIONS = 200_000  # the page holds the highest-scoring ones
+MAX_OBJECTS, MAX_IMAGES = 200_000, 50_000  # the page holds the first images with at most so many objects
 MAX_GALLERY_IMAGES = 60  # per gallery
 # (up to this number of images, longest side of a picture in pixels)
 PICTURE_SIZES = ((60, 720), (150, 560), (10**9, 420))
 JPEG_QUALITY = 78
+
+
+def limit_images(analysis: ErrorAnalysis, images: int) -> int:
+    """How many of the images, from the first one on, the page can hold; `images` if all."""
+    per_image = np.bincount(analysis.objects.images, minlength=images)
+    return min(MAX_IMAGES, int(np.searchsorted(np.cumsum(per_image), MAX_OBJECTS, side="right")))
+
+
+def keep_first_images(analysis: ErrorAnalysis, count: int) -> ErrorAnalysis:
+    """The detections and objects of the first `count` images."""
+    detections, objects = analysis.images < count, analysis.objects.images < count
+    places = np.append(np.cumsum(objects) - 1, -1)  # of the objects that stay, in the new order; -1 stays -1
+    kept = {name: column[objects] for name, column in analysis.objects._asdict().items()}
+    columns = {name: getattr(analysis, name)[detections] for name in analysis._fields if name != "objects"}
+    columns["object_indices"] = places[columns["object_indices"]]
+    return analysis._replace(objects=analysis.objects._replace(**kept), **columns)
 
 
 def build_page_data(
@@ -73,13 +90,14 @@ def encode_pictures(
 ) -> dict[int, str]:
     """Base64 JPEGs by image index, as many as fit into `budget` characters.
 
-    The images of the galleries come first, then those with the most errors.
+    The images of the galleries come first, then those with the most errors; of all only those in `coco`.
     """
     images = sorted(coco["images"], key=lambda image: int(image["id"]))
     wrong = analysis.select_detections(thresholds) & (analysis.error_types != CORRECT)
     errors = np.bincount(analysis.images[wrong], minlength=len(images))
     errors += np.bincount(analysis.objects.images[analysis.select_missed(thresholds)], minlength=len(images))
     in_galleries = [picture.image for gallery in galleries.values() for picture in gallery]
+    in_galleries = [index for index in in_galleries if index < len(images)]
     order = dict.fromkeys([*in_galleries, *np.argsort(-errors, kind="stable").tolist()])
     size = next(side for most, side in PICTURE_SIZES if len(images) <= most)
     pictures: dict[int, str] = {}
@@ -94,9 +112,7 @@ def encode_pictures(
 
 def encode_picture(path: Path, size: int) -> str:
     """The image as a base64 JPEG whose longest side is at most `size` pixels."""
-    with open_image(path) as opened:
-        opened.draft("RGB", (size, size))
-        small = opened.convert("RGB")
+    small = load_rgb(path, at_least=(size, size))
     small.thumbnail((size, size), Image.Resampling.BICUBIC)
     return encode_jpeg(small)
 

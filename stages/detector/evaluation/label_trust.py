@@ -1,0 +1,70 @@
+"""What a detector knows well enough to accuse a label: after one epoch, everything contradicts it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.engine.coco_metrics import evaluate_boxes, read_class_metrics
+from detector.engine.dataset import keep_present_objects
+from detector.engine.detections import Prediction
+
+MIN_AP50 = 0.3  # of a class on the split; half of its boxes may be missing or wrong before a good detector falls below
+MIN_STATE_PRECISION = 0.5  # of a state on the split, given the true boxes
+MAX_LISTED = 10  # names in a note
+
+
+class Trust(NamedTuple):
+    """categories, states: ids of the classes and states that the detector knows; notes: what it does not know."""
+
+    categories: set[int]
+    states: set[int]
+    notes: dict[str, str]
+
+
+def assess_trust(
+    split: str,
+    coco: dict[str, Any],
+    predictions: Sequence[Prediction],
+    state_probabilities: NDArray[np.floating[Any]] | None,
+) -> Trust:
+    """What a detector knows on a split, as in `find_label_issues`. A class without objects there is not known."""
+    categories = coco["categories"]
+    truth = keep_present_objects(coco)
+    metrics = read_class_metrics(evaluate_boxes(truth, list(predictions)), [one["name"] for one in categories])
+    ap50 = {name: values["AP50"] for name, values in metrics.items()}
+    weak = {name: value for name, value in ap50.items() if value is not None and value < MIN_AP50}
+    notes = _note(f"label issues on {split}", weak, f"classes with an AP50 below {MIN_AP50:g}")
+    known = {one["id"] for one in categories if ap50[one["name"]] is not None and one["name"] not in weak}
+    if state_probabilities is None:
+        return Trust(known, set(), notes)
+    precision = _compute_state_precision(coco, state_probabilities)
+    names = {state["id"]: state["name"] for state in coco["states"]}
+    weak = {names[state]: value for state, value in precision.items() if value < MIN_STATE_PRECISION}
+    rule = f"states with a precision below {MIN_STATE_PRECISION:g} given the true boxes"
+    notes |= _note(f"state issues on {split}", weak, rule)
+    return Trust(known, {state for state in precision if names[state] not in weak}, notes)
+
+
+def _compute_state_precision(coco: dict[str, Any], probabilities: NDArray[np.floating[Any]]) -> dict[int, float]:
+    """Of each state that is predicted [A, S] for a label of known state, the fraction of these labels with it."""
+    annotations: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in coco["images"]}
+    for annotation in coco["annotations"]:
+        if not annotation["iscrowd"]:
+            annotations[annotation["image_id"]].append(annotation)
+    labeled = np.array([one["state"] for image in annotations.values() for one in image], np.int64)
+    predicted = probabilities.argmax(axis=1) + 1 if len(labeled) else labeled
+    correct = (predicted == labeled)[labeled > 0]
+    predicted = predicted[labeled > 0]
+    return {int(state): float(correct[predicted == state].mean()) for state in np.unique(predicted)}
+
+
+def _note(key: str, weak: dict[str, float], rule: str) -> dict[str, str]:
+    if not weak:
+        return {}
+    listed = sorted(weak, key=lambda name: weak[name])[:MAX_LISTED]
+    names = ", ".join(f"{name} {weak[name]:.2f}" for name in listed) + (", …" if len(listed) < len(weak) else "")
+    return {key: f"too weak a detector for any on {len(weak):,} {rule}: {names}"}

@@ -1,0 +1,85 @@
+"""Confusion matrices of any number of classes keep their counts and stay small."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from dvc_render.vega import VegaRenderer
+from PIL import Image
+
+from detector.evaluation.confusion import (
+    BACKGROUND_NAME,
+    MAX_NAMES,
+    describe_folding,
+    fold_confusions,
+    list_confusions,
+)
+from detector.evaluation.plots import draw_confusion
+
+ROOT = Path(__file__).parents[2]
+TEMPLATES = ROOT / ".dvc/plots"
+
+
+def make_names(classes: int, background: bool = True) -> list[str]:
+    return [*(f"class {number}" for number in range(classes)), *([BACKGROUND_NAME] if background else [])]
+
+
+@pytest.mark.parametrize("background", [True, False])
+@pytest.mark.parametrize("classes", [1, MAX_NAMES, MAX_NAMES + 1, 1000])
+def test_no_count_is_lost(classes: int, background: bool) -> None:
+    names = make_names(classes, background)
+    matrix = np.random.default_rng(0).integers(0, 4, (len(names), len(names)))
+    folded, shown = fold_confusions(matrix, names)
+    assert folded.shape == (len(shown), len(shown))
+    assert len(shown) <= MAX_NAMES + 2
+    assert folded.sum() == matrix.sum()
+    rows = list_confusions(matrix, names)
+    assert len(rows) <= (MAX_NAMES + 2) ** 2
+    assert sum(row["count"] for row in rows) == matrix.sum()
+    if classes <= MAX_NAMES:
+        assert (shown, describe_folding(names)) == (names, "")
+        assert (folded == matrix).all()
+    else:
+        assert f"{MAX_NAMES} most confused of {classes:,}" in describe_folding(names)
+
+
+def test_the_most_confused_are_kept_in_their_order() -> None:
+    names = make_names(100)
+    matrix = 50 * np.eye(101, dtype=int)
+    matrix[100, 100] = 0
+    matrix[7, 60], matrix[99, 100], matrix[100, 3] = 2, 1, 5
+    folded, shown = fold_confusions(matrix, names)
+    assert [name for name in ("class 3", "class 7", "class 60", "class 99") if name in shown] == sorted(
+        ("class 3", "class 7", "class 60", "class 99"), key=shown.index
+    )
+    assert shown[-2:] == [f"{100 - MAX_NAMES} others", BACKGROUND_NAME]
+    assert folded[shown.index("class 7"), shown.index("class 60")] == 2
+    assert folded[shown.index("class 99"), -1] == 1
+    assert folded[-1, shown.index("class 3")] == 5
+    assert folded[-2, -2] == 50 * (100 - MAX_NAMES)
+
+
+def test_a_picture_of_many_classes_with_long_names_is_small(tmp_path: Path) -> None:
+    names = [f"class {number} " + "of a long name\n" * 20 for number in range(1000)] + [BACKGROUND_NAME]
+    draw_confusion(np.ones((1001, 1001), int), names, tmp_path / "c.png", title="Confusion matrix", noun="class")
+    with Image.open(tmp_path / "c.png") as picture:
+        assert max(picture.size) < 2500
+
+
+def test_dvc_draws_the_counts(tmp_path: Path) -> None:
+    """With this project's template of the name that dvc.yaml uses, also those of older revisions: one row per count."""
+    rows = [{"actual": "a", "predicted": "b", "count": 3, "rev": "new"}]
+    rows += [{"actual": "a", "predicted": "b", "rev": "old"}] * 2
+    properties = {"x": "predicted", "y": "actual", "template": "confusion", "anchors_y_definitions": [{}],
+                  "revs_with_datapoints": ["new", "old"], "template_dir": str(TEMPLATES)}  # fmt: skip
+    filled = VegaRenderer(rows, "confusion", **properties).get_filled_template()
+    assert isinstance(filled, dict)
+    assert filled["data"]["values"] == rows
+    sums = [step for step in filled["spec"]["transform"] if "aggregate" in step]
+    assert sums == [
+        {"aggregate": [{"op": "sum", "field": "number", "as": "total"}], "groupby": ["rev", "actual", "predicted"]}
+    ]
+    assert "<DVC" not in json.dumps(filled)

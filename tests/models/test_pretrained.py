@@ -1,0 +1,49 @@
+"""Weights that are downloaded: of one commit, and with the known hash. Nothing is downloaded here."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+import torchvision.models
+
+from detector.core.errors import UserError
+from detector.models import MODELS, detr, rtdetr
+from detector.models.pretrained import HubWeights, download_hub_weights
+
+
+@pytest.mark.parametrize("hub", [detr.HUB, rtdetr.HUB])
+def test_hub_names_are_pinned(hub: HubWeights) -> None:
+    assert re.fullmatch(r"[0-9a-f]{40}", hub.commit)
+    assert re.fullmatch(r"[0-9a-f]{64}", hub.digest)
+
+
+def test_weights_of_another_hash_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def download(repository: str, name: str, revision: str) -> str:
+        asked.append((repository, name, revision))
+        (tmp_path / name).write_bytes(name.encode())
+        return str(tmp_path / name)
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    right = HubWeights("owner/name", "c" * 40, hashlib.sha256(b"model.safetensors").hexdigest())
+    assert download_hub_weights(right) == tmp_path
+    assert asked == [("owner/name", name, "c" * 40) for name in ("config.json", "model.safetensors")]
+    with pytest.raises(UserError, match=r"model\.safetensors has the SHA-256 .*owner/name"):
+        download_hub_weights(right._replace(digest="0" * 64))
+
+
+def test_torchvisions_files_carry_their_hash() -> None:
+    """torchvision verifies a download by the hash in the file's name."""
+    folder = Path(inspect.getfile(inspect.getmodule(MODELS["simple"].build))).parent  # type: ignore[arg-type]
+    named = set()
+    for path in folder.glob("*.py"):
+        named |= set(re.findall(r"(\w+_Weights)\.(\w+)", path.read_text(encoding="utf-8")))
+    assert len(named) > 5
+    for name, version in named:
+        weights = getattr(torchvision.models, name, None) or getattr(torchvision.models.detection, name)
+        assert re.search(r"-[0-9a-f]{8}\.pth$", weights[version].url)

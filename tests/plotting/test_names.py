@@ -1,0 +1,23 @@
+"""Names of any length and with any characters fit on one line."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from detector.plotting.names import shorten_name
+
+
+@pytest.mark.parametrize(
+    ("name", "short"), [("bolt", "bolt"), ("two\nrow", "two row"), ("0123456789", "0123…789"), ("01234567", "01234567")]
+)
+def test_the_middle_is_left_out(name: str, short: str) -> None:
+    assert shorten_name(name, 8) == short
+
+
+@given(st.text(), st.integers(4, 40))
+def test_no_name_is_longer_than_allowed(name: str, length: int) -> None:
+    short = shorten_name(name, length)
+    assert len(short) <= length
+    assert "\n" not in short
