@@ -27,9 +27,7 @@ ALLOWED = {
     "detector/runners/inference_task.py:write_task": SCRATCH,
     "detector/runners/inference_task.py:run_task": SCRATCH,
     "detector/inference/result_files.py:__init__": "written line by line in a folder that the user names",
-    "detector/inference/result_files.py:close": "renames what was written line by line",
     "detector/inference/video.py:__init__": "OpenCV writes the file; it is renamed when it is complete",
-    "detector/inference/video.py:close": "renames the complete video",
 }
 
 
