@@ -16,7 +16,7 @@ from detector.core.yaml_files import parse_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("stages", "tools")
-FILES = ("dvc.yaml", "params.yaml", "data/decisions.csv", ".dvc/config", ".dvcignore", ".gitignore")
+FILES = ("dvc.yaml", "params.yaml", "versions.yaml", "data/decisions.csv", ".dvc/config", ".dvcignore", ".gitignore")
 
 
 def copy_repository(folder: Path, dataset: Path) -> None:

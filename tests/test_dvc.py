@@ -115,7 +115,7 @@ def test_the_gate_reads_what_the_stages_wrote(pipeline: Repository) -> None:
     pipeline.replace("gate.yaml", "label_issue_score: 0.5", "label_issue_score: 1")
     table = pipeline.run(sys.executable, "tools/gate.py", "HEAD")
     assert "### Gate passed" in table
-    assert "| AP change from `HEAD` | 0.000 (" in table
+    assert "| AP change since `HEAD` | 0.000 (" in table
     pipeline.git("checkout", "--quiet", "gate.yaml")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -25,11 +26,26 @@ def test_user_error_is_one_message() -> None:
     assert caught.value.code == "\nerror: a.yaml:3: found x, expected y"  # Python prints it and exits with 1
 
 
-def test_missing_file_of_an_earlier_stage_is_one_message(tmp_path: Path) -> None:
+def test_a_missing_file_is_one_message_with_advice_if_a_stage_writes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for path, is_written_by_a_stage in ((Path("data/clean/manifest.jsonl"), True), (tmp_path / "list.txt", False)):
+        with pytest.raises(SystemExit) as caught:
+            run_command(lambda path=path: print(path.read_text()))  # type: ignore[misc]
+        assert str(path) in str(caught.value.code)
+        assert ("dvc repro" in str(caught.value.code)) == is_written_by_a_stage
+
+
+def test_a_broken_pipe_that_is_not_the_output_is_reported() -> None:
+    def main() -> None:
+        reader, writer = os.pipe()
+        os.close(reader)
+        os.write(writer, b"x")
+
     with pytest.raises(SystemExit) as caught:
-        run_command(lambda: print((tmp_path / "manifest.jsonl").read_text()))
-    assert str(tmp_path / "manifest.jsonl") in str(caught.value.code)
-    assert "dvc repro" in str(caught.value.code)
+        run_command(main)
+    assert "Broken pipe" in str(caught.value.code)
 
 
 def test_bug_keeps_its_traceback() -> None:

@@ -28,8 +28,8 @@ def peak():
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
 
 class Noting(images.OpenedImage):
-    def _check_memory(self, size):
-        memory = super()._check_memory(size)
+    def _estimate_memory(self, size):
+        memory = super()._estimate_memory(size)
         estimates.append(memory)
         return memory
 

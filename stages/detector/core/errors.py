@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import NoReturn
 
 from detector.core.text_output import escape_controls
 
+_WRITTEN_BY_STAGES = ("data", "metrics", "models", "plots")  # folders
 _MAX_CHARACTERS = 10_000  # of a message: it may quote names from data
 
 _ADVICE = {
@@ -44,13 +47,25 @@ def run_command(main: Callable[[], None]) -> None:
         _flush_output()  # here, where a full device can still be reported
     except UserError as error:
         _exit_with_message(str(error))
-    except BrokenPipeError:
+    except BrokenPipeError as error:
+        if not _is_output_closed():  # another pipe, such as one to a process of this command
+            _exit_with_message(describe_os_error(error))
         _discard_output()
         sys.exit(141)
     except KeyboardInterrupt:
         sys.exit(130)
     except OSError as error:
         _exit_with_message(describe_os_error(error))
+
+
+def _is_output_closed() -> bool:
+    """Whether the reader of standard output or standard error is gone."""
+    if not hasattr(select, "poll"):  # Windows
+        return True
+    descriptors = select.poll()
+    for descriptor in (1, 2):
+        descriptors.register(descriptor, 0)
+    return any(event & (select.POLLERR | select.POLLNVAL) for _, event in descriptors.poll(0))
 
 
 def _flush_output() -> None:
@@ -64,7 +79,7 @@ def describe_os_error(error: OSError) -> str:
     if isinstance(place, bytes):
         place = os.fsdecode(place)
     reason = error.strerror or str(error) or type(error).__name__
-    if isinstance(error, FileNotFoundError) and place:
+    if isinstance(error, FileNotFoundError) and place and Path(place).parts[0] in _WRITTEN_BY_STAGES:
         return f"{place} is missing; `dvc repro` runs the stages in order"
     advice = _ADVICE.get(error.errno or 0)
     return (f"{place}: " if place else "") + reason + (f"; {advice}" if advice else "")

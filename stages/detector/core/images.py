@@ -7,13 +7,14 @@ Everything that is wrong with a file is one exception, `ImageError`.
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import re
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,7 +33,7 @@ IMAGE_SUFFIXES = frozenset((
     ".tiff", ".webp", ".avif", ".jp2", ".j2k", ".jpf", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm",
 ))  # fmt: skip
 ORIENTATION_TAG = 0x0112
-LARGE_MEMORY = 128 << 20  # bytes; larger images are decoded one at a time, whatever the number of threads
+LARGE_MEMORY = 512 << 20  # bytes; larger images are decoded one at a time, whatever the number of threads
 _UPRIGHT_TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -53,18 +54,18 @@ class _ProcessLock:
     """A lock of this process, which another process gets as one of its own."""
 
     def __init__(self) -> None:
-        self.lock: threading.Lock
         self.renew()
 
     def renew(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
 
     def __reduce__(self) -> tuple[type[_ProcessLock], tuple[()]]:
         return _ProcessLock, ()
 
 
 _large_image = _ProcessLock()
-os.register_at_fork(after_in_child=_large_image.renew)  # a thread of the parent may hold the lock
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_large_image.renew)  # a thread of the parent may hold the lock
 
 
 class ImageError(UserError):
@@ -80,7 +81,7 @@ class OpenedImage:
     """An image whose header was read, and whose pixels were too unless it is a JPEG.
 
     width, height: pixels of the upright image. format, mode: Pillow's, of the file. orientation: EXIF, 1 to 8.
-    frames: pictures in the file, of which the first one is used; 1 for a JPEG. info: Pillow's.
+    info: Pillow's.
     """
 
     def __init__(
@@ -90,7 +91,7 @@ class OpenedImage:
         self.format, self.mode = image.format or "", image.mode
         self._is_jpeg = self.format in JPEG_FORMATS
         self._scans = count_scans(data) if self._is_jpeg else 1
-        self.frames = 1 if self._is_jpeg else _count_frames(data, self.format)
+        self._data = b"" if self._is_jpeg else data
         # A PNG's orientation may follow its pixels, and a TIFF is turned while it is loaded.
         self.orientation = read_orientation(image) if self._is_jpeg or self.format == "TIFF" else 1
         self._full_size = image.size
@@ -107,6 +108,11 @@ class OpenedImage:
         self.has_transparency = image.has_transparency_data
         self.info = image.info
 
+    @functools.cached_property
+    def frames(self) -> int:
+        """Pictures in the file, of which the first one is used; 1 for a JPEG."""
+        return 1 if self._is_jpeg else _count_frames(self._data, self.format)
+
     @property
     def is_jpeg(self) -> bool:
         """Whether the file is a JPEG, with or without further pictures."""
@@ -118,7 +124,7 @@ class OpenedImage:
 
     def decode(self, at_least: tuple[int, int] | None = None) -> Image.Image:
         """The upright image as RGB, once. at_least: width and height down to which a JPEG may be decoded smaller."""
-        with _as_image_error(self._path):
+        with _as_image_error(self._path), self._limit_large():
             if self._is_jpeg:
                 if at_least is not None:
                     self._image.draft(None, at_least[::-1] if self.orientation >= 5 else at_least)
@@ -137,12 +143,19 @@ class OpenedImage:
 
     def _load(self) -> None:
         """Read the pixels."""
-        memory = self._check_memory(self._image.size)
-        with _large_image.lock if memory > LARGE_MEMORY else nullcontext():
+        self._check_memory(self._image.size)
+        with self._limit_large():
             self._image.load()
 
-    def _check_memory(self, size: tuple[int, int]) -> int:
-        memory = estimate_memory(self._image, size, self._full_size, is_turned=self.orientation > 1, scans=self._scans)
+    def _limit_large(self) -> AbstractContextManager[Any]:
+        """Let only one large image of a process be decoded or converted at a time."""
+        return _large_image.lock if self._estimate_memory(self._image.size) > LARGE_MEMORY else nullcontext()
+
+    def _estimate_memory(self, size: tuple[int, int]) -> int:
+        return estimate_memory(self._image, size, self._full_size, is_turned=self.orientation > 1, scans=self._scans)
+
+    def _check_memory(self, size: tuple[int, int]) -> None:
+        memory = self._estimate_memory(size)
         if memory > self._max_memory:
             width, height = self._full_size
             raise ImageError(
@@ -151,7 +164,6 @@ class OpenedImage:
                 "too_large",
                 self._path,
             )
-        return memory
 
 
 def open_image(

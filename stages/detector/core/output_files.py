@@ -15,11 +15,13 @@ from pathlib import Path
 
 
 @contextmanager
-def replace_file(path: Path) -> Iterator[Path]:
+def replace_file(path: Path, *, sync: bool = True) -> Iterator[Path]:
     """Yield the path of a new file beside `path`, which replaces it when the block ends without an exception.
 
-    The folder is created. The new file has the suffix of `path`. Raises OSError that names `path`, whichever of the
-    two files it happened to. A device or pipe, such as /dev/stdout, is no file to replace: it is yielded itself.
+    sync: wait until the disk has the content, for files whose loss in a power failure would go unnoticed; one of many
+    copies can do without. The folder is created. The new file has the suffix of `path`. Raises OSError that names
+    `path`, whichever of the two files it happened to. A device or pipe, such as /dev/stdout, is no file to replace: it
+    is yielded itself.
     """
     if _is_device(path):
         yield path
@@ -28,8 +30,9 @@ def replace_file(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield new
-        with new.open("rb") as file:
-            os.fsync(file.fileno())
+        if sync:
+            with new.open("rb+") as file:
+                os.fsync(file.fileno())
         new.replace(path)
     except OSError as error:
         if error.filename in (None, str(new), new):
@@ -42,8 +45,11 @@ def replace_file(path: Path) -> Iterator[Path]:
 
 def _is_device(path: Path) -> bool:
     """Whether a path names something other than a file or a place for one; /dev/stdout is a link, perhaps to a file."""
-    return path.absolute().parts[1:2] in (("dev",), ("proc",)) or (
-        path.exists() and not path.is_file() and not path.is_dir()
+    parts = path.absolute().parts
+    return (
+        parts[1:2] == ("proc",)
+        or (parts[1:2] == ("dev",) and parts[2:3] != ("shm",))
+        or (path.exists() and not path.is_file() and not path.is_dir())
     )
 
 
@@ -70,9 +76,9 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8"))
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def write_bytes(path: Path, data: bytes, *, sync: bool = True) -> None:
     """Write `data` as `replace_file` does."""
-    with replace_file(path) as new:
+    with replace_file(path, sync=sync) as new:
         new.write_bytes(data)
 
 

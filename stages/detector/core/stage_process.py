@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import sys
@@ -58,13 +59,14 @@ def exclusive_lock(path: Path, problem: str) -> Iterator[None]:
         try:
             # Not flock, which forked processes would still hold after this one dies.
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except (BlockingIOError, PermissionError):
             raise UserError(
                 f"{problem} (it holds {path}); wait until it ends, or stop it and run this command again"
             ) from None
         yield
 
 
+@functools.cache  # a second thread would do the same
 def end_with_dvc() -> None:
     """Start a thread that ends this process with SIGTERM once the DVC that started it is gone; nothing without DVC.
 

@@ -151,7 +151,7 @@ def convert_cached(source: Path, content: str, target: Path, cache: Path) -> Pat
         with suppress(OSError):
             _write_kept(kept, converted)
     target = target.with_suffix(converted.suffix)
-    write_bytes(target, converted.data)
+    write_bytes(target, converted.data, sync=False)  # DVC hashes it when the stage has ended
     return target
 
 
@@ -184,7 +184,7 @@ def _read_kept(path: Path) -> ConvertedImage | None:
 def _write_kept(path: Path, converted: ConvertedImage) -> None:
     """Checksum, suffix and image in one file, so that they cannot come apart."""
     data = converted.suffix.encode() + converted.data
-    write_bytes(path, _checksum(path.name.encode() + data) + data)
+    write_bytes(path, _checksum(path.name.encode() + data) + data, sync=False)  # the checksum tells
 
 
 def _checksum(data: bytes) -> bytes:

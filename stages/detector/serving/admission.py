@@ -48,7 +48,10 @@ class Admission:
     @contextmanager
     def admit(self, count: int, address: str) -> Iterator[Place]:
         """Room for `count` images of a client. Raises HTTPException 503 when there is none."""
-        while self.in_progress + count > self.capacity and (slowest := self._find_slowest()):
+        now = time.monotonic()
+        reclaimable = sum(place.count for place in self._places if place.is_slow(now))
+        fits = self.in_progress + count - reclaimable <= self.capacity  # otherwise nobody has to go
+        while fits and self.in_progress + count > self.capacity and (slowest := self._find_slowest()):
             assert slowest.upload is not None
             slowest.upload.cancel()
             self._release(slowest)

@@ -7,9 +7,14 @@ import logging
 import sys
 from contextlib import suppress
 from datetime import datetime, timezone
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 LOGGER = logging.getLogger("detector.serving")
+
+if TYPE_CHECKING:  # generic at run time only from Python 3.11 on
+    _StreamHandler = logging.StreamHandler[TextIO]
+else:
+    _StreamHandler = logging.StreamHandler
 
 
 class JsonLines(logging.Formatter):
@@ -28,7 +33,7 @@ class JsonLines(logging.Formatter):
         return json.dumps(line)
 
 
-class LogHandler(logging.StreamHandler[TextIO]):
+class LogHandler(_StreamHandler):
     """A stream handler that says once on stderr that the log cannot be written, and goes on without it."""
 
     is_reported = False

@@ -48,7 +48,9 @@ class Service:
         return max((time.monotonic() - began for began in list(self._running.values())), default=0.0)
 
     async def close(self) -> None:
-        """Stop; call it when no request is left. Nobody waits for what is still being decoded."""
+        """Stop; call it when no request is left. A decode in progress still delays
+        the end of the process, at most until the watchdog ends it.
+        """
         await self._batcher.close()
         self._pool.shutdown(wait=False, cancel_futures=True)
 

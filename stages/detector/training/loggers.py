@@ -1,6 +1,6 @@
 """Experiment loggers: TensorBoard, Weights & Biases, MLflow.
 
-All are optional: a package is imported only when params.yaml names it, and a logger that fails during training is
+All are optional: a package is imported only when machine.yaml names it, and a logger that fails during training is
 disabled. Each process start is a new run; a resumed training logs the earlier epochs again (see `History.replay`),
 so every curve is complete and has no duplicate points.
 """
