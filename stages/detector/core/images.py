@@ -7,7 +7,6 @@ Everything that is wrong with a file is one exception, `ImageError`.
 
 from __future__ import annotations
 
-import functools
 import io
 import os
 import re
@@ -108,7 +107,7 @@ class OpenedImage:
         self.has_transparency = image.has_transparency_data
         self.info = image.info
 
-    @functools.cached_property
+    @property
     def frames(self) -> int:
         """Pictures in the file, of which the first one is used; 1 for a JPEG."""
         return 1 if self._is_jpeg else _count_frames(self._data, self.format)
