@@ -20,7 +20,15 @@ from typing import Any, Literal
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from detector.core.errors import UserError
-from detector.core.image_limits import JPEG_FORMATS, MAX_DECODE_MEMORY, count_scans, estimate_memory, find_time_problem
+from detector.core.image_limits import (
+    JPEG_FORMATS,
+    MAX_DECODE_MEMORY,
+    MAX_PROFILES,
+    MAX_SCANS,
+    count_profiles,
+    count_scans,
+    estimate_memory,
+)
 from detector.core.pixels import LetterboxedImage, fit_size, letterbox, to_rgb
 from detector.core.tar_shards import read_image_bytes
 
@@ -56,7 +64,7 @@ class _ProcessLock:
         self.renew()
 
     def renew(self) -> None:
-        self.lock = threading.RLock()
+        self.lock = threading.Lock()
 
     def __reduce__(self) -> tuple[type[_ProcessLock], tuple[()]]:
         return _ProcessLock, ()
@@ -90,6 +98,8 @@ class OpenedImage:
         self.format, self.mode = image.format or "", image.mode
         self._is_jpeg = self.format in JPEG_FORMATS
         self._scans = count_scans(data) if self._is_jpeg else 1
+        if self._scans > MAX_SCANS:
+            raise ImageError(f"a JPEG of {self._scans} scans, expected at most {MAX_SCANS}", "too_large")
         self._data = b"" if self._is_jpeg else data
         # A PNG's orientation may follow its pixels, and a TIFF is turned while it is loaded.
         self.orientation = read_orientation(image) if self._is_jpeg or self.format == "TIFF" else 1
@@ -99,7 +109,8 @@ class OpenedImage:
                 f"{image.width}x{image.height} pixels, expected at most {max_pixels:,} pixels", "too_large"
             )
         if not self._is_jpeg:
-            self._load()
+            with _take_turn(self._check_memory(image.size)):
+                image.load()
         if self.format != "TIFF":
             self.orientation = read_orientation(image)
         turned = self.orientation >= 5 and self.format != "TIFF"  # Pillow gives a TIFF's upright size
@@ -123,15 +134,13 @@ class OpenedImage:
 
     def decode(self, at_least: tuple[int, int] | None = None) -> Image.Image:
         """The upright image as RGB, once. at_least: width and height down to which a JPEG may be decoded smaller."""
-        with _as_image_error(self._path), self._limit_large():
-            if self._is_jpeg:
-                if at_least is not None:
-                    self._image.draft(None, at_least[::-1] if self.orientation >= 5 else at_least)
-                self._load()
-            else:
-                self._check_memory(self._full_size)
+        with _as_image_error(self._path):
+            if self._is_jpeg and at_least is not None:
+                self._image.draft(None, at_least[::-1] if self.orientation >= 5 else at_least)
             turn = None if self.format == "TIFF" else _UPRIGHT_TRANSPOSES.get(self.orientation)
-            upright = to_rgb(self._image if turn is None else self._image.transpose(turn))
+            with _take_turn(self._check_memory(self._image.size if self._is_jpeg else self._full_size)):
+                self._image.load()
+                upright = to_rgb(self._image if turn is None else self._image.transpose(turn))
             upright.info = {}
             return upright
 
@@ -140,21 +149,9 @@ class OpenedImage:
         fitted = fit_size(self.width, self.height, size[1], size[0])
         return letterbox(self.decode(at_least=fitted), size, fill, (self.width, self.height))
 
-    def _load(self) -> None:
-        """Read the pixels."""
-        self._check_memory(self._image.size)
-        with self._limit_large():
-            self._image.load()
-
-    def _limit_large(self) -> AbstractContextManager[Any]:
-        """Let only one large image of a process be decoded or converted at a time."""
-        return _large_image.lock if self._estimate_memory(self._image.size) > LARGE_MEMORY else nullcontext()
-
-    def _estimate_memory(self, size: tuple[int, int]) -> int:
-        return estimate_memory(self._image, size, self._full_size, is_turned=self.orientation > 1, scans=self._scans)
-
-    def _check_memory(self, size: tuple[int, int]) -> None:
-        memory = self._estimate_memory(size)
+    def _check_memory(self, size: tuple[int, int]) -> int:
+        """The bytes that decoding takes. Raises ImageError if they are too many."""
+        memory = estimate_memory(self._image, size, self._full_size, is_turned=self.orientation > 1, scans=self._scans)
         if memory > self._max_memory:
             width, height = self._full_size
             raise ImageError(
@@ -163,6 +160,12 @@ class OpenedImage:
                 "too_large",
                 self._path,
             )
+        return memory
+
+
+def _take_turn(memory: int) -> AbstractContextManager[Any]:
+    """Let only one large image of a process be decoded or converted at a time."""
+    return _large_image.lock if memory > LARGE_MEMORY else nullcontext()
 
 
 def open_image(
@@ -183,8 +186,8 @@ def open_image(
     with _as_image_error(path):
         if not data:
             raise ImageError("the file is empty", "empty")
-        if problem := find_time_problem(data):
-            raise ImageError(problem, "too_large")
+        if (profiles := count_profiles(data)) > MAX_PROFILES:
+            raise ImageError(f"a PNG with {profiles} color profiles, expected one", "too_large")
         image = Image.open(io.BytesIO(data), formats=formats)
         return OpenedImage(image, data, path, max_memory=max_memory, max_pixels=max_pixels)
 

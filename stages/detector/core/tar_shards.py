@@ -58,10 +58,9 @@ def read_image_bytes(path: Path) -> bytes:
     if member is not None:
         return _read_member(member)
     with _open_file(path) as file:
-        data = file.read(MAX_IMAGE_BYTES + 1)
-    if len(data) > MAX_IMAGE_BYTES:
-        raise OSError(errno.EFBIG, f"more than {MAX_IMAGE_BYTES >> 20:,} MB", str(path))
-    return data
+        if os.fstat(file.fileno()).st_size > MAX_IMAGE_BYTES:
+            raise OSError(errno.EFBIG, f"more than {MAX_IMAGE_BYTES >> 20:,} MB", str(path))
+        return file.read()
 
 
 def stat_image(path: Path) -> os.stat_result:
