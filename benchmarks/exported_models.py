@@ -16,8 +16,9 @@ from detector.core.pixels import letterbox
 from detector.exporting.onnx_file import export_onnx
 from detector.models.postprocess import Postprocess
 from detector.models.state_head import StateConfig
+from detector.runners.model_metadata import ModelMetadata
 from detector.runners.onnx_runner import open_onnx
-from detector.runners.tiled import ModelMetadata, Runner
+from detector.runners.tiled import Runner
 from detector.runners.torch_runner import build_runner
 from tests.support.synthetic_model import build_synthetic_model
 

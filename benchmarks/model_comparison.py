@@ -1,6 +1,6 @@
 """Train each model with its own recipe on one dataset and print the table in docs/models.md.
 
-command  python -m benchmarks.model_comparison DATASET [--format voc] [--strategy given] [--models simple ssdlite ...]
+command  python -m benchmarks.model_comparison DATASET [--strategy given] [--models simple ssdlite ...]
          [--set epochs=2 weights=none ...]
 reads    stages/, params.yaml, a raw dataset
 writes   .cache/bench-models/
@@ -30,7 +30,7 @@ HEAD = ("model", "parameters", "images/s", "epochs", "wall time", "CPU time", "t
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("dataset", type=Path, help="folder of a raw dataset")
-    parser.add_argument("--format", default="voc", help="dataset format, as in params.yaml; default: voc")
+    parser.add_argument("--format", default="auto", help="dataset format, as in params.yaml; default: auto")
     parser.add_argument("--strategy", default="given", help="split strategy: given (default), stratified, ...")
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="changes to `train:`, for all models")

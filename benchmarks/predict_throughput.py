@@ -19,10 +19,11 @@ import numpy as np
 from benchmarks.table import Row, check_ratio, format_rate, format_table
 from benchmarks.timing import log_progress, measure_seconds
 from detector.core.errors import UserError, run_command
+from detector.inference.dataset_file import JsonLinesFile
 from detector.inference.decoding import DecodedImage, DecodeOptions, decode_ahead
 from detector.inference.inputs import Input, collect_inputs
 from detector.inference.pipeline import Detector, predict_inputs
-from detector.inference.result_files import CocoFile, CsvFile, JsonLinesFile
+from detector.inference.result_files import CocoFile, CsvFile, ResultFile
 from detector.runners.onnx_runner import open_onnx
 from detector.runners.tiled import run_batched
 
@@ -41,8 +42,9 @@ def main() -> None:
 def predict_rows(model: Path, folder: Path, threads: int) -> Iterator[Row]:
     """Time predict, decoding and the model alternately; the row has the medians."""
     facts, runner = open_onnx(model, threads)
-    inputs = collect_inputs([str(folder)], folder / "predictions").inputs
-    detector = Detector(facts, runner, threshold=None, tiling=None, batch_size=BATCH, threads=threads)
+    collected = collect_inputs([str(folder)], folder / "predictions")
+    inputs = collected.inputs
+    detector = Detector(facts, runner, threshold=None, classes=None, tiling=None, batch_size=BATCH, threads=threads)
     views = [seen.letterboxed for seen in _decode(inputs, detector)]
     log_progress(f"predict: {len(inputs)} images, {facts.model}, {facts.size[0]}x{facts.size[1]}")
 
@@ -53,8 +55,9 @@ def predict_rows(model: Path, folder: Path, threads: int) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as scratch:
 
         def predict_all() -> None:
-            files = [kind(Path(scratch), facts) for kind in (CocoFile, JsonLinesFile, CsvFile)]
-            for seen, predictions in predict_inputs(inputs, detector, False, print):
+            kinds = (CocoFile, JsonLinesFile, CsvFile)
+            files: list[ResultFile] = [kind(Path(scratch), facts, collected.root) for kind in kinds]
+            for seen, predictions in predict_inputs(inputs, detector, False, print, lambda done, tiles: None):
                 for file in files:
                     file.add(seen, predictions)
             for file in files:

@@ -30,8 +30,9 @@ from benchmarks.timing import log_progress, measure_seconds
 from detector.core.errors import run_command
 from detector.core.images import open_image
 from detector.engine.environment import keep_freed_memory
+from detector.runners.model_metadata import ModelMetadata
 from detector.runners.onnx_runner import open_onnx
-from detector.runners.tiled import ModelMetadata, Runner
+from detector.runners.tiled import Runner
 
 THREADS = 1
 BATCH = 8

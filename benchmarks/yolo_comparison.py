@@ -1,6 +1,6 @@
 """Accuracy and training time compared with YOLO11n trained from scratch, on the same dataset and machine.
 
-command  python -m benchmarks.yolo_comparison DATASET [--format voc] [--strategy given]     (or `make bench-accuracy`)
+command  python -m benchmarks.yolo_comparison DATASET [--strategy given]     (or `make bench-accuracy`)
 reads    stages/, params.yaml, a raw dataset
 writes   .cache/bench-accuracy/: the environment of ultralytics, which is reused, and the runs
 prints   wall time per training, as a fraction of YOLO11n's, and AP on test; the epoch is chosen on val
@@ -71,7 +71,7 @@ OURS = (
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("dataset", type=Path, help="folder of a raw dataset")
-    parser.add_argument("--format", default="voc", help="dataset format, as in params.yaml; default: voc")
+    parser.add_argument("--format", default="auto", help="dataset format, as in params.yaml; default: auto")
     parser.add_argument("--strategy", default="given", help="split strategy: given (default), stratified, ...")
     arguments = parser.parse_args()
     if not arguments.dataset.is_dir():

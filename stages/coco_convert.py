@@ -16,7 +16,8 @@ from detector.core.params import load_section
 from detector.core.path_lists import read_path_list
 from detector.core.stage_process import run_stage
 from detector.manifest.manifest import SPLITS, read_indexed_images, read_labels, read_manifest_index
-from detector.splitting.coco_writer import CocoConvertParams, describe_states, find_groups, write_coco
+from detector.splitting.coco_writer import describe_states, find_groups, write_coco
+from detector.splitting.settings import CocoConvertParams
 
 CLEAN = Path("data/clean")
 MANIFEST = Path("data/clean/manifest.jsonl")

@@ -4,10 +4,10 @@ command  python stages/evaluate.py
 reads    params.yaml (evaluate, postprocess), versions.yaml, machine.yaml, models/detector.{safetensors,json},
          data/coco/{train,val,test}.json and images, data/decisions.csv, metrics/train/plots/metrics/ (curves for the
          report)
-writes   metrics/evaluate.json (the metrics; docs/evaluation.md explains them), metrics/evaluate/details.json,
-         metrics/evaluate/label_issues.csv (suspected label errors of all splits), data/predictions/*.json (COCO
-         results), plots/evaluate/*.{json,png}, plots/galleries/*.jpg, plots/report.html,
-         logs/evaluate.json (times; ignored by git)
+writes   metrics/evaluate.json (the metrics; docs/evaluation.md explains them), metrics/evaluate/details.json (all
+         others, with intervals), metrics/evaluate/label_issues.csv (suspected label errors of all splits),
+         metrics/evaluate/*.json (what `dvc plots` draws), data/predictions/*.json (COCO results),
+         plots/evaluate/*.png, plots/galleries/*.jpg, plots/report.html, logs/evaluate.json (times; ignored by git)
 time     about 20 s for the sample on 2 cores
 """
 
@@ -25,7 +25,6 @@ if __name__ == "__main__":
     end_with_dvc()  # before the imports below, which take seconds
 check_torch()  # before the imports below, where a mismatched pair fails obscurely
 
-import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
@@ -37,27 +36,29 @@ from detector.core.output_files import make_empty_folder, write_text
 from detector.core.params import load_section
 from detector.core.versions import check_versions
 from detector.engine.checkpoint import Card, load_checkpoint
-from detector.engine.coco_metrics import read_precision_curves
 from detector.engine.dataset import DetectionDataset, collate, keep_present_objects, load_coco, pack_annotations
 from detector.engine.predict import PredictionResult, predict
 from detector.engine.seeding import make_deterministic
-from detector.evaluation.confusion import BACKGROUND_NAME, list_confusions
-from detector.evaluation.error_types import ErrorAnalysis, analyze_errors, compute_confusion_matrix
+from detector.engine.settings import PostprocessParams
+from detector.evaluation.calibration import read_temperature
+from detector.evaluation.coco_check import check_coco_metrics
+from detector.evaluation.error_types import ErrorAnalysis, analyze_errors
 from detector.evaluation.galleries import GALLERY_SIZE
 from detector.evaluation.gallery_pictures import DisplayNames, draw_galleries
 from detector.evaluation.label_issue_gallery import draw_label_issues
 from detector.evaluation.label_issue_table import format_issue_rows, write_issue_table
 from detector.evaluation.label_issues import LabelIssue, drop_reviewed, find_label_issues, sort_by_score
 from detector.evaluation.matched_split import MatchedSplit, Thresholds, choose_thresholds, match_split
+from detector.evaluation.metric_names import pick_table_metrics
 from detector.evaluation.metrics import Metrics, compute_metrics
-from detector.evaluation.plots import draw_confusion, draw_precision_recall, draw_reliability, draw_state_curves
+from detector.evaluation.plot_files import write_plots
 from detector.evaluation.report import TrainingCurve, gather_report_inputs, write_report
+from detector.evaluation.report.identity import ModelSize, measure_model
 from detector.evaluation.settings import EvaluateParams
 from detector.evaluation.timing import Clock, TimedPostprocess, summarize_times
-from detector.evaluation.writers import round_floats, write_metrics_json, write_plot, write_predictions
+from detector.evaluation.writers import round_floats, write_metrics_json, write_predictions
 from detector.manifest.decisions import read_decisions
 from detector.models import load_model
-from detector.models.postprocess import PostprocessParams
 
 MACHINE = Path("machine.yaml")
 VERSIONS = Path("versions.yaml")
@@ -65,6 +66,7 @@ CHECKPOINT = Path("models/detector.safetensors")
 COCO = Path("data/coco")
 PREDICTIONS = Path("data/predictions")
 METRICS = Path("metrics/evaluate.json")
+NUMBERS = Path("metrics/evaluate")
 DETAILS = Path("metrics/evaluate/details.json")
 PLOTS = Path("plots/evaluate")
 GALLERIES = Path("plots/galleries")
@@ -82,6 +84,7 @@ PACKAGES = (  # whose versions can change the results
     "matplotlib",
     "numpy",
     "pillow",
+    "pycocotools",
     "safetensors",
     "scipy",
     "timm",
@@ -120,6 +123,7 @@ def main() -> None:
     for name, result in results.items():
         write_predictions(PREDICTIONS / f"{name}.json", result.predictions)
     val, test = (match_split(coco[split], results[split].predictions) for split in ("val", params.split))
+    check_coco_metrics(test.truth, test.predictions, f"{params.split} split")
     thresholds = choose_thresholds(val, params.threshold_rule, params.threshold_per_class, params.cost_ratio)
     metrics = compute_metrics(
         val,
@@ -129,15 +133,26 @@ def main() -> None:
         cost_ratio=params.cost_ratio,
         bootstrap_samples=params.bootstrap_samples,
     )
-    issues, notes = find_issues(coco, results, has_states=bool(card.states))
+    temperature = read_temperature(metrics.details)
+    issues, notes = find_issues(coco, results, has_states=bool(card.states), temperature=temperature)
     metrics.details["notes"] |= notes
-    write_metrics_json(METRICS, metrics.flat)
-    write_metrics_json(DETAILS, {"split": params.split, **metrics.details})
+    write_metrics_json(METRICS, pick_table_metrics(metrics.flat))
+    write_metrics_json(DETAILS, {"split": params.split, "metrics": metrics.flat, **metrics.details})
     print(f"{params.split}: {metrics.format_headline()}")
     analysis = analyze_errors(test.coco, test.predictions, test.matches)
-    write_plots(test, analysis, thresholds, metrics)
+    write_plots(NUMBERS, PLOTS, test=test, analysis=analysis, thresholds=thresholds, metrics=metrics)
     write_label_issues(issues, coco)
-    write_report_and_galleries(test, analysis, thresholds, metrics, params=params, card=card, issues=issues)
+    write_report_and_galleries(
+        test,
+        analysis,
+        thresholds,
+        metrics,
+        params=params,
+        card=card,
+        size=measure_model(model, CHECKPOINT),
+        splits=coco,
+        issues=issues,
+    )
 
 
 def predict_split(
@@ -164,40 +179,6 @@ def write_times(clock: Clock, images: int, seconds: float) -> None:
     write_text(TIMES, json.dumps(summarize_times(clock, images, seconds)) + "\n")
 
 
-def write_plots(test: MatchedSplit, analysis: ErrorAnalysis, thresholds: Thresholds, metrics: Metrics) -> None:
-    """Curves and confusion matrices, as JSON for DVC's plots and as PNG."""
-    classes = [category["name"] for category in test.truth["categories"]]
-    precision = read_precision_curves(test.evaluation)[0]  # [recall, class], -1 for a class without objects
-    curves = {name: precision[:, index] for index, name in enumerate(classes) if precision[0, index] >= 0}
-    mean = np.mean(list(curves.values()), axis=0)
-    rows = [
-        {"recall": round(float(recall), 2), "precision": round(float(value), 6)}
-        for recall, value in zip(np.linspace(0, 1, 101), mean, strict=True)
-    ]
-    write_plot(PLOTS / "precision_recall.json", rows)
-    flat, details = metrics
-    point = {name: flat[name] for name in ("threshold", "precision", "recall")}
-    draw_precision_recall(curves, PLOTS / "precision_recall.png", **point)
-    matrix = compute_confusion_matrix(analysis, thresholds.by_class)
-    names = [*classes, BACKGROUND_NAME]
-    write_plot(PLOTS / "confusion.json", list_confusions(matrix, names))
-    draw_confusion(matrix, names, PLOTS / "confusion.png", title="Confusion matrix", noun="class")
-    bins = details["calibration"]["bins"]
-    filled = [row for row in bins if row["count"]]
-    reliability = [{"score": round(row["confidence"], 6), "precision": round(row["accuracy"], 6)} for row in filled]
-    write_plot(PLOTS / "reliability.json", reliability)
-    draw_reliability(bins, PLOTS / "reliability.png")
-    states = details["states"]
-    if states is not None:
-        matrix = np.array(states["confusion"])
-        write_plot(PLOTS / "state_confusion.json", list_confusions(matrix, states["names"]))
-        title = "State confusion matrix, given the true boxes"
-        draw_confusion(matrix, states["names"], PLOTS / "state_confusion.png", title=title, noun="state")
-        draw_state_curves(states["roc"], states["precision_recall"], PLOTS / "state_curves.png")
-    else:  # dvc.yaml expects the file
-        write_plot(PLOTS / "state_confusion.json", [])
-
-
 def write_report_and_galleries(
     test: MatchedSplit,
     analysis: ErrorAnalysis,
@@ -206,6 +187,8 @@ def write_report_and_galleries(
     *,
     params: EvaluateParams,
     card: Card,
+    size: ModelSize,
+    splits: dict[str, dict[str, Any]],
     issues: list[LabelIssue],
 ) -> None:
     """The galleries of pictures, and the page with everything."""
@@ -215,7 +198,8 @@ def write_report_and_galleries(
         metrics=flat,
         details=details,
         card=card.model_dump(),
-        coco=test.coco,
+        size=size,
+        splits=splits,
         analysis=analysis,
         thresholds=thresholds.by_class,
         gallery_size=GALLERY_SIZE,
@@ -224,10 +208,10 @@ def write_report_and_galleries(
     )
     pictures = draw_galleries(
         inputs.galleries,
-        analysis,
+        inputs.analysis,
         images=sorted(test.coco["images"], key=lambda image: int(image["id"])),
         names=DisplayNames(card.classes, card.states),
-        thresholds=thresholds.by_class,
+        thresholds=inputs.thresholds,
         root=Path(),
         folder=GALLERIES,
     )
@@ -247,14 +231,14 @@ def read_curves(folder: Path) -> list[TrainingCurve]:
 
 
 def find_issues(
-    coco: dict[str, dict[str, Any]], results: dict[str, PredictionResult], *, has_states: bool
+    coco: dict[str, dict[str, Any]], results: dict[str, PredictionResult], *, has_states: bool, temperature: float
 ) -> tuple[list[LabelIssue], dict[str, str]]:
     """The suspected label errors of all splits that nobody has reviewed, worst first, and notes."""
     found: list[LabelIssue] = []
     notes: dict[str, str] = {}
     for split, result in results.items():
         state_scores = result.state_scores if has_states else None
-        issues, split_notes = find_label_issues(split, coco[split], result.predictions, state_scores)
+        issues, split_notes = find_label_issues(split, coco[split], result.predictions, state_scores, temperature)
         found += issues
         notes |= split_notes
     unreviewed = drop_reviewed(sort_by_score(found), read_decisions(DECISIONS))

@@ -5,7 +5,7 @@ reads    params.yaml (preprocess), versions.yaml, machine.yaml, the raw dataset,
          label issues)
 writes   data/clean/       manifest.jsonl, labels.json, findings.csv (everything dropped or repaired, with
                            severity, kind and place), images/ (only converted ones)
-         metrics/preprocess.json, plots/data/
+         metrics/preprocess.json (images and boxes), metrics/preprocess/details.json, plots/data/
 time     about 1 s for 2,000 photographs of 640x480 on 2 cores, and 3 s for the plots; a second run
          opens only new files
 """
@@ -26,17 +26,19 @@ from detector.core.stage_process import run_stage
 from detector.core.versions import check_versions
 from detector.manifest.decisions import DECISIONS, Decision, apply_decisions, read_decisions
 from detector.manifest.manifest import CleanImage, Labels, write_labels, write_manifest
-from detector.preprocessing.cleaning import PreprocessParams, collect_labels
+from detector.preprocessing.cleaning import collect_labels
 from detector.preprocessing.executors import Executor
 from detector.preprocessing.findings import Finding, FindingKind, FindingLog, describe_counts, summarize_counts
 from detector.preprocessing.inspection_cache import inspect_images
 from detector.preprocessing.read_dataset import clean_images, read_raw_dataset
+from detector.preprocessing.settings import PreprocessParams
 
 MACHINE = Path("machine.yaml")
 VERSIONS = Path("versions.yaml")
 DECISIONS_FILE = Path("data/decisions.csv")
 CLEAN = Path("data/clean")
 METRICS = Path("metrics/preprocess.json")
+DETAILS = Path("metrics/preprocess/details.json")
 PLOTS = Path("plots/data")
 MAX_SHOWN_ERRORS = 20
 # The caches are ignored by git and are not outputs of the stage. Inspections are keyed by path and file times,
@@ -62,6 +64,8 @@ def main() -> None:
         raise UserError(f"params.yaml: `preprocess.dataset` is {params.dataset!r}, which is not a folder")
     log = FindingLog()
     raw = read_raw_dataset(params, log)
+    if log.format:
+        print(log.format)
     executor = Executor(machine.executor, machine.dask_scheduler)
     infos, opened = inspect_images([dataset / image.path for image in raw], INSPECTIONS, executor)
     labels = collect_labels(raw, params)
@@ -74,11 +78,13 @@ def main() -> None:
     check_errors(log, params)
     check_classes(images, labels, params, log)
     write_outputs(images, labels, log)
-    metrics = summarize_dataset(len(raw), images, labels, log)
-    metrics["decisions"] = count_decisions(decisions, unmatched)
-    write_text(METRICS, json.dumps(metrics, indent=2, ensure_ascii=False) + "\n")
+    details = summarize_dataset(len(raw), images, labels, log)
+    details["decisions"] = count_decisions(decisions, unmatched)
+    metrics = {name: details[name] for name in ("images", "boxes")}
+    for path, numbers in ((METRICS, metrics), (DETAILS, details)):
+        write_text(path, json.dumps(numbers, indent=2, ensure_ascii=False) + "\n")
     draw_dataset(images, labels)
-    print_summary(metrics, opened, len(raw))
+    print_summary(details, opened, len(raw))
 
 
 def build_unmatched_finding(decision: Decision) -> Finding:
@@ -122,7 +128,9 @@ def check_classes(images: Sequence[CleanImage], labels: Labels, params: Preproce
     usable = {box.label for image in images for box in image.boxes}
     found = summarize_counts(log.counts())
     if not usable:
-        raise UserError(f"{params.dataset}: no usable box in {len(images)} readable images; findings: {found}")
+        is_missing = not images and any(finding.kind is FindingKind.MISSING_FILE for finding in log.listed)
+        advice = "; put the images into the dataset folder, beside the annotations" if is_missing else ""
+        raise UserError(f"{params.dataset}: no usable box in {len(images)} readable images; findings: {found}{advice}")
     missing = [name for name in labels.classes if name not in usable]
     if missing:
         raise UserError(
@@ -141,12 +149,13 @@ def write_outputs(images: Sequence[CleanImage], labels: Labels, log: FindingLog)
 def summarize_dataset(
     images_read: int, images: Sequence[CleanImage], labels: Labels, log: FindingLog
 ) -> dict[str, Any]:
-    """The values of metrics/preprocess.json."""
+    """The values of metrics/preprocess/details.json."""
     boxes = [box for image in images for box in image.boxes]
     per_class = Counter(box.label for box in boxes)
     per_state = Counter(box.state or "unknown" for box in boxes)
     groups = Counter(image.group for image in images)
-    unread = sum(finding.kind in (FindingKind.DUPLICATE_ENTRY, FindingKind.UNUSABLE_NAME) for finding in log.listed)
+    unread_kinds = (FindingKind.DUPLICATE_ENTRY, FindingKind.UNUSABLE_NAME, FindingKind.AMBIGUOUS_PATH)
+    unread = sum(finding.kind in unread_kinds for finding in log.listed)
     return {
         "files": log.files._asdict(),
         "images_listed": images_read + unread,
@@ -171,22 +180,22 @@ def draw_dataset(images: Sequence[CleanImage], labels: Labels) -> None:
     write_dataset_plots(images, labels, Path.cwd(), PLOTS)
 
 
-def print_summary(metrics: dict[str, Any], opened: int, images_read: int) -> None:
+def print_summary(details: dict[str, Any], opened: int, images_read: int) -> None:
     """Print the numbers of images and boxes, and the findings by severity and kind."""
-    images, boxes, files = metrics["images"], metrics["boxes"], metrics["files"]
+    images, boxes, files = details["images"], details["boxes"], details["files"]
     print(
-        f"kept {images:,} of {metrics['images_listed']:,} images with {boxes:,} of {metrics['boxes_listed']:,} boxes; "
+        f"kept {images:,} of {details['images_listed']:,} images with {boxes:,} of {details['boxes_listed']:,} boxes; "
         f"opened {opened:,} of {images_read:,} files"
     )
     print(
         f"  files in the dataset folder: {files['found']:,} (images: {files['images']:,}, annotation files: "
         f"{files['annotations']:,}, passed over: {files['passed_over']:,})"
     )
-    if metrics["boxes_of_dropped_images"]:
-        print(f"  boxes of dropped images: {metrics['boxes_of_dropped_images']:,}")
-    for line in describe_counts(metrics["findings"]):
+    if details["boxes_of_dropped_images"]:
+        print(f"  boxes of dropped images: {details['boxes_of_dropped_images']:,}")
+    for line in describe_counts(details["findings"]):
         print(line)
-    decisions: dict[str, int] = metrics["decisions"]
+    decisions: dict[str, int] = details["decisions"]
     if any(decisions.values()):
         print(f"  {DECISIONS_FILE}: " + ", ".join(f"{count} {name}" for name, count in decisions.items()))
     print(f"  see {CLEAN / 'findings.csv'} and {PLOTS}")

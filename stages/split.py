@@ -2,7 +2,7 @@
 
 command  python stages/split.py
 reads    params.yaml (split), data/clean/manifest.jsonl, split.lock (earlier assignments)
-writes   data/split/{train,val,test}.txt (one image path per line), metrics/split.json, and split.lock,
+writes   data/split/{train,val,test}.txt (one image path per line), metrics/split/details.json, and split.lock,
          which grows with every new image; keep it in git: it stops added images from moving old ones
 time     under 0.5 s for thousands of images
 """
@@ -18,9 +18,9 @@ from detector.core.params import load_section
 from detector.core.path_lists import write_path_list
 from detector.core.stage_process import run_stage
 from detector.manifest.manifest import SPLITS, read_compact_manifest
+from detector.splitting.settings import SplitParams
 from detector.splitting.split_lock import format_lock, parse_whole_lock, read_committed, update_lock
 from detector.splitting.splitting import (
-    SplitParams,
     assign_splits,
     check_splits,
     find_leaks,
@@ -30,7 +30,7 @@ from detector.splitting.splitting import (
 MANIFEST = Path("data/clean/manifest.jsonl")
 LOCK = Path("split.lock")
 LISTS = Path("data/split")
-METRICS = Path("metrics/split.json")
+DETAILS = Path("metrics/split/details.json")
 MAX_LOCK_BYTES = 1 << 30
 
 
@@ -47,13 +47,13 @@ def main() -> None:
     for name in SPLITS:
         paths = sorted(image.image for image, split in zip(images, splits, strict=True) if split == name)
         write_path_list(LISTS / f"{name}.txt", paths)
-    metrics = summarize_splits(images, splits)
-    write_text(METRICS, json.dumps(metrics, indent=2, ensure_ascii=False) + "\n")
+    details = summarize_splits(images, splits)
+    write_text(DETAILS, json.dumps(details, indent=2, ensure_ascii=False) + "\n")
     if params.strategy != "given":
         write_text(LOCK, format_lock(update_lock(lock, images, splits), params))
     counts = ", ".join(f"{splits.count(name):,} {name}" for name in SPLITS)
     print(f"{counts} images; {new_count:,} newly assigned")
-    deviation = metrics["max_class_deviation_points"]
+    deviation = details["max_class_deviation_points"]
     print(f"  class shares deviate from the image shares by at most {deviation} percentage points")
     for unit in find_leaks(images, splits):
         print(f"  leak: near-duplicates or one sequence in different splits: {', '.join(unit)}")

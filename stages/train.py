@@ -2,9 +2,10 @@
 
 command  python stages/train.py
 reads    params.yaml (train), versions.yaml, machine.yaml, data/coco/{train,val}.json and the images they name
-writes   models/detector.{safetensors,json} (averaged weights of the best epoch by validation AP), metrics/train/
-         (DVCLive), logs/train.json (duration; ignored by git), and in .cache/ (ignored by git) train/ (checkpoints
-         for resuming, deleted at the end) and precision/ (the timings behind `precision: auto`)
+writes   models/detector.{safetensors,json} (averaged weights of the best epoch), metrics/train/ (metrics.json,
+         recipe.yaml, iterations.tsv and DVCLive's plots/), and, ignored by git, logs/train.log (what it prints),
+         logs/train.json (duration), and in .cache/ train/ (checkpoints for resuming, deleted at the end), epochs/
+         (those that `keep_every` keeps) and precision/ (the timings behind `precision: auto`)
 time     about 100 s for the sample on 2 cores
 
 For several processes, set `train.processes`. `torchrun` with as many processes also works across machines; then
@@ -14,8 +15,10 @@ For several processes, set `train.processes`. `torchrun` with as many processes 
 from __future__ import annotations
 
 import json
+import math
 import time
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -28,6 +31,7 @@ if __name__ == "__main__":
 check_torch()  # before the imports below, which fail with obscure messages on mismatched versions
 
 import torch
+import yaml
 from torch import nn
 
 from detector.core.errors import run_command
@@ -43,13 +47,17 @@ from detector.engine.seeding import make_deterministic, seed_rank
 from detector.models.normalization import PixelStatistics
 from detector.models.postprocess import Postprocess
 from detector.models.recipe import Recipe
+from detector.training.auto_settings import fit_to_training_set
 from detector.training.code_hash import compute_code_hash
-from detector.training.compute import ComputeSettings, get_machine_info, resolve_precision
+from detector.training.compute import ComputeSettings, describe_device, get_machine_info, resolve_precision
+from detector.training.console_log import keep_console_log
 from detector.training.fine_tuning import freeze
 from detector.training.fit import fit
 from detector.training.initialization import Initialization, load_initial_weights, resolve_initialization
+from detector.training.kept_epochs import KeptEpochs
 from detector.training.loaders import build_loaders
 from detector.training.loggers import ExperimentLogger, open_loggers
+from detector.training.loss_weights import get_loss_weights
 from detector.training.precision import check_precision
 from detector.training.processes import spawn_workers
 from detector.training.resume import delete_checkpoints, fingerprint
@@ -64,10 +72,13 @@ MACHINE = Path("machine.yaml")
 VERSIONS = Path("versions.yaml")
 CHECKPOINT = Path("models/detector.safetensors")
 METRICS = Path("metrics/train")
+RECIPE = METRICS / "recipe.yaml"
+CONSOLE_LOG = Path("logs/train.log")
 DURATION = Path("logs/train.json")
 # Not part of the results: `dvc exp run --temp` finds these in the original repository through $DVC_ROOT.
 LOGGERS = Path("logs")
 CHECKPOINTS = Path(".cache/train")
+KEPT_EPOCHS = Path(".cache/epochs")
 IMAGE_CACHE = Path(".cache/images")
 PRECISION_CACHE = Path(".cache/precision")
 CODE = ("core", "engine", "models", "training")  # the folders of detector/ that train depends on in dvc.yaml
@@ -89,8 +100,15 @@ def main() -> None:
     started = time.monotonic()
     params = load_section(Path("params.yaml"), "train", TrainParams)
     machine = load_machine_settings(MACHINE)
-    with spawn_workers(params.processes), stage_lock("train") if distributed.is_main_process() else nullcontext():
+    with spawn_workers(params.processes), set_up_main_process() if distributed.is_main_process() else nullcontext():
         train(params, machine, started)
+
+
+@contextmanager
+def set_up_main_process() -> Iterator[None]:
+    """Run the block as the only training in this folder, with its console lines in the log."""
+    with stage_lock("train"), keep_console_log(CONSOLE_LOG):
+        yield
 
 
 def train(params: TrainParams, machine: MachineSettings, started: float) -> None:
@@ -100,6 +118,7 @@ def train(params: TrainParams, machine: MachineSettings, started: float) -> None
     recipe = resolve_recipe(params, initialization.spec.recipe, initialization.pretrained)
     device = set_up_torch(params)
     data = load_training_data(COCO, recipe)
+    recipe = fit_to_training_set(recipe, params, data.annotations)
     statistics = initialization.statistics() or PixelStatistics(*compute_pixel_statistics(data.annotations, Path()))
     size = resolve_image_size(params, recipe, data)
     loaders = build_loaders(
@@ -112,22 +131,11 @@ def train(params: TrainParams, machine: MachineSettings, started: float) -> None
     precision = resolve_precision(
         model, params, recipe, size=size, device=device, cache_folder=in_repository(PRECISION_CACHE)
     )
-    checkpoints = in_repository(CHECKPOINTS) / training_fingerprint(params, initialization, recipe, precision)
-    with (
-        lock_checkpoints(checkpoints),
-        open_experiment_loggers(params.model, machine, recipe) as loggers,
-    ):
-        best = fit(
-            model,
-            loaders,
-            lambda average: validate(average, loaders.val, data.val_truth, device),
-            recipe,
-            ComputeSettings(device, precision, params.compile),
-            log_folder=METRICS,
-            checkpoint_folder=checkpoints,
-            loggers=loggers,
-        )
-        card = Card(
+    compute = ComputeSettings(device, precision, params.compile)
+    print(describe_device(compute), flush=True)
+
+    def make_card(validation: dict[str, float]) -> Card:
+        return Card(
             model=params.model,
             classes=data.names.classes,
             states=data.names.states if data.states.present else [],
@@ -137,12 +145,33 @@ def train(params: TrainParams, machine: MachineSettings, started: float) -> None
             recipe=asdict(recipe),
             seed=params.seed,
             data=hash_coco_files(COCO),
-            validation=best.validation,
+            validation={name: value for name, value in validation.items() if math.isfinite(value)},
             precision=precision,
             processes=params.processes,
             code=compute_code_hash(),
             versions=versions,
         )
+
+    name = training_fingerprint(params, initialization, recipe, precision)
+    checkpoints = in_repository(CHECKPOINTS) / name
+    with (
+        lock_checkpoints(checkpoints),
+        open_experiment_loggers(params.model, machine, recipe) as loggers,
+    ):
+        if distributed.is_main_process():
+            write_recipe(recipe, size, initialization, precision)
+        best = fit(
+            model,
+            loaders,
+            lambda average: validate(average, loaders.val, data.val_truth, device, get_loss_weights(recipe)),
+            recipe,
+            compute,
+            log_folder=METRICS,
+            checkpoint_folder=checkpoints,
+            kept_epochs=KeptEpochs(in_repository(KEPT_EPOCHS) / name, params.keep_every, make_card),
+            loggers=loggers,
+        )
+        card = make_card(best.validation)
         if distributed.is_main_process():
             write_results(best, card, checkpoints, started)
 
@@ -181,7 +210,7 @@ def build_model(
 def training_fingerprint(params: TrainParams, initialization: Initialization, recipe: Recipe, precision: str) -> str:
     """Hash everything that affects the result: parameters, data, code and machine."""
     values = {
-        "params": params.model_dump(),
+        "params": params.model_dump(exclude={"keep_every"}),
         "weights": initialization.digest,
         "recipe": asdict(recipe),
         "data": hash_coco_files(COCO),
@@ -207,6 +236,24 @@ def open_experiment_loggers(
     names = machine.loggers if distributed.is_main_process() else ()
     run_name = f"{model}-{datetime.now():%Y%m%d-%H%M%S}"
     return open_loggers(names, in_repository(LOGGERS), run_name, asdict(recipe))
+
+
+def write_recipe(recipe: Recipe, size: tuple[int, int], initialization: Initialization, precision: str) -> None:
+    """Write what `auto` became, for `dvc exp show` and `dvc params diff`: the settings that people compare.
+
+    The whole recipe is in the model's card.
+    """
+    values = {
+        "weights": "checkpoint" if initialization.checkpoint else initialization.weights,
+        "image_size": list(size),
+        "epochs": recipe.epochs,
+        "batch_size": recipe.batch_size,
+        "optimizer": recipe.optimizer,
+        "lr": float(f"{recipe.lr:.6g}"),
+        "schedule": recipe.schedule,
+        "precision": precision,
+    }
+    write_text(RECIPE, yaml.safe_dump({"recipe": values}, sort_keys=False, default_flow_style=None))
 
 
 def write_results(best: BestEpoch, card: Card, checkpoints: Path, started: float) -> None:

@@ -79,7 +79,7 @@ def test_repro_runs_every_stage_once(reproduced: Reproduced, pipeline: Repositor
 def test_the_numbers_are_pycocotools(pipeline: Repository) -> None:
     truth = json.loads(pipeline.read("data/coco/test.json"))
     predictions = json.loads(pipeline.read("data/predictions/test.json"))
-    metrics = json.loads(pipeline.read("metrics/evaluate.json"))
+    metrics = json.loads(pipeline.read("metrics/evaluate/details.json"))["metrics"]
     absent = {state["id"] for state in truth["states"] if not state["present"]}
     truth["annotations"] = [item for item in truth["annotations"] if item["state"] not in absent]
     assert predictions
@@ -96,7 +96,7 @@ def test_the_numbers_are_pycocotools(pipeline: Repository) -> None:
 
 
 def test_any_file_of_the_model_gives_the_numbers_of_the_stage(pipeline: Repository) -> None:
-    metrics = json.loads(pipeline.read("metrics/evaluate.json"))
+    metrics = json.loads(pipeline.read("metrics/evaluate/details.json"))["metrics"]
     predictions = json.loads(pipeline.read("data/predictions/test.json"))
     for model in ("models/detector.safetensors", "models/model.onnx"):
         pipeline.run(sys.executable, "tools/evaluate_model.py", model, "test", "--out", "evaluations/one")
@@ -225,7 +225,10 @@ def test_an_experiment_changes_one_number(pipeline: Repository) -> None:
     logged = json.loads(pipeline.read("metrics/train/metrics.json"))
     assert shown["metrics/train/metrics.json"]["val"]["AP"] == pytest.approx(logged["val"]["AP"])
     parameters = json.loads(pipeline.dvc("params", "diff", "--json"))
-    assert parameters == {"params.yaml": {"train.lr": {"old": before["train"]["lr"], "new": 0.005}}}
+    assert parameters == {
+        "params.yaml": {"train.lr": {"old": "auto", "new": 0.005}},
+        "metrics/train/recipe.yaml": {"recipe.lr": {"old": 0.001, "new": 0.005, "diff": 0.004}},  # scaled
+    }
     changed = json.loads(pipeline.dvc("metrics", "diff", "--json"))["metrics/train/metrics.json"]["val.loss"]
     assert changed["diff"] == pytest.approx(changed["new"] - changed["old"])
     assert changed["diff"] != 0
@@ -240,7 +243,7 @@ def test_an_experiment_changes_one_number(pipeline: Repository) -> None:
 
 
 def test_plots_are_compared_in_one_page(pipeline: Repository) -> None:
-    """Between two commits, as after an experiment; plots/data is an image each, the rest are curves."""
+    """Between two commits, as after an experiment: the charts of dvc.yaml, each picture once, and nothing else."""
     pipeline.replace("metrics/train/plots/metrics/val/loss.tsv", "1\t", "1\t9")
     pipeline.dvc("commit", "--force", "train")
     pipeline.commit()
@@ -248,7 +251,7 @@ def test_plots_are_compared_in_one_page(pipeline: Repository) -> None:
     assert plots.get("errors", []) == []
     named = {name for plot in yaml.safe_load(pipeline.read("dvc.yaml"))["plots"] for name in plot}
     images = {str(path.relative_to(pipeline.root)) for path in (pipeline.root / "plots").rglob("*.[pj][np]g")}
-    assert named | images <= set(plots["data"])
+    assert named | images == set(plots["data"])
     for name in named:
         assert [plot["revisions"] for plot in plots["data"][name]] == [["workspace", "HEAD~1"]], name
     pipeline.dvc("plots", "diff", "HEAD~1")

@@ -30,7 +30,7 @@ def test_an_experiment_is_run_and_shared(repository: Repository, tmp_path: Path)
     assert repository.git("status", "--porcelain") == "", "--temp does not change the workspace"
     rows = json.loads(repository.dvc("exp", "diff", "HEAD", "faster", "--json"))
     assert rows["params"]["params.yaml"]["train.lr"] == {"old": "auto", "new": 0.01}
-    change = rows["metrics"]["metrics/train.json"]["best/AP"]
+    change = rows["metrics"]["metrics/train.json"]["best.AP"]
     assert change["new"] == pytest.approx(0.87)
     assert change["diff"] > 0
     repository.dvc("exp", "branch", "faster", "faster-branch")
@@ -76,6 +76,22 @@ def test_a_queued_experiment_runs(repository: Repository) -> None:
     repository.dvc("exp", "apply", "later")
     assert json.loads(repository.read("model.json"))["best"] == pytest.approx(0.87)
     repository.dvc("queue", "stop")
+
+
+def test_the_model_is_fetched_by_name_and_version(pipeline: Repository, tmp_path: Path) -> None:
+    """From a repository that is only a git server, by a user without a clone."""
+    pipeline.dvc("remote", "add", "--default", "storage", str(tmp_path / "storage"))
+    pipeline.commit()
+    pipeline.git("tag", "--annotate", "--message", "first", "model@v1.0.0")
+    pipeline.dvc("push")
+    expected = (pipeline.root / "models/model.onnx").read_bytes()
+    user = Repository(tmp_path / "user", pipeline.environment)
+    user.root.mkdir()
+    user.dvc("artifacts", "get", str(pipeline.root), "model", "--rev", "v1.0.0", "--out", "by_version.onnx")
+    user.dvc("artifacts", "get", str(pipeline.root), "model", "--out", "newest.onnx")
+    user.dvc("get", str(pipeline.root), "models/model.onnx", "--out", "by_path.onnx")
+    for name in ("by_version", "newest", "by_path"):
+        assert (user.root / f"{name}.onnx").read_bytes() == expected
 
 
 def test_an_experiment_in_a_clone_without_data_fetches_what_it_reads(pipeline: Repository, tmp_path: Path) -> None:

@@ -50,6 +50,30 @@ def test_a_target_runs_the_programs_of_its_environment(folder: Path, target: str
     assert expected.format(venv=folder / ".venv") in done.stdout.splitlines()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["repro", "DATASET=../my photos"], "python tools/add_dataset.py ../my photos in "),
+        (["repro", "DATASET=photos", "FORMAT=voc"], "python tools/add_dataset.py photos --format voc in "),
+        (["bench-accuracy"], "python -m benchmarks.yolo_comparison data/raw/bccd_voc in "),
+        (["bench-accuracy", "DATASET=a b", "FORMAT=voc"], "python -m benchmarks.yolo_comparison a b --format voc in "),
+    ],
+)
+def test_a_dataset_is_named(folder: Path, arguments: list[str], expected: str) -> None:
+    done = make(folder, *arguments)
+    assert done.returncode == 0, done.stderr
+    assert expected in done.stdout.splitlines()
+    assert ("dvc repro in " in done.stdout.splitlines()) is (arguments[0] == "repro")
+
+
+@pytest.mark.parametrize("dataset", ["data/raw/sample", "data/raw/sample-2", "photos"])
+def test_the_sample_is_made_only_if_it_is_the_dataset(folder: Path, dataset: str) -> None:
+    (folder / "params.yaml").write_text(f"preprocess:\n  dataset: {dataset}   # folder\n")
+    done = make(folder, "repro")
+    assert ("python tools/sample_data.py --out data/raw/sample in " in done.stdout) is (dataset == "data/raw/sample")
+    assert "dvc repro in " in done.stdout
+
+
 def test_an_environment_elsewhere(folder: Path, tmp_path: Path) -> None:
     (folder / ".venv").rename(tmp_path / "elsewhere")
     done = make(folder, "install", f"VENV={tmp_path / 'elsewhere'}")

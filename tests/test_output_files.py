@@ -22,11 +22,12 @@ ALLOWED = {
     "detector/core/stage_process.py:exclusive_lock": LOCK,
     "detector/training/image_cache.py:_lock": LOCK,
     "detector/training/processes.py:spawn_workers": "the null device",
+    "detector/training/iterations.py:append": "a table that only grows, in a new file of this training",
     "detector/training/sweep_report.py:report_progress": "a log that only grows, read while it is written",
     "detector/exporting/precision.py:quantize_int8": SCRATCH,
     "detector/runners/inference_task.py:write_task": SCRATCH,
     "detector/runners/inference_task.py:run_task": SCRATCH,
-    "detector/inference/result_files.py:__init__": "written line by line in a folder that the user names",
+    "detector/inference/line_writer.py:__init__": "written line by line in a folder that the user names",
     "detector/inference/video.py:__init__": "OpenCV writes the file; it is renamed when it is complete",
 }
 

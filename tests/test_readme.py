@@ -5,13 +5,10 @@ from __future__ import annotations
 import re
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
-from PIL import Image
 
 import generate_docs
-from tests.support.bright_model import write_bright
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -51,17 +48,3 @@ def test_every_file_in_the_tree_exists() -> None:
     (tree,) = re.findall(r"## What is where\n\n```\n(.*?)```", README, re.DOTALL)
     for name in re.findall(r"\b(\w+\.(?:py|yaml|lock|csv|md))\b", tree):
         assert (ROOT / name).exists() or any(path.endswith(f"/{name}") for path in TRACKED), name
-
-
-@pytest.mark.parametrize("states", [0, 2])
-def test_the_onnx_file_is_used_as_the_readme_says(states: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    (tmp_path / "models").mkdir()
-    write_bright(tmp_path / "models/model.onnx", states=["whole", "broken"][:states])
-    Image.new("RGB", (192, 100)).save(tmp_path / "photo.jpg")
-    monkeypatch.chdir(tmp_path)
-    variables: dict[str, Any] = {}
-    exec(code, variables)
-    assert variables["boxes"].shape == (2, 4)
-    assert variables["scale"] == 64 / 192
-    assert list(variables["found"])[3:] == ["state", "state_score"][:states]

@@ -13,7 +13,7 @@ from dvc.repo import Repo
 from dvc.stage.cache import _get_cache_hash
 from pydantic import BaseModel
 
-from generate_docs import SECTIONS
+from detector.core.params import SECTIONS, get_section_class
 
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")  # in DVC itself
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,7 +27,7 @@ PACKAGES = {
     **dict.fromkeys(VERSIONS, TORCH),
     **{name: {"preprocess"} | TORCH for name in ("numpy", "pillow")},
     **{name: {"export"} for name in ("onnx", "onnxruntime", "onnxscript")},
-    **{name: {"evaluate"} for name in ("jinja2", "vl-convert-python")},
+    **{name: {"evaluate"} for name in ("jinja2", "pycocotools", "vl-convert-python")},
     "matplotlib": {"preprocess", "evaluate"},
     "pandas": {"preprocess"},
 }
@@ -57,7 +57,7 @@ def run_cache_ignores(name: str) -> bool:
 
 
 def test_a_new_value_of_any_parameter_reruns_its_stage() -> None:
-    names = keys_in(PARAMS) | {name for section, _ in SECTIONS.values() for name in fields_in(section)}
+    names = keys_in(PARAMS) | {name for section in SECTIONS for name in fields_in(get_section_class(section))}
     assert {"image_size", "train", "ratios", "max_detections"} <= names
     assert run_cache_ignores("size"), "DVC no longer drops this name: this test can go"
     assert {name for name in names if run_cache_ignores(name)} == set(), "rename it"

@@ -6,13 +6,13 @@
     python tools/archive.py data/incoming data/raw/set
     python tools/archive.py data/raw/set --remove images/17.jpg images/18.jpg
 
-DATASET   a folder in JSON Lines format (dataset.jsonl)
+DATASET   a folder in JSON Lines format (dataset.jsonl, or one file per split)
 ARCHIVE   a folder to create or extend: new images go into new shards, and changed labels replace the image's line;
           existing shards are not rewritten
 NAME      `source` of an image in the archive's lines: its path in the original dataset; the shards that contain it are
           rewritten without it
 
-In params.yaml: `preprocess.dataset: ARCHIVE` and `preprocess.format: archive`. The same images give the same bytes:
+In params.yaml: `preprocess.dataset: ARCHIVE`. The same images give the same bytes:
 they are sorted by path, and the tar files contain no timestamps or users.
 """
 
@@ -35,7 +35,7 @@ from detector.core.tar_shards import HEADER_BYTES, INDEX_LINE, build_member_name
 from detector.preprocessing.findings import FindingLog
 from detector.preprocessing.formats.fields import read_string
 from detector.preprocessing.formats.files import make_dataset_relative
-from detector.preprocessing.formats.jsonl import find_dataset_file, read_jsonl, read_records
+from detector.preprocessing.formats.jsonl import find_dataset_files, read_jsonl, read_records
 
 Record = dict[str, Any]
 MAX_IMAGES = 10**6  # images per shard: their number has six digits
@@ -104,16 +104,21 @@ def read_lines(dataset: Path) -> tuple[dict[str, ArchiveLine], list[str]]:
 
     Raises UserError for anything that would stop preprocess.
     """
-    for _ in read_jsonl(dataset, FindingLog()):
-        pass
+    images = list(read_jsonl(dataset, FindingLog()))
+    files = find_dataset_files(dataset)
+    records = (line for path in files for line in read_records(path, make_dataset_relative(dataset, path)))
     lines: dict[str, ArchiveLine] = {}
     left_out = []
-    for where, record in read_records(find_dataset_file(dataset)):
-        source = make_dataset_relative(dataset, read_string(where, record, "image_path"))
-        if source in lines:
+    for image, (where, record) in zip(images, records, strict=True):
+        read_string(where, record, "image_path")  # may be a path that only preprocess can leave out
+        source = make_dataset_relative(dataset, image.path)
+        if image.ambiguity:
+            left_out.append(f"{where}: {source}: {image.ambiguity}")
+        elif source in lines:
             left_out.append(f"{where}: {source}: listed twice, the first line is kept")
         else:
-            lines[source] = ArchiveLine({**record, "source": source}, where, dataset / source)
+            split = {} if image.split is None else {"split": image.split}
+            lines[source] = ArchiveLine({**record, **split, "source": source}, where, dataset / source)
     return lines, left_out
 
 
@@ -121,7 +126,8 @@ def read_archive(archive: Path) -> dict[Path, list[Record]]:
     """The records of each shard, by the path of its .jsonl. Raises UserError for a record without `source`."""
     shards = {}
     for path in sorted(archive.glob("shard-*.jsonl")):
-        shards[path] = [dict(record) for where, record in read_records(path) if read_string(where, record, "source")]
+        records = read_records(path, path.name)
+        shards[path] = [dict(record) for where, record in records if read_string(where, record, "source")]
     return shards
 
 

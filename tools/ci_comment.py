@@ -8,11 +8,12 @@ from typing import Any
 
 from ci_job import CIJob
 from comparison_table import escape_cell, format_number, render_comparison
+from detector.core.errors import UserError
 from detector.evaluation.metric_names import COMMENT_METRICS, interval_names
 from gate import GateResult, render_gate
-from revisions import read_git_file
+from revisions import open_files
 
-EVALUATE, SPLIT, PREPROCESS = "metrics/evaluate.json", "metrics/split.json", "metrics/preprocess.json"
+EVALUATE, SPLIT, PREPROCESS = (f"metrics/{stage}/details.json" for stage in ("evaluate", "split", "preprocess"))
 PLOTS = Path("plots/evaluate")
 REPORT = Path("plots/report.html")
 
@@ -55,7 +56,7 @@ def render_failure(job: CIJob, message: str) -> str:
 
 def render_metrics(base: str) -> str:
     """The metrics of both sides with 95% confidence intervals, each on its own test images."""
-    old, new = read_metrics(base, EVALUATE), read_metrics(None, EVALUATE)
+    old, new = (read_details(side, EVALUATE).get("metrics", {}) for side in (base, None))
     names = [name for name in COMMENT_METRICS if name in old or name in new]
     if not names:
         return ""
@@ -65,7 +66,7 @@ def render_metrics(base: str) -> str:
 
 def render_data(base: str) -> str:
     """The number of images and boxes, now and in the revision `base`."""
-    sides = [(read_metrics(side, SPLIT), read_metrics(side, PREPROCESS)) for side in (base, None)]
+    sides = [(read_details(side, SPLIT), read_details(side, PREPROCESS)) for side in (base, None)]
     counts = []
     for split, preprocess in sides:
         images = split.get("images")
@@ -94,15 +95,21 @@ def render_links(job: CIJob) -> str:
     return f"[This run]({job.run_url}){report}."
 
 
-def read_metrics(revision: str | None, path: str) -> dict[str, Any]:
-    """A metrics file of a revision (None: the workspace); empty if it is missing or not a JSON object."""
-    if revision is None:
-        text = Path(path).read_text(encoding="utf-8") if Path(path).exists() else None
-    else:
-        text = read_git_file(revision, path)
+def read_details(revision: str | None, path: str) -> dict[str, Any]:
+    """A stage's details in a revision (None: the workspace); empty if it has none, or not a JSON object.
+
+    Those of a revision come from DVC's cache or remote, like its predictions.
+    """
+    from dvc.exceptions import DvcException
+    from dvc_data.index import DataIndexError
+
     try:
-        content = json.loads(text or "{}")
-    except ValueError:
+        if revision is None:
+            text = Path(path).read_text(encoding="utf-8")
+        else:
+            text = open_files(revision).read_text(path, encoding="utf-8")
+        content = json.loads(text)
+    except (OSError, ValueError, UserError, DvcException, DataIndexError):
         return {}
     return content if isinstance(content, dict) else {}
 

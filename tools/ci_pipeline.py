@@ -14,7 +14,8 @@ from revisions import read_git_file
 
 LOCAL_CONFIG = Path(".dvc/config.local")
 PARAMS = Path("params.yaml")
-REPORT_OUTS = ("metrics/evaluate", "plots/report.html")  # needed by the gate and the reader even if evaluate is skipped
+# What the gate, the comment and the reader need even if the stages are skipped.
+REPORT_OUTS = ("metrics/preprocess", "metrics/split", "metrics/evaluate", "metrics/export", "plots/report.html")
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from detector.comparison.common_images import CommonImages
-from detector.comparison.comparison import ImageChange, MetricDifference
+from detector.comparison.comparison import DetectorMatches, ImageChange, MetricDifference
 from detector.evaluation.metric_names import PRIMARY_METRIC
 
 MAX_IMAGES = 5  # in each direction
@@ -14,7 +14,8 @@ VERDICTS = {"better": "**better**", "worse": "**worse**", "not significant": "no
 
 
 class Comparison(NamedTuple):
-    """a, b: names of both sides; groups: number of groups of images that are resampled together.
+    """a, b: names of both sides; sides: what was compared, in this order. groups: number of groups of images that are
+    resampled together.
 
     best_thresholds: whether F1 is at the thresholds that are best on these images. changes: all images, the most
     improved first; files: file names of the images by id. notes: sentences about one side.
@@ -23,6 +24,7 @@ class Comparison(NamedTuple):
     a: str
     b: str
     common: CommonImages
+    sides: tuple[DetectorMatches, DetectorMatches]
     groups: int
     bootstrap_samples: int
     best_thresholds: bool
@@ -47,8 +49,14 @@ def render_comparison(comparison: Comparison) -> str:
 
 def render_headline(comparison: Comparison) -> str:
     """The verdict on the primary metric in one line."""
-    (row,) = [row for row in comparison.metrics if row.name == PRIMARY_METRIC]
+    row = headline_metric(comparison)
     return f"### `{comparison.a}` → `{comparison.b}`: {row.name} {format_signed(row.change)}, {row.verdict}"
+
+
+def headline_metric(comparison: Comparison) -> MetricDifference:
+    """The difference of the primary metric."""
+    (row,) = [row for row in comparison.metrics if row.name == PRIMARY_METRIC]
+    return row
 
 
 def render_summary(comparison: Comparison) -> str:
@@ -97,11 +105,7 @@ def render_images(comparison: Comparison) -> str:
     """How many images have fewer and more errors, and those that changed most."""
     better = [change for change in comparison.changes if change.errors < 0]
     worse = [change for change in reversed(comparison.changes) if change.errors > 0]
-    same = len(comparison.changes) - len(better) - len(worse)
-    lines = [
-        f"Images with fewer errors (missed objects and false positives, at IoU 0.5): {len(better):,}; with more: "
-        f"{len(worse):,}; unchanged: {same:,}."
-    ]
+    lines = [count_changes(comparison)]
     if better or worse:
         lines += ["", "| image | errors | missed | false positives |", "| --- | ---: | ---: | ---: |"]
         for change in [*better[:MAX_IMAGES], *worse[:MAX_IMAGES]]:
@@ -109,6 +113,16 @@ def render_images(comparison: Comparison) -> str:
             missed, false_positives = (f"{a} → {b}" for a, b in (change.missed, change.false_positives))
             lines.append(f"| {file} | {errors} | {missed} | {false_positives} |")
     return "\n".join(lines)
+
+
+def count_changes(comparison: Comparison) -> str:
+    """How many images have fewer errors in B, more, and as many."""
+    better, worse = (sum(sign * change.errors > 0 for change in comparison.changes) for sign in (-1, 1))
+    same = len(comparison.changes) - better - worse
+    return (
+        f"Images with fewer errors (missed objects and false positives, at IoU 0.5): {better:,}; with more: {worse:,}; "
+        f"unchanged: {same:,}."
+    )
 
 
 def escape_cell(text: str) -> str:

@@ -3,12 +3,13 @@
     python tools/evaluate_model.py MODEL DATASET [--format F] [--split S] [--tile N [--overlap X]] [--out FOLDER]
 
     python tools/evaluate_model.py models/model.onnx test
-    python tools/evaluate_model.py models/detector.safetensors data/raw/bccd_voc --format voc --split test
-    python tools/evaluate_model.py models/model.onnx data/raw/aerial --format yolo --tile 640
+    python tools/evaluate_model.py models/detector.safetensors data/raw/bccd_voc --split test
+    python tools/evaluate_model.py models/model.onnx data/raw/aerial --tile 640
 
-MODEL     a checkpoint (.safetensors, with its .json beside it) or an exported file (.onnx)
-DATASET   train, val or test of this repository; or a dataset's folder, with its format; or a COCO file (.json)
-          that coco-convert or this command wrote
+MODEL     a checkpoint (.safetensors, with its .json beside it) or an exported file (.onnx); or, with DVC, a git
+          revision, an experiment's name or an artifact such as model@v1.2.0 (tools/model_source.py)
+DATASET   train, val or test of this repository; or a dataset's folder; or a COCO file (.json) that coco-convert or
+          this command wrote
 FOLDER    default: evaluations/DATASET_MODEL-HASH_FORMAT
 
 Writes into FOLDER metrics.json and details.json (as the evaluate stage does), predictions.json (COCO results),
@@ -38,17 +39,20 @@ from detector.core.output_files import write_bytes, write_text
 from detector.core.params import load_section
 from detector.engine.dataset import load_coco
 from detector.engine.seeding import make_deterministic
+from detector.engine.settings import PostprocessParams
 from detector.evaluation.galleries import GALLERY_SIZE
 from detector.evaluation.settings import EvaluateParams
 from detector.evaluation.writers import write_metrics_json, write_predictions
 from detector.manifest.manifest import SPLITS
-from detector.models.postprocess import Postprocess, PostprocessParams
-from detector.preprocessing.cleaning import PreprocessParams
+from detector.models.postprocess import Postprocess
 from detector.preprocessing.findings import FindingLog, describe_counts, summarize_counts
 from detector.preprocessing.formats import READERS
 from detector.preprocessing.read_dataset import read_clean_dataset
+from detector.preprocessing.settings import PreprocessParams
 from detector.runners.tiling import Tiling, make_tiling
-from detector.splitting.coco_writer import CocoConvertParams, build_coco_dataset
+from detector.splitting.coco_writer import build_coco_dataset
+from detector.splitting.settings import CocoConvertParams
+from model_source import resolve_model
 
 PARAMS = Path("params.yaml")
 MACHINE = Path("machine.yaml")
@@ -68,9 +72,9 @@ class Dataset(NamedTuple):
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("model", type=Path, help="a checkpoint (.safetensors) or an exported file (.onnx)")
+    parser.add_argument("model", help="a checkpoint (.safetensors), an .onnx file, a revision or an artifact")
     parser.add_argument("dataset", help="train, val or test; or a dataset's folder; or a COCO file of this project")
-    parser.add_argument("--format", choices=READERS, help="format of the dataset's folder")
+    parser.add_argument("--format", choices=READERS, help="format of the dataset's folder (default: recognized)")
     parser.add_argument("--split", choices=SPLITS, help="only this one of the dataset's own lists")
     parser.add_argument("--tile", type=int, help="side in pixels of overlapping tiles, for large images")
     parser.add_argument("--overlap", type=float, default=0.2, help="overlap of tiles, as a fraction (default: 0.2)")
@@ -87,8 +91,9 @@ def main(arguments: list[str] | None = None) -> None:
     tiling = None if given.tile is None else make_tiling(given.tile, given.overlap)
     make_deterministic(0, params.threads)
     keep_freed_memory()
-    model = open_model(given.model, params.threads, machine.evaluation_batch_size, postprocess)
-    folder = given.out or EVALUATIONS / folder_name(given, model)
+    path = resolve_model(given.model)
+    model = open_model(path, params.threads, machine.evaluation_batch_size, postprocess)
+    folder = given.out or EVALUATIONS / folder_name(given, path.stem, model)
     dataset = open_dataset(given, folder)
     if tiling is not None:
         check_tile(tiling, dataset.coco)
@@ -111,12 +116,12 @@ def check_tile(tiling: Tiling, coco: dict[str, Any]) -> None:
         )
 
 
-def folder_name(given: argparse.Namespace, model: LoadedModel) -> str:
-    """The name of the output folder: dataset, model with the start of its hash, format, and tiles."""
+def folder_name(given: argparse.Namespace, stem: str, model: LoadedModel) -> str:
+    """The name of the output folder: dataset, the model file's name and the start of its hash, format, and tiles."""
     dataset = given.dataset if given.dataset in SPLITS else Path(given.dataset).resolve().stem
     parts = [
         dataset if given.split is None else f"{dataset}-{given.split}",
-        f"{given.model.stem}-{model.digest[:8]}",
+        f"{stem}-{model.digest[:8]}",
         model.kind,
     ]
     if given.tile is not None:
@@ -162,15 +167,15 @@ def read_converted_coco(path: Path) -> dict[str, Any]:
 
 def read_raw_dataset(given: argparse.Namespace, out: Path) -> Dataset:
     """Read a raw dataset and clean it as params.yaml says, with all its classes and states."""
-    if given.format is None:
-        raise UserError(f"{given.dataset}: name the folder's format with --format: {', '.join(READERS)}")
     rules = load_section(PARAMS, "preprocess", PreprocessParams)
-    every = {"dataset": given.dataset, "format": given.format, "classes": None, "states": None}
+    every = {"dataset": given.dataset, "format": given.format or "auto", "classes": None, "states": None}
     create_folder(out)
     cleaned = read_clean_dataset(rules.model_copy(update=every), given.split, out / "images", INSPECTION_CACHE)
     if not cleaned.images:
         found = summarize_counts(cleaned.log.counts())
         raise UserError(f"{given.dataset}: none of its images can be used; findings: {found}")
+    if cleaned.log.format:
+        print(cleaned.log.format)
     coco = build_coco_dataset(cleaned.images, cleaned.labels, load_section(PARAMS, "coco_convert", CocoConvertParams))
     return Dataset(coco, Path(given.dataset).resolve().name, cleaned.log)
 
@@ -195,11 +200,11 @@ def describe_evaluation(
     trained = None if training is None else {image["content"] for image in training["train"]["images"]}
     contents = [image.get("content") for image in dataset.coco["images"]]
     return {
-        "model": given.model.as_posix(),
+        "model": given.model,
         "sha256": model.digest,
         "architecture": model.metadata.model,
         "dataset": given.dataset,
-        "format": given.format,
+        "format": given.format or "auto",
         "split": given.split,
         "tile": given.tile,
         "overlap": None if given.tile is None else given.overlap,

@@ -6,7 +6,7 @@
 Run it after `dvc repro`; if a stage is outdated, nothing else is checked. The result is compared with that of REVISION
 by the paired bootstrap of tools/compare.py; the revision's predictions come from DVC's cache or remote. Reads
 metrics/evaluate.json (AP), metrics/evaluate/label_issues.csv (scores), metrics/preprocess.json (boxes) and
-metrics/export.json, which the export stage writes only if the ONNX file reproduces the model's detections.
+metrics/export/details.json, which the export stage writes only if the ONNX file reproduces the model's detections.
 
 Exit code: 0 passed, 1 failed (or an error that you can fix), 2 wrong usage.
 """
@@ -22,7 +22,8 @@ from typing import Any, NamedTuple
 
 from pydantic import Field
 
-from compare import METRICS_FILE, PREDICTIONS, WORKSPACE, compare, read_json, read_revision
+from compare import compare
+from comparison_inputs import METRICS_FILE, PREDICTIONS, WORKSPACE, read_json, read_revision
 from comparison_table import Comparison, format_number, format_signed
 from detector.core.errors import UserError, run_command
 from detector.core.output_files import write_text
@@ -37,7 +38,7 @@ LABEL_ISSUES = Path("metrics/evaluate/label_issues.csv")
 DETAILS = Path("metrics/evaluate/details.json")
 MISSING_BOX = "missing_box"  # the kind of issue that is about no label
 PREPROCESS = Path("metrics/preprocess.json")
-EXPORT = Path("metrics/export.json")
+EXPORT = Path("metrics/export/details.json")
 
 
 class GateParams(Section):

@@ -16,29 +16,13 @@ from typing import Any
 from detector.core.errors import run_command
 from detector.core.machine import MachineSettings
 from detector.core.output_files import write_text
-from detector.core.params import Section
+from detector.core.params import SECTIONS, Section, get_section_class
 from detector.evaluation.metric_names import metrics_table
-from detector.evaluation.settings import EvaluateParams
-from detector.exporting.parity import ExportParams
-from detector.models.postprocess import PostprocessParams
-from detector.preprocessing.cleaning import PreprocessParams
-from detector.splitting.coco_writer import CocoConvertParams
-from detector.splitting.splitting import SplitParams
-from detector.training.settings import TrainParams
 
 ROOT = Path(__file__).resolve().parents[1]
 PARAMETERS = ROOT / "docs/parameters.md"
 MACHINE_EXAMPLE = "docs/examples/machine.yaml"
 EVALUATION = ROOT / "docs/evaluation.md"
-SECTIONS: dict[str, tuple[type[Section], str]] = {
-    "preprocess": (PreprocessParams, "preprocess"),
-    "split": (SplitParams, "split"),
-    "coco_convert": (CocoConvertParams, "coco-convert"),
-    "train": (TrainParams, "train"),
-    "evaluate": (EvaluateParams, "evaluate"),
-    "postprocess": (PostprocessParams, "evaluate, export"),
-    "export": (ExportParams, "export"),
-}
 MACHINE_HEAD = """## machine.yaml
 
 Settings of one machine: how fast a stage runs, never what it writes, so no stage depends on them and a change reruns
@@ -51,11 +35,16 @@ in temporary copies (`dvc exp run --temp`, `--queue`) read the file of the origi
 HEAD = """# Parameters
 
 Every key of `params.yaml`, by section. `dvc exp run -S section.key=value` sets one for an experiment; an unknown key or
-a wrong type stops the stage at once and names the nearest valid key. `auto` takes the value of the model's recipe
-([models.md](models.md)); the resolved values are printed and saved to `models/detector.json`.
+a wrong value, in any section, stops whichever stage runs first and names the nearest valid key. `auto` takes the value
+of the model's recipe ([models.md](models.md)); the resolved values are printed and saved to `models/detector.json`.
+
+DVC itself refuses a misspelled key, without the nearest name: `-S export.precison=int8` is "Could not override
+'export.precison' … Key 'precison' is not in struct". `-S +export.precison=int8` and an edited file get as far as the
+first stage that has to run, which answers "unknown key `export.precison`; did you mean `precision`?".
 
 `make docs` writes this page from `params.yaml` and the typed sections in the code.
 """
+READERS = {"postprocess": "evaluate, export"}  # every other section is read by the stage of its name
 BOUNDS = {"minimum": "≥ {}", "exclusiveMinimum": "> {}", "maximum": "≤ {}", "exclusiveMaximum": "< {}"}
 NAMES = {"integer": "int", "number": "float", "boolean": "bool", "string": "str", "null": "null"}
 
@@ -71,7 +60,8 @@ def render_parameters(params: str, machine: str) -> str:
     """docs/parameters.md for the texts of params.yaml and of docs/examples/machine.yaml."""
     written = read_comments(params)
     parts = [HEAD]
-    for section, (model, stages) in SECTIONS.items():
+    for section in SECTIONS:
+        model, stages = get_section_class(section), READERS.get(section, section.replace("_", "-"))
         parts.append(f"## {section}\n\nRead by {stages}; type: `{model.__module__}.{model.__name__}`.\n")
         parts.append("| key | type | value | meaning |\n| --- | --- | --- | --- |")
         parts += list_rows(
@@ -105,12 +95,16 @@ def replace_table(page: str, table: str) -> str:
 
 def read_comments(params: str) -> dict[tuple[str, str], tuple[str, str]]:
     """(section, key) -> (value, comment), as they are written in the file."""
-    found, section = {}, ""
+    found, section, name = {}, "", ""
     for line in params.splitlines():
         if heading := re.fullmatch(r"(\w+):", line):
             section = heading[1]
         elif key := re.fullmatch(r"  (\w+): (.+?)(?:\s+# (.*))?", line):
-            found[section, key[1]] = (key[2], key[3] or "")
+            name = key[1]
+            found[section, name] = (key[2].strip() or "null", key[3] or "")
+        elif item := re.fullmatch(r"  - (.+)", line):  # of a list, whose key has no value on its own line
+            before, meaning = found[section, name]
+            found[section, name] = (f"{before[:-1]}, {item[1]}]" if before[0] == "[" else f"[{item[1]}]", meaning)
     return found
 
 

@@ -1,12 +1,13 @@
-"""Find the ONNX file that a user refers to: on disk, in a git revision, or in the model registry of git tags.
+"""Find the model that a user refers to: on disk, in a git revision, or in the model registry of git tags.
 
-    models/model.onnx            a file
+    models/model.onnx            a file; evaluate_model.py also takes a checkpoint, models/detector.safetensors
     models/model.onnx@v2         that file in a git revision: commit, branch, tag or DVC experiment
-    HEAD~1                       models/model.onnx in that revision
+    HEAD~1, my-experiment        models/model.onnx in that revision
     model@v1.2.0, model#prod     an artifact of dvc.yaml by version or stage (tags as in GTO and `dvc artifacts`)
     model                        its newest version
 
-Files that are not on disk are fetched from DVC's cache or remote to .cache/models/; only this needs DVC.
+Files that are not on disk are fetched from DVC's cache or remote to .cache/models/, a checkpoint with its card; only
+this needs DVC.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 MODEL = "models/model.onnx"
 PIPELINE = Path("dvc.yaml")
 CACHE = Path(".cache/models")
+CHECKPOINT = ".safetensors"  # beside which is a card, .json
 VERSION = re.compile(r"v\d+\.\d+\.\d+\S*")
 
 
@@ -40,7 +42,7 @@ class ModelReference(NamedTuple):
 
 def resolve_model(text: str) -> Path:
     """Return the path of the model that `text` refers to; fetch it if necessary. Raises UserError if not found."""
-    is_path = "@" not in text and Path(text).suffix == ".onnx"
+    is_path = "@" not in text and Path(text).suffix in (".onnx", CHECKPOINT)
     if Path(text).exists() or is_path or not PIPELINE.is_file():
         return Path(text)  # a missing file is reported when it is opened
     try:
@@ -87,11 +89,14 @@ def _fetch(text: str) -> Path:
     reference = parse_reference(text, read_artifacts(PIPELINE))
     try:
         with Repo() as repo:
-            return _fetch_to_cache(reference.path, _resolve_revision(reference, repo))
+            revision = _resolve_revision(reference, repo)
+            if reference.path.endswith(CHECKPOINT):
+                _fetch_to_cache(str(Path(reference.path).with_suffix(".json")), revision)
+            return _fetch_to_cache(reference.path, revision)
     except (DvcException, RevError, SCMError, OSError) as error:
         raise UserError(
-            f"{text}: not a file, and not available from git and DVC ({error}). Expected the path of an ONNX file, a "
-            "git revision, PATH@REVISION, or an artifact as NAME@v1.0.0 or NAME#stage. `git tag` and `dvc exp show` "
+            f"{text}: not a file, and not available from git and DVC ({error}). Expected the path of a model, a git "
+            "revision, PATH@REVISION, or an artifact as NAME@v1.0.0 or NAME#stage. `git tag` and `dvc exp show` "
             "list revisions; `dvc pull` and `dvc fetch --all-tags` download files"
         ) from None
 

@@ -6,14 +6,15 @@
     python tools/reproduce.py publish  # compare, and open or close an issue
 
 Needs a clean checkout and leaves the new results in it. The results are reproduced if every file is byte-identical or,
-as on another CPU or GPU, if AP, AP50, AP75 and F1 are within the committed 95% confidence intervals. If not, an issue
-is opened or updated; once they are reproduced again, it is closed.
+as on another CPU or GPU, if the committed AP, AP50, AP75 and F1 are within the new 95% confidence intervals. If not, an
+issue is opened or updated; once they are reproduced again, it is closed.
 
 Exit code: 0 reproduced, 1 not reproduced (or an error that you can fix), 2 wrong usage.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -24,10 +25,12 @@ import ci_pipeline
 from ci_commit import RESULTS
 from ci_job import CIJob, read_job
 from ci_steps import Progress, check_no_secrets, parse_steps, read_progress, write_progress
+from comparison_inputs import METRICS_FILE
 from detector.core.errors import UserError, run_command
 from detector.evaluation.metric_names import COMPARED_METRICS, interval_names
 from dvc_commands import list_outdated_stages
 from git_commands import git
+from revisions import read_git_file
 
 PROGRESS = Path("logs/reproduce.json")
 MARKER = "<!-- reproducing: this issue is kept up to date -->"
@@ -95,7 +98,7 @@ def publish(job: CIJob, head: str) -> int:
         report_failure(job, render_differences(changed, outside))
         return 1
     if changed:
-        print(f"Reproduced: {len(changed)} files differ, but the metrics are within the committed intervals.")
+        print(f"Reproduced: {len(changed)} files differ, but the committed metrics are within the new intervals.")
     else:
         print("Reproduced: all files are byte-identical.")
     if job.forge is not None and job.forge.close_issue(MARKER):
@@ -110,8 +113,9 @@ def list_changed_results() -> list[str]:
 
 
 def list_metrics_outside_intervals() -> list[str]:
-    """One Markdown row per metric that is outside its committed interval or missing."""
-    old, new = ci_comment.read_metrics("HEAD", ci_comment.EVALUATE), ci_comment.read_metrics(None, ci_comment.EVALUATE)
+    """One Markdown row per metric whose committed value is outside the new interval or missing."""
+    old = parse_metrics(read_git_file("HEAD", METRICS_FILE))
+    new = ci_comment.read_details(None, ci_comment.EVALUATE).get("metrics", {})
     return [
         f"| {name} | {ci_comment.format_interval(old, name)} | {ci_comment.format_interval(new, name)} |"
         for name in COMPARED_METRICS
@@ -119,12 +123,21 @@ def list_metrics_outside_intervals() -> list[str]:
     ]
 
 
+def parse_metrics(text: str | None) -> dict[str, Any]:
+    """The content of a metrics file; empty if it is missing or not a JSON object."""
+    try:
+        content = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
 def is_within_interval(old: dict[str, Any], new: dict[str, Any], name: str) -> bool:
-    """Whether the new value is within the old one's interval; without an interval, whether both are equal."""
-    low, high = (old.get(bound) for bound in interval_names(name))
-    value = new.get(name)
+    """Whether the old value is within the new one's interval; without an interval, whether both are equal."""
+    low, high = (new.get(bound) for bound in interval_names(name))
+    value = old.get(name)
     if low is None or high is None or value is None:
-        return bool(old.get(name) == value)
+        return bool(new.get(name) == value)
     return bool(low <= value <= high)
 
 

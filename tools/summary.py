@@ -2,7 +2,7 @@
 
     python tools/summary.py
 
-Reads metrics/*.json and, if it exists, logs/train.json. `make repro` runs it last.
+Reads metrics/ and, if it exists, logs/train.json. `make repro` runs it last.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ NEXT_STEPS = {
 
 
 def read_metrics_file(name: str) -> dict[str, Any]:
-    """Read a metrics file. Raises UserError if it is missing or not JSON."""
+    """Read metrics/NAME.json. Raises UserError if it is missing or not JSON."""
     path = METRICS / f"{name}.json"
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
@@ -82,24 +82,26 @@ def align_rows(rows: dict[str, str]) -> list[str]:
 
 def build_summary() -> list[str]:
     """The lines to print. Raises UserError if a stage has not run."""
-    preprocess, split, evaluate, details, export = map(
-        read_metrics_file, ("preprocess", "split", "evaluate", "evaluate/details", "export")
+    preprocess, split, details, export = (
+        read_metrics_file(f"{stage}/details") for stage in ("preprocess", "split", "evaluate", "export")
     )
     try:
-        test_split = details["split"]
+        test_split, evaluate = details["split"], details["metrics"]
         ap, ap50 = format_with_interval(evaluate, "AP"), format_with_interval(evaluate, "AP50")
         threshold, precision, recall = (format_score(evaluate[name]) for name in ("threshold", "precision", "recall"))
         rows = {
             test_split: f"AP {ap}, AP50 {ap50}{describe_training_time()}",
             "threshold": f"{threshold} (precision {precision}, recall {recall})",
         }
-        if "state_macro_F1" in evaluate:
-            rows["states"] = f"macro F1 {format_with_interval(evaluate, 'state_macro_F1')}"
+        if "state_F1" in evaluate:
+            rows["states"] = f"macro F1 {format_with_interval(evaluate, 'state_F1')}"
         rows["data"] = describe_data(preprocess, split)
         outputs = {name: path.format(split=test_split) for name, path in OUTPUTS.items()}
         outputs["model"] += f" ({export['bytes'] / 1e6:.1f} MB)"
     except KeyError as error:
-        raise UserError(f"{METRICS}/*.json lack {error}: an older version wrote them; run `dvc repro`") from None
+        raise UserError(
+            f"{METRICS}/*/details.json lack {error}: an older version wrote them; run `dvc repro`"
+        ) from None
     return ["", *align_rows(rows | outputs), "", "Next:", *align_rows(NEXT_STEPS)]
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from detector.core.images import IMAGE_FORMATS, ImageError, load_letterboxed, load_rgb, open_image
 from detector.inference.decoding import DecodedImage, DecodeOptions, UnreadableInput, decode_image
 from detector.preprocessing.inspection import convert_image, inspect_image
-from detector.runners.tiled import ModelMetadata
+from detector.runners.model_metadata import ModelMetadata
 from detector.serving.decoding import FORMATS, decode_upload
 from detector.serving.uploads import Upload
 from tests.support.damaged_images import damage, damaged_pngs, encode, turned

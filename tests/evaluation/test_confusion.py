@@ -16,6 +16,7 @@ from detector.evaluation.confusion import (
     describe_folding,
     fold_confusions,
     list_confusions,
+    normalize_confusions,
 )
 from detector.evaluation.plots import draw_confusion
 
@@ -70,16 +71,27 @@ def test_a_picture_of_many_classes_with_long_names_is_small(tmp_path: Path) -> N
 
 
 def test_dvc_draws_the_counts(tmp_path: Path) -> None:
-    """With this project's template of the name that dvc.yaml uses, also those of older revisions: one row per count."""
-    rows = [{"actual": "a", "predicted": "b", "count": 3, "rev": "new"}]
-    rows += [{"actual": "a", "predicted": "b", "rev": "old"}] * 2
+    """With this project's template of the name that dvc.yaml uses; a class keeps its place in every revision."""
+    matrix = np.array([[3, 1, 0], [0, 4, 2], [1, 0, 0]])
+    rows = [row | {"rev": rev} for rev in ("new", "old") for row in list_confusions(matrix, make_names(2))]
     properties = {"x": "predicted", "y": "actual", "template": "confusion", "anchors_y_definitions": [{}],
                   "revs_with_datapoints": ["new", "old"], "template_dir": str(TEMPLATES)}  # fmt: skip
     filled = VegaRenderer(rows, "confusion", **properties).get_filled_template()
     assert isinstance(filled, dict)
     assert filled["data"]["values"] == rows
-    sums = [step for step in filled["spec"]["transform"] if "aggregate" in step]
-    assert sums == [
-        {"aggregate": [{"op": "sum", "field": "number", "as": "total"}], "groupby": ["rev", "actual", "predicted"]}
-    ]
+    cells, numbers = filled["spec"]["layer"]
+    assert cells["encoding"]["color"]["field"] == "fraction"
+    assert numbers["encoding"]["text"]["field"] == "count"
+    for axis, place in (("x", "column"), ("y", "row")):
+        assert filled["spec"]["encoding"][axis]["sort"]["field"] == place
     assert "<DVC" not in json.dumps(filled)
+
+
+def test_a_few_false_detections_are_a_small_fraction() -> None:
+    """Of the detections of their class: the background itself has no number of objects."""
+    matrix = np.array([[48, 0, 4], [0, 46, 1], [3, 0, 0]])
+    fractions = normalize_confusions(matrix, make_names(2))
+    assert fractions[0].tolist() == [48 / 52, 0, 4 / 52]
+    assert fractions[2].tolist() == [3 / 51, 0, 0]
+    assert normalize_confusions(matrix[:2, :2], make_names(2, background=False)).tolist() == [[1, 0], [0, 1]]
+    assert (normalize_confusions(np.zeros((3, 3), int), make_names(2)) == 0).all()

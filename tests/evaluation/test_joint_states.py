@@ -101,7 +101,10 @@ def test_hallucination_by_hand() -> None:
         state_scores=scores,
         weights=np.array([[1, 1]], np.int32),
         cost_ratio=10,
+        temperature=0.5,
     )
+    calibrated = metrics.details["hallucination"]["threshold_by_cost"]
+    assert calibrated == pytest.approx(0.9**2 / (0.9**2 + 0.1**2)), "on the scale that people see"
     assert metrics.details["by_class"] == [
         {"class": "class 1", "state": "whole", "objects": 1, "detected": 1, "correct_state": 1},
         {"class": "class 1", "state": "gone", "objects": 1, "detected": 1, "correct_state": 1},

@@ -167,6 +167,12 @@ def test_issues_do_not_depend_on_the_scale_of_scores() -> None:
     tenth = [{**one, "score": one["score"] / 10} for one in [*CORRECT_DETECTIONS, *detections]]
     scaled, _ = find_label_issues("val", coco(*CORRECT_LABELS, *labels), tenth, None)
     assert len(original) == 2
+    assert "score 0.80" in original[0].reason + original[1].reason
+    calibrated, _ = find_label_issues(
+        "val", coco(*CORRECT_LABELS, *labels), [*CORRECT_DETECTIONS, *detections], None, 0.5
+    )
+    assert "score 0.94" in calibrated[0].reason + calibrated[1].reason
+    assert [(one.kind, one.score) for one in calibrated] == [(one.kind, one.score) for one in original]
     assert [(one.kind, one.score) for one in scaled] == [(one.kind, one.score) for one in original]
 
 

@@ -39,7 +39,7 @@ def test_a_thousand_classes(tmp_path: Path) -> None:
     printed = evaluate_and_draw(tmp_path, classes=1000, images=200, objects=20)
     check_sizes(tmp_path)
     assert len(printed.splitlines()) < 60
-    rows = json.loads((tmp_path / "plots/evaluate/confusion.json").read_text())
+    rows = json.loads((tmp_path / "metrics/evaluate/confusion.json").read_text())
     assert len({row["actual"] for row in rows}) <= MAX_NAMES + 2
     assert "of 9" in (tmp_path / "plots/report.html").read_text(), "the chart says how many of the classes it shows"
 

@@ -23,7 +23,7 @@ DOCS = Path(__file__).parents[2] / "docs" / "evaluation.md"
 
 @pytest.fixture(scope="module", params=[True, False], ids=["states", "no states"])
 def files(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[bool, Any, Any]:
-    """Whether the dataset has states, and what evaluate writes: metrics/evaluate.json and details.json."""
+    """Whether the dataset has states, and what evaluate writes: all metrics by name, and the details."""
     states: bool = request.param
     folder = tmp_path_factory.mktemp("metrics")
     split = match_split(*make_coco_case(5, images=20, states=states))
@@ -40,6 +40,24 @@ def files(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def test_the_file_has_these_keys_in_this_order(files: tuple[bool, Any, Any]) -> None:
     states, flat, _ = files
     assert list(flat) == metric_names.file_keys(states)
+
+
+def test_few_metrics_are_columns_of_the_table(files: tuple[bool, Any, Any]) -> None:
+    states, flat, _ = files
+    picked = metric_names.pick_table_metrics(flat)
+    assert len(picked) == (14 if states else 11)
+    assert list(picked)[:4] == ["AP", "AP50", "AP75", "F1"]
+    assert picked.items() <= flat.items()
+
+
+def test_thresholds_are_calibrated_beside_the_raw_ones(files: tuple[bool, Any, Any]) -> None:
+    _, flat, details = files
+    temperature = details["calibration"]["temperature"]
+    assert temperature != 1
+    for row in [flat, *details["classes"]]:
+        raw = row["raw_threshold"]
+        expected = 1 / (1 + ((1 - raw) / raw) ** (1 / temperature))
+        assert row["threshold"] == pytest.approx(expected, abs=1e-9)
 
 
 def test_the_rows_of_classes_and_states_have_these_keys(files: tuple[bool, Any, Any]) -> None:
@@ -64,7 +82,7 @@ def test_each_metric_is_described() -> None:
     assert [name for name in metric_names.METRICS if name.startswith("tide_")] == [f"tide_{kind}" for kind in TIDE]
 
 
-@pytest.mark.parametrize("group", ["COMPARED_METRICS", "HEADLINE_METRICS", "COMMENT_METRICS"])
+@pytest.mark.parametrize("group", ["COMPARED_METRICS", "HEADLINE_METRICS", "COMMENT_METRICS", "TABLE_METRICS"])
 def test_the_groups_name_metrics(group: str) -> None:
     names = getattr(metric_names, group)
     assert metric_names.PRIMARY_METRIC in names

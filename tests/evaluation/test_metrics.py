@@ -118,7 +118,8 @@ def test_a_class_without_objects() -> None:
     metrics = evaluate(coco, predictions)
     row = metrics.details["classes"][3]
     values = {key: value for key, value in row.items() if value is not None}
-    assert values == {"class": "never", "objects": 0, "threshold": metrics.flat["threshold"]}
+    thresholds = {name: metrics.flat[name] for name in ("threshold", "raw_threshold")}
+    assert values == {"class": "never", "objects": 0} | thresholds
     assert "no object" in metrics.details["notes"]["class never"]
 
 

@@ -6,6 +6,7 @@ import base64
 import gzip
 import io
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,17 +14,22 @@ import pytest
 from PIL import Image
 
 from detector.evaluation import report
-from detector.evaluation.report import pack_json, write_report
+from detector.evaluation.report import write_report
+from detector.evaluation.report.chart_parts import MAX_SERIES, subsample
 from detector.evaluation.report.charts import (
     MAX_INTERVALS,
+    MIN_TIDE_AXIS,
     TrainingCurve,
     build_charts,
+    build_tide_chart,
     build_training_charts,
-    subsample,
 )
+from detector.evaluation.report.dataset_charts import MAX_CLASSES, build_class_distribution, build_heat_maps
+from detector.evaluation.report.identity import ModelSize, describe_identity, find_dataset
 from detector.evaluation.report.label_issue_crops import encode_issue_crops
 from detector.evaluation.report.metric_values import format_number, list_headline_metrics, list_other_metrics
 from detector.evaluation.report.model_card import flatten_card, list_limitations
+from detector.evaluation.report.page import FOLDER, SHARED_SCRIPTS, pack_json
 from detector.evaluation.report.payload import (
     build_page_data,
     encode_pictures,
@@ -34,7 +40,7 @@ from tests.support.report_case import NAMES, make_report_inputs
 
 
 def test_every_script_is_in_the_page() -> None:
-    assert {f"{name}.js" for name in report.SCRIPTS} == {path.name for path in report.FOLDER.glob("*.js")}
+    assert {*report.SCRIPTS, *SHARED_SCRIPTS} == set(report.FOLDER.glob("*.js"))
 
 
 def test_numbers_are_formatted_and_metrics_selected() -> None:
@@ -50,12 +56,17 @@ def test_numbers_are_formatted_and_metrics_selected() -> None:
 
 
 def test_charts_without_data_are_left_out() -> None:
-    assert list(build_charts({}, [])) == ["pr-chart"]
+    assert list(build_charts({}, [])) == ["pr-chart", "confidence-chart"]
     empty = {"tide": {"class": None}, "calibration": {"bins": []}, "states": None}
-    assert list(build_charts(empty, [])) == ["pr-chart"]
+    assert list(build_charts(empty, [])) == ["pr-chart", "confidence-chart"]
     assert list(build_training_charts([TrainingCurve("val/AP", [0.1])])) == ["training-chart-2"]
     rows = build_training_charts([TrainingCurve("val/AP", [0.1, 0.2])])["training-chart-2"]["data"]["values"]
     assert rows == [{"epoch": 1, "series": "AP", "value": 0.1}, {"epoch": 2, "series": "AP", "value": 0.2}]
+    parts = [TrainingCurve(f"train/{name}", [1.0]) for name in ("loss", "box_loss", "class_loss")]
+    charts = build_training_charts([*parts, TrainingCurve("lr", [0.1])])
+    assert list(charts) == ["training-chart-1", "training-chart-3", "training-chart-4"]
+    components = charts["training-chart-4"]["data"]["values"]
+    assert [row["series"] for row in components] == ["box_loss", "class_loss"]
     points = [[step, step] for step in range(1000)]
     assert (subsample(points)[0], subsample(points)[-1], len(subsample(points))) == ([0, 0], [999, 999], 200)
     assert subsample(points[:3]) == points[:3]
@@ -68,6 +79,78 @@ def test_an_interval_chart_shows_the_lowest_of_many() -> None:
     assert f"{MAX_INTERVALS} of 1,000 classes with the lowest AP" in many["title"]
     assert [row["name"] for row in many["data"]["values"]] == [f"class {n}" for n in range(MAX_INTERVALS - 1, -1, -1)]
     assert many["height"] == few["height"]
+
+
+def test_a_bar_of_a_thousandth_does_not_fill_the_tide_chart() -> None:
+    def find_end(lost: float) -> float:
+        chart = build_tide_chart({"class": lost, "missed": 0.0})["tide-chart"]
+        return float(chart["encoding"]["x"]["scale"]["domain"][1])
+
+    assert find_end(0.0018) == MIN_TIDE_AXIS
+    assert find_end(0.5) == 0.6
+
+
+def test_many_states_have_as_many_curves_as_there_are_colors() -> None:
+    curves = {f"state {number}": [[0, number / 20], [1, number / 20]] for number in range(20)}
+    chart = build_charts({"states": {"roc": curves}}, [])["roc-chart"]
+    assert {row["state"] for row in chart["data"]["values"]} == {f"state {number}" for number in range(MAX_SERIES)}
+    assert f"the {MAX_SERIES} lowest of 20 states" in chart["title"]
+
+
+def test_the_charts_of_the_dataset(tmp_path: Path) -> None:
+    inputs = make_report_inputs(tmp_path)
+    coco = inputs.coco
+    chart = build_class_distribution({"train": coco, "test": coco})["distribution-chart"]
+    rows = [row for row in chart["data"]["values"] if row["split"] == "test"]
+    present = np.bincount(inputs.analysis.objects.categories[~inputs.analysis.objects.absent], minlength=len(NAMES))
+    assert {row["class"]: row["count"] for row in rows} == dict(zip(NAMES, present.tolist(), strict=True))
+    assert sum(row["share"] for row in rows) == pytest.approx(1, abs=1e-4)
+    many = {
+        "annotations": [{"iscrowd": 0, "category_id": 5}],
+        "categories": [{"id": n, "name": str(n)} for n in range(99)],
+    }
+    cut = build_class_distribution({"test": many})["distribution-chart"]
+    assert f"the {MAX_CLASSES} most frequent of 99 classes" in cut["title"]
+    assert cut["data"]["values"][0]["class"] == "5"
+    assert build_class_distribution({"test": {"annotations": [], "categories": []}}) == build_heat_maps([]) == {}
+    image = {"id": 1, "width": 100, "height": 50}
+    maps = build_heat_maps([{"images": [image], "annotations": [{"image_id": 1, "bbox": [0, 0, 10, 5]}] * 3}])
+    (center,), (size,) = (maps[name]["data"]["values"] for name in ("place-chart", "box-size-chart"))
+    assert (center["boxes"], center["x"], center["y"]) == (3, round(1 / 24, 5), round(1 / 24, 5))
+    assert size["x"] <= 0.1 <= size["x2"]
+
+
+def test_the_identity_names_data_and_model_and_no_time() -> None:
+    coco = {"images": [{"file_name": f"data/raw/mine/{name}"} for name in ("a/1.jpg", "b/2.jpg")]}
+    coco["images"].append({"file_name": "data/clean/images/3.png"})
+    card = {"model": "simple", "size": [256, 320], "precision": "fp32", "data": "0123456789abcdef"}
+    assert describe_identity(card, coco, ModelSize(3_364_000, 13_471_692)) == [
+        ("images", "data/raw/mine"),
+        ("dataset hash", "0123456789ab"),
+        ("input", "320 × 256 pixels"),
+        ("precision", "fp32"),
+        ("parameters", "3.36 million"),
+        ("checkpoint", "13.5 MB"),
+    ]
+    assert describe_identity({}, {"images": []}, None) == []
+    assert find_dataset(["data/clean/images/3.png"]) == "data/clean/images"
+
+
+def test_a_full_matrix_cell_can_be_read() -> None:
+    """axe-core cannot judge text on the matrices' tint, so its contrast is computed here."""
+    style = (FOLDER / "style.css").read_text(encoding="utf-8")
+
+    def luminance(color: list[float]) -> float:
+        linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in color]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    for scheme in style.split("@media screen and (prefers-color-scheme: dark)")[:2]:
+        page, ink = ([int(part, 16) / 255 for part in re.findall("..", re.findall(rf"--{name}: #(\w+)", scheme)[0])]
+                     for name in ("page", "ink"))  # fmt: skip
+        heat = [int(part) / 255 for part in re.findall(r"--heat: ([\d, ]+);", scheme)[0].split(", ")]
+        cell = [0.75 * tint + 0.25 * base for tint, base in zip(heat, page, strict=True)]
+        low, high = sorted((luminance(cell), luminance(ink)))
+        assert (high + 0.05) / (low + 0.05) >= 4.5
 
 
 def test_a_long_list_of_the_card_is_cut() -> None:

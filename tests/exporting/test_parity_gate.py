@@ -13,7 +13,7 @@ from detector.engine.detections import Detections
 from detector.exporting.parity import DetectionDifference
 from detector.exporting.parity_gate import Tolerance, compare_detections, draw_side_by_side, raise_mismatch
 from detector.plotting.palette import GROUND_TRUTH_COLOR, PREDICTION_COLOR
-from detector.runners.tiled import ModelMetadata
+from detector.runners.model_metadata import ModelMetadata
 
 TOLERANCE = Tolerance(0.5, 1e-3)
 METADATA = ModelMetadata(model="tiny", classes=["cell"], states=[], size=(64, 96), fill=(0, 0, 0), data="")

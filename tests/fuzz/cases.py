@@ -168,7 +168,7 @@ def _check_result(dataset: FuzzDataset) -> None:
     log, images = _LOGS[-1], list(read_manifest(preprocess.CLEAN / "manifest.jsonl"))
     for image in images:
         _check_image(image)
-    metrics = json.loads(preprocess.METRICS.read_text())
+    metrics = json.loads(preprocess.DETAILS.read_text())
     counted = {severity: sum(of_kinds.values()) for severity, of_kinds in log.counts().items()}
     kept, dropped = sum(len(image.boxes) for image in images), counted.get("dropped_image", 0)
     lost = counted.get("dropped_box", 0) + counted.get("excluded_box", 0) + log.boxes_of_dropped_images

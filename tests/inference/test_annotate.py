@@ -15,7 +15,7 @@ from detector.inference.annotate import ImageAnnotator, draw_detections
 from detector.inference.decoding import DecodedImage
 from detector.plotting.box_drawing import StyledBox
 from detector.plotting.palette import PALETTE
-from detector.runners.tiled import ModelMetadata
+from detector.runners.model_metadata import ModelMetadata
 
 METADATA = ModelMetadata(
     model="m", classes=["bolt", "ü"], states=["intact", "damaged"], size=(64, 64), fill=(0, 0, 0), data=""
@@ -92,3 +92,24 @@ def test_a_picture_that_cannot_be_written_or_read_again(tmp_path: Path) -> None:
     pictures.add(decoded_image(tmp_path / "gone.png"), [])
     with pytest.raises(UserError, match=r"gone\.png: "):
         pictures.close()
+
+
+def style_boxes(monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], *sides: float) -> list[StyledBox]:
+    """The boxes drawn for square detections with these sides, in a picture of `size` pixels."""
+    drawn: list[StyledBox] = []
+
+    def record(picture: Image.Image, boxes: list[StyledBox], font_size: int) -> None:
+        drawn.extend(boxes)
+
+    monkeypatch.setattr("detector.inference.annotate.draw_boxes", record)
+    draw_detections(Image.new("RGB", size), size[0], [prediction([0, 0, side, side]) for side in sides], METADATA)
+    return drawn
+
+
+def test_labels_and_lines_grow_with_the_object_and_not_with_the_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    small, medium, large = style_boxes(monkeypatch, (4000, 3000), 30, 300, 2000)
+    assert small.font_size < medium.font_size < large.font_size
+    assert small.width < medium.width < large.width
+    (in_small_picture,) = style_boxes(monkeypatch, (640, 480), 30)
+    assert (in_small_picture.font_size, in_small_picture.width) == (small.font_size, small.width)
+    assert small.font_size == 11, "the smallest that can be read"

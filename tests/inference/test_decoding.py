@@ -24,7 +24,7 @@ from detector.inference.decoding import (
     map_ahead,
 )
 from detector.inference.inputs import Input
-from detector.runners.tiled import ModelMetadata
+from detector.runners.model_metadata import ModelMetadata
 from tests.support.bright_model import make_image
 
 METADATA = ModelMetadata(model="m", classes=["a"], states=[], size=(64, 64), fill=(0, 0, 0), data="")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 
 import pytest
 
 from detector.core.errors import UserError
-from detector.inference.inputs import Input, collect_inputs
+from detector.inference.inputs import Input, collect_inputs, name_input
 
 OUT = Path("predictions")
 FILES = ("b.jpg", "a.PNG", "deep/er/c.tif", "deep/clip.MP4", "deep/notes.txt", "Makefile", ".hidden/d.jpg",
@@ -52,7 +53,7 @@ def test_duplicates_are_removed_and_the_order_is_kept() -> None:
 
 
 def test_a_file_given_by_name_may_have_any_suffix() -> None:
-    assert collect_inputs(["deep/notes.txt"], OUT).inputs == [Input(Path("deep/notes.txt"), "image")]
+    assert collect_inputs(["Makefile"], OUT).inputs == [Input(Path("Makefile"), "image")]
 
 
 def test_a_number_is_a_camera_unless_a_file_has_that_name() -> None:
@@ -94,3 +95,55 @@ def test_a_pipe_in_a_folder_is_skipped_and_a_broken_link_is_kept() -> None:
 def test_links_to_folders_are_not_followed() -> None:
     Path("deep/loop").symlink_to("..")
     assert names("deep") == ["deep/clip.MP4", "deep/er/c.tif"]
+
+
+def test_a_text_file_lists_paths_of_the_current_folder_or_its_own() -> None:
+    """Patterns, camera numbers and further lists are no paths; a missing one is reported when it is read."""
+    Path("deep/list.TXT").write_text("b.jpg\r\n\nclip.MP4\nnowhere.jpg\n*.jpg\n3\ndeep/er\nb.jpg\n", "utf-8")
+    collected = collect_inputs(["deep/list.TXT"], OUT)
+    assert [one.path.as_posix() for one in collected.inputs] == [
+        "b.jpg", "deep/clip.MP4", "nowhere.jpg", "*.jpg", "3", "deep/er/c.tif",
+    ]  # fmt: skip
+    assert [one.kind for one in collected.inputs] == ["image", "video", "image", "image", "image", "image"]
+    assert collected.duplicates == 1
+
+
+def test_standard_input_lists_paths(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = io.TextIOWrapper(io.BytesIO("a.PNG\nü.jpg\nb.jpg\n".encode()))
+    monkeypatch.setattr("sys.stdin", given)
+    assert names("-", "deep/clip.MP4") == ["a.PNG", "ü.jpg", "b.jpg", "deep/clip.MP4"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", r"list\.txt: no paths; expected one path per line"),
+        ("no.jpg\nnor.jpg\n", r"list\.txt: no file or folder 'no\.jpg', nor any other path in it"),
+        ("b.jpg\nhttps://example.org/a.jpg\n", "URLs are not supported"),
+    ],
+)
+def test_invalid_lists(content: str, message: str) -> None:
+    Path("list.txt").write_text(content)
+    with pytest.raises(UserError, match=message):
+        collect_inputs(["list.txt"], OUT)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (["deep"], ["clip.MP4", "er/c.tif"]),
+        (["deep/er/c.tif"], ["c.tif"]),
+        (["deep/er", "b.jpg"], ["deep/er/c.tif", "b.jpg"]),
+        (["deep/**/*.tif", "deep/clip.MP4"], ["er/c.tif", "clip.MP4"]),
+        (["0"], ["0"]),
+    ],
+)
+def test_names_are_relative_to_the_innermost_folder_of_what_was_given(given: list[str], expected: list[str]) -> None:
+    collected = collect_inputs(given, OUT)
+    assert [name_input(one.path, collected.root) for one in collected.inputs] == expected
+
+
+def test_names_resolve_links_to_folders(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("deep")
+    collected = collect_inputs(["link"], OUT)
+    assert [name_input(one.path, collected.root) for one in collected.inputs] == ["clip.MP4", "er/c.tif"]

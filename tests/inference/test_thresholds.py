@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from detector.core.errors import UserError
 from detector.engine.detections import Detections
-from detector.inference.thresholds import apply_thresholds
-from detector.runners.tiled import ModelMetadata
+from detector.inference.thresholds import apply_thresholds, choose_classes
+from detector.runners.model_metadata import ModelMetadata
 
 METADATA = ModelMetadata(
     model="m",
@@ -55,3 +56,19 @@ def test_without_calibration_scores_are_unchanged() -> None:
 def test_scores_are_rounded_to_five_digits_before_the_comparison() -> None:
     metadata = METADATA.model_copy(update={"threshold": {"a": 0.73911, "b": 0.2}})
     assert apply_thresholds(make_detections([0.7391051, 0.7391049], [1, 1]), metadata).states.tolist() == [0]
+
+
+@pytest.mark.parametrize("threshold", [None, 0.1])
+def test_only_the_chosen_classes_are_kept(threshold: float | None) -> None:
+    detections = make_detections([0.6, 0.5, 0.4], [1, 2, 2])
+    assert apply_thresholds(detections, METADATA, threshold, {2}).states.tolist() == [1, 2]
+    assert apply_thresholds(detections, METADATA, threshold, set()).states.tolist() == []
+
+
+def test_classes_are_chosen_by_name() -> None:
+    assert choose_classes(["a, b", "c,a"], ["a", "a, b", "c"]) == {1, 2, 3}
+    many = [f"class {number}" for number in range(100)]
+    with pytest.raises(
+        UserError, match=r"'clas 7' is no class.* mean 'class 7'\? It has class 0, .*, class 19 … \(100 in"
+    ):
+        choose_classes(["clas 7"], many)

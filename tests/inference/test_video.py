@@ -13,7 +13,7 @@ from detector.core.errors import UserError
 from detector.inference.decoding import DecodedImage, DecodeOptions, UnreadableInput, decode_ahead
 from detector.inference.inputs import Input
 from detector.inference.video import Frame, VideoError, VideoWriter, count_frames, import_opencv, read_frames
-from detector.runners.tiled import ModelMetadata
+from detector.runners.model_metadata import ModelMetadata
 
 COUNT, SIZE = 30, (96, 64)
 OPTIONS = DecodeOptions(

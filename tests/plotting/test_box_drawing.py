@@ -135,3 +135,21 @@ def test_a_label_of_any_text_is_one_short_line() -> None:
     picture = Image.new("RGB", (100, 80))
     draw_boxes(picture, [StyledBox((10, 10, 60, 60), PALETTE[0], "two\nlines " * 5000)], font_size=14)
     assert np.asarray(picture).any()
+
+
+def test_a_large_picture_has_room_for_more_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[str] = []
+    monkeypatch.setattr(box_drawing, "_draw_label", lambda canvas, place, box, size: drawn.append(box.label))
+    boxes = [
+        StyledBox((x, y, x + 40, y + 40), PALETTE[0], "bolt") for y in range(0, 2000, 100) for x in range(0, 2000, 100)
+    ]
+    draw(*boxes[:100], size=(2000, 2000))
+    assert drawn == ["bolt"] * 100
+    drawn.clear()
+    draw(*boxes, *boxes, size=(2000, 2000))
+    assert drawn[-1] == f"{box_drawing.MAX_LABELS_OF_LARGE_PICTURE} of 800 labels"
+
+
+def test_a_box_may_have_its_own_font_size() -> None:
+    small, large = (draw(StyledBox((40, 60, 160, 120), PALETTE[0], "bolt", font_size=size)) for size in (8, 20))
+    assert count_color(small[30:58], BLUE) < count_color(large[30:58], BLUE) / 2

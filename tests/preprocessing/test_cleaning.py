@@ -14,14 +14,14 @@ from pydantic import ValidationError
 from detector.core.boxes import pairwise_iou_xyxy
 from detector.core.errors import UserError
 from detector.manifest.manifest import CleanBox, Labels
-from detector.preprocessing.cleaning import PreprocessParams, clean_boxes, collect_labels
+from detector.preprocessing.cleaning import clean_boxes, collect_labels
 from detector.preprocessing.findings import Finding, FindingKind, Severity
 from detector.preprocessing.raw_annotations import RawBox, RawImage
+from detector.preprocessing.settings import PreprocessParams
 
 LABELS = Labels(["bolt", "ring"], ["intact", "damaged"])
 DEFAULTS: dict[str, Any] = {
     "dataset": "data/raw",
-    "format": "jsonl",
     "min_trust": 0.5,
     "min_box_size": 3,
     "duplicate_iou": 0.9,

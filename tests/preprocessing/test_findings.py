@@ -82,7 +82,7 @@ def test_the_csv_file_can_be_filtered_by_severity_and_kind(log: FindingLog, tmp_
 
 
 def test_cells_hold_no_formula_and_no_control_character(tmp_path: Path) -> None:
-    log = FindingLog([Finding(FindingKind.EMPTY_FILE, "=a:1", "\x1b[2J.jpg", None, "-x\ny")])
+    log = FindingLog(listed=[Finding(FindingKind.EMPTY_FILE, "=a:1", "\x1b[2J.jpg", None, "-x\ny")])
     log.write_csv(tmp_path / "findings.csv")
     lines = (tmp_path / "findings.csv").read_text().split("\n")
     assert lines[1:] == [r"dropped_image,empty_file,'=a:1,\x1b[2J.jpg,,'-x\x0ay", ""]
@@ -94,3 +94,9 @@ def test_console_lines_give_totals_keys_and_texts(log: FindingLog) -> None:
     assert lines[3].split(maxsplit=2) == ["2", "empty_box", FindingKind.EMPTY_BOX.text]
     assert lines[-1].split(maxsplit=2) == ["1,200", "ignored_keypoints", FindingKind.IGNORED_KEYPOINTS.text]
     assert summarize_counts(log.counts()).startswith("1 empty_file, 2 empty_box, ")
+
+
+def test_keys_are_plain_words() -> None:
+    """They are keys of JSON files and cells of CSV files, and parts of `file:key` in sweeps."""
+    keys = [item.key for item in (*Severity, *FindingKind)]
+    assert [key for key in keys if not re.fullmatch(r"[a-z]+(_[a-z0-9]+)*", key)] == []

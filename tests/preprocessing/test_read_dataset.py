@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from detector.core.errors import UserError
-from detector.preprocessing.cleaning import PreprocessParams
 from detector.preprocessing.findings import FindingKind
 from detector.preprocessing.read_dataset import read_clean_dataset
+from detector.preprocessing.settings import PreprocessParams
 
 PARAMS = PreprocessParams(
     dataset="raw",

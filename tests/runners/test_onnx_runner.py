@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from detector.core.errors import UserError
+from detector.runners.model_metadata import ModelMetadata
 from detector.runners.onnx_runner import open_onnx
-from detector.runners.tiled import ModelMetadata
 
 METADATA: dict[str, Any] = {
     "model": "tiny", "classes": ["a", "ü"], "states": [], "size": [32, 64], "fill": [1, 2, 3], "data": "hash",
@@ -118,3 +118,59 @@ def test_not_an_onnx_file(tmp_path: Path, content: bytes) -> None:
 def test_missing_or_invalid_metadata(tmp_path: Path, metadata: dict[str, object]) -> None:
     with pytest.raises(UserError, match=r"other\.onnx: .*not an ONNX file of this project.*dvc repro export"):
         open_onnx(write_model(tmp_path / "other.onnx", metadata=metadata), 1)
+
+
+DECODING = {"score_threshold": 0.1, "candidates": 5, "nms_iou": 0.5, "max_detections": 3}
+RAW_BOXES = np.array([[[0, 0, 10, 10], [1, 0, 10, 10], [20, 0, 30, 10]]], np.float32)
+RAW_SCORES = np.array([[[0.9, 0.2], [0.8, 0.0], [0.05, 0.5]]], np.float32)
+
+
+def write_raw(path: Path, **columns: NDArray[Any]) -> Path:
+    """Write a graph that returns these outputs of a file without NMS."""
+    nodes = [
+        helper.make_node("Constant", [], [name], value=numpy_helper.from_array(one)) for name, one in columns.items()
+    ]
+    image = helper.make_tensor_value_info("image", TensorProto.UINT8, [1, 3, 32, 64])
+    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, one.shape) for name, one in columns.items()]
+    graph = helper.make_graph(nodes, "raw", [image], outputs)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    states = ["whole", "gone"] if "state_scores" in columns else []
+    for key, value in (METADATA | {"states": states, "decoding": DECODING}).items():
+        model.metadata_props.add(key=key, value=json.dumps(value))
+    onnx.save(model, path)
+    return path
+
+
+def test_a_file_without_nms_is_decoded(tmp_path: Path) -> None:
+    states = np.array([[[0.3, 0.7], [0.6, 0.4], [0.9, 0.1]]], np.float32)
+    path = write_raw(tmp_path / "raw.onnx", boxes=RAW_BOXES, scores=RAW_SCORES, state_scores=states)
+    metadata, runner = open_onnx(path, 1)
+    assert metadata.decoding is not None
+    found = runner(np.zeros((2, 3, 32, 64), np.uint8))
+    assert len(found) == 2, "one by one: the file takes one image"
+    for one in found:
+        assert one.boxes_xyxy.tolist() == RAW_BOXES[0, [0, 2, 0]].tolist()
+        assert one.labels.tolist() == [1, 2, 2]
+        assert one.states.tolist() == [2, 1, 2]
+        assert one.scores.tolist() == pytest.approx([0.9, 0.5, 0.2])
+        assert one.state_scores.tolist() == pytest.approx([0.7, 0.9, 0.7])
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"boxes": RAW_BOXES}, r"output `scores` is missing"),
+        (
+            {"boxes": RAW_BOXES, "scores": RAW_SCORES[..., :1]},
+            r"output `scores` is .*, expected tensor\(float\) \(1, None, 2\)",
+        ),
+        ({"boxes": RAW_BOXES[:, :2], "scores": RAW_SCORES}, r"outputs of different lengths, \[\[2, 4\], \[3, 2\]\]"),
+        ({"boxes": RAW_BOXES + np.float32(np.inf), "scores": RAW_SCORES}, r"`location` that is infinite or no number"),
+        ({"boxes": RAW_BOXES, "scores": RAW_SCORES * 2}, r"`score` that is not from 0 to 1"),
+        ({"location": BOXES, "score": SCORES}, r"output `boxes` is missing"),
+    ],
+)
+def test_outputs_that_no_file_without_nms_has(tmp_path: Path, columns: dict[str, NDArray[Any]], message: str) -> None:
+    path = write_raw(tmp_path / "raw.onnx", **columns)
+    with pytest.raises(UserError, match=rf"raw\.onnx.*{message}"):
+        open_onnx(path, 1)[1](np.zeros((1, 3, 32, 64), np.uint8))

@@ -15,7 +15,8 @@ from PIL import Image
 from detector.core.errors import UserError
 from detector.core.images import ORIENTATION_TAG
 from detector.engine.detections import Detections
-from detector.runners.tiled import ModelMetadata, detect_images, detect_in_tiles
+from detector.runners.model_metadata import ModelMetadata
+from detector.runners.tiled import detect_images, detect_in_tiles
 from detector.runners.tiling import Tiling
 
 STAGES = Path(__file__).parents[2] / "stages"

@@ -10,10 +10,20 @@ from numpy.typing import NDArray
 
 from detector.core.boxes import pairwise_iou_xyxy
 from detector.engine.detections import Detections
-from detector.runners.tiling import EDGE_FRACTION, MIN_TILE_SIDE, Tiling, compute_windows, is_cut, stitch
+from detector.runners import tiling as tiling_module
+from detector.runners.model_metadata import ObjectSize
+from detector.runners.tiling import (
+    EDGE_FRACTION,
+    MIN_TILE_SIDE,
+    Tiling,
+    choose_tiling,
+    compute_windows,
+    is_cut,
+    stitch,
+)
 
 IOU = 0.6
-TILINGS = st.builds(Tiling, st.integers(MIN_TILE_SIDE, 200), st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.9]))
+TILINGS = st.builds(Tiling, st.integers(MIN_TILE_SIDE, 200), st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.9]), st.just(True))
 
 
 def make_detections(boxes: NDArray[np.float64], scores: NDArray[np.float64], labels: NDArray[np.int64]) -> Detections:
@@ -62,7 +72,7 @@ def test_tiles_cover_every_pixel(width: int, height: int, tiling: Tiling) -> Non
 
 @given(
     st.integers(0, 10_000), st.integers(0, 30), st.integers(40, 700), st.integers(40, 700),
-    st.builds(Tiling, st.integers(64, 200), st.sampled_from([0.1, 0.25, 0.5])),
+    st.builds(Tiling, st.integers(64, 200), st.sampled_from([0.1, 0.25, 0.5]), st.just(True)),
     st.sampled_from([0.05, 0.5, 2.0]), st.sampled_from([0.3, 1.0, 1.9]), st.booleans(),
 )  # fmt: skip
 @settings(deadline=None, max_examples=200)
@@ -150,3 +160,58 @@ def test_an_image_that_fits_into_one_tile() -> None:
     windows = compute_windows(90, 60, TILING)
     assert stitch([make_one([10, 10, 12, 12], 0.5)], windows, TILING, IOU, 100).scores.tolist() == [0.5]
     assert stitch([NONE], windows, TILING, IOU, 100).scores.tolist() == []
+
+
+@given(st.integers(0, 10_000), st.integers(0, 30), st.integers(160, 700), st.integers(40, 700))
+@settings(deadline=None)
+def test_leaving_the_whole_image_out_changes_nothing_else(seed: int, count: int, width: int, height: int) -> None:
+    objects = draw_objects(np.random.default_rng(seed), count, width, height, 60)
+    tiling = Tiling(150, 0.3)
+    windows = compute_windows(width, height, tiling)
+    views = [simulate_view(objects, window, 0.3, 0.8) for window in windows]
+    views[-1] = objects.select(np.zeros(len(objects.scores), bool))
+    without = tiling._replace(whole_image=False)
+    assert compute_windows(width, height, without).tolist() == windows[:-1].tolist()
+    stitched = stitch(views[:-1], windows[:-1], without, IOU, 1000)
+    assert stitched.boxes_xyxy.tolist() == stitch(views, windows, tiling, IOU, 1000).boxes_xyxy.tolist()
+
+
+@pytest.mark.parametrize(
+    ("image_side", "p90", "side", "overlap"),
+    [(640, 130.0, 640, 0.25), (640, 128.0, 640, 0.2), (320, 10.0, 320, 0.2), (320, 310.0, 320, 0.5), (8, 4.0, 32, 0.2)],
+)
+def test_automatic_tiles_are_as_large_as_training_images(
+    image_side: int, p90: float, side: int, overlap: float
+) -> None:
+    """An object up to the 90th percentile lies entirely in one tile, within bounds."""
+    chosen = choose_tiling(ObjectSize(image_side=image_side, p10=1.0, p50=2.0, p90=p90))
+    assert chosen == Tiling(side, overlap, whole_image=False)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 2**32 - 1), st.integers(0, 80), st.sampled_from([1, 5, 1000]), st.sampled_from([7, 100_000]))
+def test_nms_of_many_boxes_is_that_of_each_pair(seed: int, count: int, limit: int, max_pairs: int) -> None:
+    """However they are grouped, and with boxes without area."""
+    random = np.random.default_rng(seed)
+    corners = random.integers(0, 60, (count, 2)).astype(float)
+    boxes = np.hstack([corners, corners + random.integers(0, 40, (count, 2))])
+    cut = random.random(count) < 0.4
+    kept: list[int] = []
+    for index in range(count):
+        overlap = [intersection_xyxy(boxes[one], boxes[index]) for one in kept]
+        area = float(np.prod(boxes[index, 2:] - boxes[index, :2]))
+        areas = [float(np.prod(boxes[one, 2:] - boxes[one, :2])) for one in kept]
+        is_same = any(both > IOU * (area + other - both) for both, other in zip(overlap, areas, strict=True))
+        is_covered = any(cut[index] and not cut[one] and 2 * both >= area > 0
+                         for one, both in zip(kept, overlap, strict=True))  # fmt: skip
+        if not is_same and not is_covered and len(kept) < limit:
+            kept.append(index)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tiling_module, "MAX_PAIRS", max_pairs)
+        assert np.flatnonzero(tiling_module._suppress(boxes, cut, IOU, limit)).tolist() == kept
+
+
+def intersection_xyxy(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    """The area that two boxes share."""
+    sides = np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2])
+    return float(np.prod(np.clip(sides, 0, None)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import io
 import struct
 import zlib
@@ -43,8 +44,8 @@ def large() -> bytes:
 
 
 CASES = {
-    "no content type": (build_request(JPEG, ""), 415, "content type ``"),
-    "json": (build_request(b"{}", "application/json"), 415, "application/json"),
+    "json": (build_request(b"{}", "application/json"), 415, "JPEG, PNG"),
+    "compressed": (build_request(gzip.compress(JPEG), Content_Encoding="gzip"), 415, "`gzip`: send the body uncomp"),
     "empty": (build_request(b""), 400, "empty"),
     "empty form": (build_request(*build_multipart()), 400, "no file"),
     "no boundary": (build_request(b"x", "multipart/form-data"), 400, "form"),
@@ -57,6 +58,18 @@ CASES = {
     "too many": (build_request(*build_multipart(JPEG, JPEG, JPEG, JPEG)), 413, "4 images"),
     "too long": (build_request(bytes(1_000_001)), 413, "1,000,000 bytes"),
     "threshold": (build_request(JPEG, path="/v1/predict?threshold=nan"), 422, "threshold"),
+    "unknown key": (build_request(JPEG, path="/v1/predict?treshold=1"), 422, "did you mean 'threshold'?"),
+    "long key": (build_request(JPEG, path=f"/v1/predict?{'k' * 30_000}=1"), 422, "did you mean"),
+    "key of a plain route": (build_request(path="/v1/model?v=1", method="GET"), 422, "`v`: unknown query parameter"),
+    "small tiles": (
+        build_request(JPEG, path="/v1/predict?tile=8"),
+        422,
+        "tile 8: expected a side of at least 32 pixels",
+    ),
+    "vast tiles": (build_request(JPEG, path=f"/v1/predict?tile={'9' * 400}"), 422, "expected a side"),
+    "negative tiles": (build_request(JPEG, path="/v1/predict?tile=-640"), 422, "expected a side"),
+    "unknown tiles": (build_request(JPEG, path="/v1/predict?tile=auto"), 422, "no `object_size`"),
+    "no tiles": (build_request(JPEG, path="/v1/predict?tile=small"), 422, "expected a side"),
     "path": (build_request(JPEG, path="/v1/detect"), 404, "Not Found"),
     "traversal": (build_request(path="/page/../../app.py", method="GET"), 404, "Not Found"),
     "method": (build_request(path="/v1/predict", method="GET"), 405, "Method Not Allowed"),

@@ -11,6 +11,8 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
 from benchmarks.service_process import ServiceProcess
+from tests.support.accessibility import find_barriers
+from tests.support.bright_model import make_image, write_bright
 from tests.support.brightness import picture
 
 READY = "html[data-ready=yes]"
@@ -132,6 +134,37 @@ def test_the_json_can_be_copied(page: Page, images: dict[str, Path]) -> None:
     assert [one["category"] for one in answer["detections"]] == ["bright", "dim"]
 
 
+@pytest.mark.parametrize("page", [WIDE, PHONE], indirect=True)
+def test_it_has_no_barriers(page: Page, images: dict[str, Path], served: ServiceProcess) -> None:
+    """With results, and the page of the routes."""
+    choose(page, images["light.png"], images["dark.png"])
+    assert find_barriers(page) == []
+    page.goto(f"{served.url}/docs")
+    page.wait_for_selector(READY)
+    assert find_barriers(page) == []
+
+
+def test_all_images_are_searched_in_tiles(browser: Browser, tmp_path: Path) -> None:
+    """A small object is found once its image is cut into tiles."""
+    path = write_bright(tmp_path / "bright.onnx", object_size={"image_side": 128, "p10": 5, "p50": 7, "p90": 10})
+    make_image((640, 480), white=(300, 200, 308, 206)).save(tmp_path / "large.png")
+    with ServiceProcess(path) as served:
+        page = browser.new_page()
+        page.goto(served.url)
+        page.wait_for_selector(READY)
+        choose(page, tmp_path / "large.png")
+        assert rows(page) == []
+        page.get_by_label("In tiles").check()
+        page.wait_for_selector("#detections tr")
+        assert [row[-1] for row in rows(page)] == ["300, 200, 308, 206"]
+        page.close()
+
+
+def test_tiles_of_an_unknown_size_are_not_offered(page: Page, images: dict[str, Path]) -> None:
+    choose(page, images["light.png"])
+    assert not page.get_by_label("In tiles").is_visible()
+
+
 def test_dark_is_dark(page: Page) -> None:
     def ground() -> str:
         return str(page.evaluate("getComputedStyle(document.body).backgroundColor"))
@@ -161,6 +194,9 @@ def test_the_routes_are_explained(page: Page, served: ServiceProcess) -> None:
     page.goto(f"{served.url}/docs")
     page.wait_for_selector(READY)
     assert page.locator(".route h2 code").all_inner_texts() == [
-        "/healthz", "/readyz", "/v1/predict", "/v1/model", "/metrics"
+        "/healthz", "/readyz", "/v2/health/live", "/v2/health/ready", "/v2/models/{name}/ready", "/v1/predict",
+        "/v1/model", "/metrics", "/v2", "/v2/models/{name}", "/v2/models/{name}/infer",
     ]  # fmt: skip
-    assert f"--data-binary @photo.jpg {served.url}/v1/predict" in page.locator("pre").all_inner_texts()[4]
+    commands = "\n".join(page.locator("pre").all_inner_texts())
+    assert f"--data-binary @photo.jpg {served.url}/v1/predict" in commands
+    assert f'"datatype":"UINT8","shape":[1,3,2,2],"data":[0,0,0,0,0,0,0,0,0,0,0,0]}}]}}\' {served.url}/v2/' in commands

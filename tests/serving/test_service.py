@@ -23,6 +23,7 @@ from benchmarks.service_process import (
     send_request,
 )
 from detector.inference.thresholds import apply_thresholds
+from detector.plotting.palette import PALETTE
 from detector.runners.onnx_runner import open_onnx
 from detector.runners.tiled import detect_images
 from tests.support.brightness import FACTS, picture, write_model
@@ -68,6 +69,16 @@ def test_a_threshold_is_of_the_score_that_is_answered(served: ServiceProcess) ->
     assert send(served.port, picture(204), path="/v1/predict?threshold=2").status == 422
 
 
+def test_scores_say_their_scale(served: ServiceProcess) -> None:
+    assert send(served.port, picture(204)).json()["scores"] == "calibrated"
+
+
+@pytest.mark.parametrize("kind", ["", "application/x-www-form-urlencoded", "text/plain", "application/octet-stream"])
+def test_an_image_is_known_by_its_bytes(served: ServiceProcess, kind: str) -> None:
+    """`curl --data-binary` sends the second one."""
+    assert len(send(served.port, picture(204), kind).json()["images"][0]["detections"]) == 2
+
+
 def test_a_photograph_taken_sideways(served: ServiceProcess) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -91,6 +102,7 @@ def test_the_model_says_what_it_is(served: ServiceProcess, model: Path) -> None:
     assert answer["file"] == hashlib.sha256(model.read_bytes()).hexdigest()
     assert answer["threshold"] == {"dim": pytest.approx(1 / 3, abs=1e-5), "bright": pytest.approx(0.55051, abs=1e-5)}
     assert answer["limits"]["max_images"] == 3
+    assert answer["colors"] == list(PALETTE[:2])
 
 
 def test_probes_and_numbers(served: ServiceProcess) -> None:
@@ -135,7 +147,10 @@ def test_pages_need_nothing_from_elsewhere(served: ServiceProcess) -> None:
         assert "default-src 'self'" in answer.headers["content-security-policy"]
         assert b"http" not in answer.body
     paths = get(served.port, "/openapi.json").json()["paths"]
-    assert set(paths) == {"/v1/predict", "/v1/model", "/metrics", "/healthz", "/readyz"}
+    assert set(paths) == {
+        "/v1/predict", "/v1/model", "/metrics", "/healthz", "/readyz", "/v2", "/v2/health/live", "/v2/health/ready",
+        "/v2/models/{name}", "/v2/models/{name}/ready", "/v2/models/{name}/infer",
+    }  # fmt: skip
     assert set(paths["/v1/predict"]["post"]["requestBody"]["content"]) == {"multipart/form-data", "image/*"}
     assert set(paths["/v1/predict"]["post"]["responses"]) == {"200", "400", "401", "408", "413", "415", "422", "503"}
 
@@ -144,13 +159,16 @@ def test_a_token_locks_what_computes_or_tells(model: Path, tmp_path: Path) -> No
     (tmp_path / "token").write_text("s€cret\n", encoding="utf-8")
     with ServiceProcess(model, "--token-file", str(tmp_path / "token")) as served:
         assert get(served.port, "/healthz").status == get(served.port, "/").status == 200
-        for path, method in (("/v1/predict", "POST"), ("/v1/model", "GET"), ("/metrics", "GET")):
+        assert get(served.port, "/v2/health/ready").status == get(served.port, "/v2/models/model/ready").status == 200
+        for path, method in (("/v1/predict", "POST"), ("/v1/model", "GET"), ("/metrics", "GET"), ("/v2", "GET"),
+                             ("/v2/models/model", "GET")):  # fmt: skip
             for wrong in ({}, {"Authorization": "Bearer s"}, {"Authorization": "Basic s€cret"}):
                 answer = send(served.port, picture(9), path=path, method=method, **wrong)
                 assert answer.status == 401
                 assert answer.headers["www-authenticate"] == "Bearer"
             right = send(served.port, picture(9), path=path, method=method, Authorization="Bearer s€cret")
             assert right.status == 200
+        assert send(served.port, b"{}", path="/v2/models/model/infer").status == 401
         assert "cret" not in str(served.read_log())
 
 
@@ -170,6 +188,40 @@ def test_several_workers_are_one_service(model: Path) -> None:
         assert counted['detector_requests_total{path="/v1/predict",status="200"}'] == 30
         assert counted["detector_images_total"] == 30
         assert served.stop() == 0
+
+
+def test_pages_elsewhere_may_ask_only_if_allowed(served: ServiceProcess, model: Path) -> None:
+    preflight = {"Origin": "https://a.example", "Access_Control_Request_Method": "POST",
+                 "Access_Control_Request_Headers": "authorization"}  # fmt: skip
+    assert "access-control-allow-origin" not in get(served.port, "/v1/model", Origin="https://a.example").headers
+    assert send(served.port, path="/v1/predict", method="OPTIONS", **preflight).status == 405
+    with ServiceProcess(model, "--allow-origin", "https://a.example", DETECTOR_TOKEN="t") as open_served:
+        answer = send(open_served.port, path="/v1/predict", method="OPTIONS", **preflight)
+        assert answer.status == 200
+        assert answer.headers["access-control-allow-origin"] == "https://a.example"
+        assert "Authorization" in answer.headers["access-control-allow-headers"]
+        refused = get(open_served.port, "/v1/model", Origin="https://a.example")
+        assert (refused.status, refused.headers["access-control-allow-origin"]) == (401, "https://a.example")
+        assert send(open_served.port, path="/v1/predict", method="OPTIONS", **preflight | {"Origin": "http://b"}
+                    ).status == 400  # fmt: skip
+        page = get(open_served.port, "/", Origin="http://b")
+        assert page.status == 200
+        assert "access-control-allow-origin" not in page.headers
+
+
+def test_a_single_worker_replaces_its_model(tmp_path: Path) -> None:
+    """SIGHUP ends neither the process that loads the model nor, sent to all processes of a terminal, the worker."""
+    path = write_model(tmp_path / "model.onnx")
+    with ServiceProcess(path) as served:
+        (worker,) = (line["process"] for line in served.wait_for_log_lines(1, message=STARTED))
+        os.kill(worker, signal.SIGHUP)
+        assert get(served.port, "/healthz").status == 200
+        write_model(tmp_path / "new.onnx", code="new").replace(path)
+        served.process.send_signal(signal.SIGHUP)
+        assert served.wait_for_log_lines(1, message="the model was replaced in all 1 workers")
+        assert get(served.port, "/v1/model").json()["code"] == "new"
+        assert not [line for line in served.read_log() if "died" in line["message"]]
+        assert served.process.poll() is None
 
 
 @pytest.mark.long

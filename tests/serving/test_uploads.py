@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from benchmarks.service_process import build_multipart
 from detector.serving.decoding import FORMATS, decode_upload
-from detector.serving.uploads import Upload, check_content_type, extract_uploads
+from detector.serving.uploads import Upload, extract_uploads
 from tests.support.brightness import SIZE, picture
 
 CONTENTS = st.lists(st.binary(min_size=1, max_size=200), min_size=1, max_size=5)
@@ -65,20 +65,6 @@ def test_what_is_wrong_is_said(body: bytes, kind: str, status: int, said: str) -
     found = refused(body, kind)
     assert found[0] == status
     assert said in found[1]
-
-
-@pytest.mark.parametrize(
-    "kind", ["image/jpeg", "IMAGE/PNG", "application/octet-stream", "multipart/form-data; boundary=a"]
-)
-def test_types_that_may_be_images(kind: str) -> None:
-    check_content_type(kind)
-
-
-@pytest.mark.parametrize("kind", ["", "application/json", "text/plain", "application/x-www-form-urlencoded"])
-def test_types_that_are_no_images(kind: str) -> None:
-    with pytest.raises(HTTPException, match="expected multipart/form-data") as caught:
-        check_content_type(kind)
-    assert caught.value.status_code == 415
 
 
 @pytest.mark.filterwarnings("ignore")  # Pillow's, which the service ignores too

@@ -16,12 +16,12 @@ from pydantic import ValidationError
 
 from detector.manifest.manifest import CleanBox, CleanImage, Labels
 from detector.splitting.coco_writer import (
-    CocoConvertParams,
     build_coco_dataset,
     describe_states,
     find_groups,
     write_coco,
 )
+from detector.splitting.settings import CocoConvertParams
 
 LABELS = Labels(["ring", "bolt"], ["intact", "absent"])
 

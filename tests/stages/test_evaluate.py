@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import evaluate
 from detector.evaluation.error_types import analyze_errors
 from detector.evaluation.matched_split import choose_thresholds, match_split
 from detector.evaluation.metrics import compute_metrics
+from detector.evaluation.plot_files import write_plots
 from tests.support.coco_cases import make_coco_case
 
 PLOTS = ("precision_recall", "confusion", "reliability")
@@ -20,25 +20,28 @@ PLOTS = ("precision_recall", "confusion", "reliability")
 @pytest.mark.parametrize("states", [True, False])
 @pytest.mark.parametrize("detections", [0, 8])
 @pytest.mark.parametrize("per_class", [True, False])
-def test_plots_of_any_result(
-    states: bool, detections: int, per_class: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_plots_of_any_result(states: bool, detections: int, per_class: bool, tmp_path: Path) -> None:
     test = match_split(*make_coco_case(1, images=4, detections=detections, states=states))
     objects = sum(not a["iscrowd"] for a in test.coco["annotations"])
     thresholds = choose_thresholds(test, "f1", per_class, 10)
     scores = np.full((objects, 3 if states else 0), 1 / 3)
     metrics = compute_metrics(test, test, thresholds, state_scores=scores, cost_ratio=10, bootstrap_samples=100)
-    evaluate.write_plots(test, analyze_errors(test.coco, test.predictions, test.matches), thresholds, metrics)
+    analysis = analyze_errors(test.coco, test.predictions, test.matches)
+    numbers, pictures = tmp_path / "numbers", tmp_path / "pictures"
+    write_plots(numbers, pictures, test=test, analysis=analysis, thresholds=thresholds, metrics=metrics)
     headline = metrics.format_headline()
     assert headline.startswith("AP 0.")
     assert ("states:" in headline) == states
     for name, note in metrics.details["notes"].items():
         assert f"note: {name}: {note}" in headline
     for name in PLOTS:
-        assert isinstance(json.loads((evaluate.PLOTS / f"{name}.json").read_text()), list)
-        assert (evaluate.PLOTS / f"{name}.png").stat().st_size > 1000
+        assert isinstance(json.loads((numbers / f"{name}.json").read_text()), list)
+        assert (pictures / f"{name}.png").stat().st_size > 1000
+    rows = json.loads((numbers / "thresholds.json").read_text())
+    assert [row["threshold"] for row in rows] == [step / 100 for step in range(len(rows))]
+    assert bool(rows) == bool(detections)
+    assert [row["recall"] for row in rows] == sorted((row["recall"] for row in rows), reverse=True)
     known = [a for a in test.coco["annotations"] if a["state"] and not a["iscrowd"]]
-    cells = json.loads((evaluate.PLOTS / "state_confusion.json").read_text())
+    cells = json.loads((numbers / "state_confusion.json").read_text())
     assert sum(cell["count"] for cell in cells) == (len(known) if states else 0)
-    assert (evaluate.PLOTS / "state_curves.png").exists() == states
+    assert (pictures / "state_curves.png").exists() == states

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from PIL import Image
@@ -20,11 +21,13 @@ import export
 from detector.core.errors import UserError
 from detector.core.params import load_section
 from detector.engine.checkpoint import Card, save_checkpoint
+from detector.engine.settings import PostprocessParams
 from detector.exporting import isolated_process
 from detector.exporting.onnx_file import convert_to_onnx
-from detector.exporting.parity import ExportParams
-from detector.models.postprocess import Postprocess, PostprocessParams
+from detector.exporting.settings import ExportParams
+from detector.models.postprocess import Postprocess
 from detector.models.state_head import StateConfig
+from detector.runners.model_metadata import ModelMetadata
 from detector.runners.onnx_runner import open_onnx
 from detector.runners.torch_runner import build_runner, open_checkpoint
 from tests.support.synthetic_model import build_synthetic_model
@@ -83,17 +86,17 @@ def make_project() -> None:
     export.TRAIN.write_text(json.dumps(coco))
     export.PREDICTIONS.write_text(json.dumps(results))
     export.MANIFEST.write_text("manifest\n")
-    rows = [{"class": name, "threshold": 0.25} for name in CLASSES]
+    rows = [{"class": name, "threshold": 0.9, "raw_threshold": 0.25} for name in CLASSES]
     export.DETAILS.write_text(json.dumps({"classes": rows, "calibration": {"temperature": None}}))
 
 
 def convert_once(root: Path) -> Callable[..., onnx.ModelProto]:
-    """Wrap `convert_to_onnx` to run once; later calls load the saved file."""
-    saved = root / "saved.onnx"
+    """Wrap `convert_to_onnx` to run once with and once without NMS; later calls load the saved file."""
 
-    def convert(*arguments: Any) -> onnx.ModelProto:
+    def convert(model: torch.nn.Module, metadata: ModelMetadata) -> onnx.ModelProto:
+        saved = root / f"saved_{metadata.decoding is None}.onnx"
         if not saved.exists():
-            onnx.save(convert_to_onnx(*arguments), saved)
+            onnx.save(convert_to_onnx(model, metadata), saved)
         return onnx.load(saved)
 
     return convert
@@ -110,18 +113,22 @@ def set_params(**values: str) -> None:
 
 @pytest.fixture
 def project(made: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Change to the project's folder; torch's exporter, which takes seconds, runs once for all tests."""
+    """Change to the project's folder; torch's exporter, which takes seconds, runs twice for all tests."""
     monkeypatch.chdir(made)
     monkeypatch.setattr(export, "convert_to_onnx", convert_once(made))
     yield made
     set_params()
-    for path in (export.MODEL, export.METRICS, export.WORST_IMAGE):
-        path.unlink(missing_ok=True)
+    export.remove_outputs()
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
-def test_the_exported_file_is_self_contained(project: Path, precision: str) -> None:
-    set_params(precision=precision, max_ap_drop="0.5")
+@pytest.mark.parametrize("nms", ["true", "false"])
+def test_the_exported_file_is_self_contained(project: Path, precision: str, nms: str) -> None:
+    set_params(precision=precision, max_ap_drop="0.5", nms=nms)
     export.main()
     metadata, runner = open_onnx(export.MODEL, 1)
     assert metadata.precision == precision
@@ -129,19 +136,34 @@ def test_the_exported_file_is_self_contained(project: Path, precision: str) -> N
     assert (metadata.temperature, metadata.code, metadata.data) == (1.0, "code", "data")
     assert metadata.dataset == "7021e610a5f62eefd01830fea68e5fa180e8cf017c08ea0890c326b2854ebc96"
     assert len(runner(np.zeros((5, 3, *SIZE), np.uint8))) == 5
-    metrics = json.loads(export.METRICS.read_text())
-    assert metrics["bytes"] == export.MODEL.stat().st_size == metrics["precisions"][precision]["bytes"]
-    assert list(metrics["precisions"]) == list(dict.fromkeys(["fp32", precision]))
-    assert metrics["parity_images"] == 9
-    assert metrics["precisions"]["fp32"]["AP"] > 0.5
-    assert abs(metrics["precisions"]["fp32"]["AP_drop"]) <= 0.001
-    own = {name: one["box_difference_below"] for name, one in metrics["precisions"].items()}
-    assert own["fp32"] <= load_section(Path("params.yaml"), "export", ExportParams).box_tolerance
-    assert metrics["precisions"]["fp32"]["unmatched_detections"] == 0
-    if precision != "fp32":
-        assert own[precision] > own["fp32"], "each file's own difference from the model"
+    assert (metadata.decoding is None) == (nms == "true")
+    assert metadata.versions["onnxruntime"] == onnxruntime.__version__
+    written = {entry.key: json.loads(entry.value) for entry in onnx.load(export.MODEL).metadata_props}
+    assert read(export.SIDECAR) == written
     assert not export.WORST_IMAGE.exists()
-    assert set(json.loads(export.TIMES.read_text())) == set(metrics["precisions"])
+    check_metrics(precision, nms == "true")
+
+
+def check_metrics(precision: str, nms: bool) -> None:
+    """They are those of the file that ships."""
+    details = read(export.RESULTS / "details.json")
+    own, fp32 = details["precisions"][precision], details["precisions"]["fp32"]
+    assert list(details["precisions"]) == list(dict.fromkeys(["fp32", precision]))
+    assert own.items() <= details.items()
+    assert read(export.METRICS) == {"export": {"AP": own["AP"], "AP_drop": own["AP_drop"]}}
+    assert details["bytes"] == export.MODEL.stat().st_size
+    assert (details["precision"], details["nms"], details["parity_images"]) == (precision, nms, 9)
+    assert details["batch_sizes"] == ([1, 2, 8] if nms else [1])
+    assert fp32["AP"] > 0.5
+    assert abs(fp32["AP_drop"]) <= 0.001
+    assert fp32["box_difference_below"] <= load_section(Path("params.yaml"), "export", ExportParams).box_tolerance
+    assert fp32["unmatched_detections"] == 0
+    predictions = export.RESULTS / "predictions.json"
+    assert predictions.exists() == (precision != "fp32")
+    if precision != "fp32":
+        assert own["box_difference_below"] > fp32["box_difference_below"], "each file's own difference from the model"
+        assert round(export.compute_ap(read(export.TEST), read(predictions)) or 0, 6) == own["AP"]
+    assert set(read(export.TIMES)) == set(details["precisions"])
 
 
 def test_a_file_with_different_detections_is_not_written(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,11 +175,12 @@ def test_a_file_with_different_detections_is_not_written(project: Path, monkeypa
         return lambda images: [one._replace(boxes_xyxy=one.boxes_xyxy + 0.7) for one in run(images)]
 
     monkeypatch.setattr(export, "build_runner", build_shifted)
-    export.MODEL.write_text("from an earlier run")
+    for path in (export.MODEL, export.SIDECAR, export.METRICS):
+        path.write_text("from an earlier run")
     with pytest.raises(UserError, match=r"fp32, batch size 8.* from the model on data/\d\.png"):
         export.main()
-    assert not export.MODEL.exists()
-    assert not export.METRICS.exists()
+    assert not any(path.exists() for path in (export.MODEL, export.SIDECAR, export.METRICS))
+    assert not list(export.RESULTS.iterdir())
     with Image.open(export.WORST_IMAGE) as image:
         assert image.size == (2 * 96, 64)
 
@@ -166,8 +189,8 @@ def test_a_file_with_lower_ap_is_not_written(project: Path) -> None:
     set_params(precision="int8", max_ap_drop="0")
     with pytest.raises(UserError, match=r"\(int8\) reaches AP 0\.\d+ on test, .* export\.max_ap_drop"):
         export.main()
-    assert not export.MODEL.exists()
-    assert not export.METRICS.exists()
+    assert not any(path.exists() for path in (export.MODEL, export.SIDECAR, export.METRICS))
+    assert not list(export.RESULTS.iterdir())
 
 
 def test_predictions_from_another_model(project: Path) -> None:

@@ -82,7 +82,7 @@ class Done:
             image.source.removeprefix("data/raw/set/images/"): image
             for image in read_manifest(folder / "data/clean/manifest.jsonl")
         }
-        self.metrics = json.loads(self.outputs["metrics/preprocess.json"])
+        self.metrics = json.loads(self.outputs["metrics/preprocess/details.json"])
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +122,7 @@ def test_the_stage_writes_the_files_in_its_docstring(done: Done) -> None:
     assert names == {
         *(f"data/clean/{name}" for name in ("manifest.jsonl", "labels.json", "findings.csv")),
         "metrics/preprocess.json",
+        "metrics/preprocess/details.json",
         *(f"plots/data/{name}" for name in plots),
     }
     assert read_labels(done.folder / "data/clean/labels.json") == Labels(["bolt", "ring"], ["intact", "absent"])

@@ -47,7 +47,7 @@ def test_decisions_are_applied_and_counted_and_unmatched_ones_listed(tmp_path: P
         CleanBox("ring", (60, 10, 90, 90)),
         CleanBox("bolt", (10, 60, 30, 80), "intact"),
     )
-    metrics = json.loads((tmp_path / "metrics/preprocess.json").read_text())
+    metrics = json.loads((tmp_path / "metrics/preprocess/details.json").read_text())
     assert metrics["decisions"] == {"accept": 1, "fix": 2, "ignore": 0, "unmatched": 2}
     assert metrics["boxes"] == 3
     with (tmp_path / "data/clean/findings.csv").open() as file:

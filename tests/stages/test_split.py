@@ -49,7 +49,7 @@ def error_message(done: subprocess.CompletedProcess[str], folder: Path) -> str:
 
 
 def outputs(folder: Path) -> dict[str, bytes]:
-    files = [*sorted((folder / "data/split").iterdir()), folder / "metrics/split.json", folder / "split.lock"]
+    files = [*sorted((folder / "data/split").iterdir()), folder / "metrics/split/details.json", folder / "split.lock"]
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files if path.exists()}
 
 
@@ -68,7 +68,7 @@ def test_outputs_and_summary(tmp_path: Path) -> None:
     assert {name: len(paths) for name, paths in found.items()} == {"train": 28, "val": 6, "test": 6}
     assert sorted(path for paths in found.values() for path in paths) == [each.image for each in IMAGES]
     assert all(paths == sorted(paths) for paths in found.values())
-    metrics = json.loads((tmp_path / "metrics/split.json").read_text())
+    metrics = json.loads((tmp_path / "metrics/split/details.json").read_text())
     assert metrics["images"] == {"train": 28, "val": 6, "test": 6}
     assert sorted(metrics["class_shares"]) == ["bolt", "ring"]
     lock = (tmp_path / "split.lock").read_text().splitlines()
@@ -118,7 +118,7 @@ def test_added_images_move_nothing_and_an_image_between_two_splits_is_left_out(t
     assert f"  left out: {new[0].image}\n" in done.stdout
     (leak,) = (line for line in done.stdout.splitlines() if "leak" in line)
     assert before["train"][0] in leak
-    metrics = json.loads((tmp_path / "metrics/split.json").read_text())
+    metrics = json.loads((tmp_path / "metrics/split/details.json").read_text())
     assert (metrics["images_left_out"], metrics["groups_in_several_splits"]) == (1, 1)
     assert " 20 newly assigned" in done.stdout
 

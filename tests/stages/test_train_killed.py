@@ -19,6 +19,7 @@ import pytest
 from tests.support.tiny_training import ROOT, Nursery, digests, make_folder, set_params
 
 STARTED = "steps per epoch"
+BATCHES = 4  # of an epoch of the tiny training
 DVC = """
 import os, subprocess, sys
 subprocess.run(sys.argv[1:], env={**os.environ, "DVC_ROOT": os.getcwd(), "DVC_STAGE": "train"})
@@ -40,7 +41,7 @@ def uninterrupted(nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) ->
     assert "resuming" not in ended.output
     assert not list((folder / ".cache/train").iterdir())
     found = digests(folder)
-    assert {"models/detector.safetensors", "models/detector.json", "metrics/train/iterations.json"} <= set(found)
+    assert {"models/detector.safetensors", "models/detector.json", "metrics/train/iterations.tsv"} <= set(found)
     return found, ended.seconds
 
 
@@ -53,6 +54,34 @@ def send_signal(number: int, after: float = 0.0) -> Callable[[int], None]:
             os.kill(pid, number)
 
     return send
+
+
+def test_a_kill_in_the_second_epoch_leaves_all_iterations_and_the_console(nursery: Nursery, tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "killed", epochs="300")
+    table = folder / "metrics/train/iterations.tsv"
+
+    def kill_within_an_epoch(pid: int) -> None:
+        while len(table.read_text().splitlines()) % BATCHES != 3:  # the header and 2 of 4 iterations
+            time.sleep(0.001)
+        os.kill(pid, signal.SIGKILL)
+
+    ended = nursery.train(folder, "epoch   1/300", kill_within_an_epoch)
+    assert ended.code == -signal.SIGKILL
+    rows = [line.split("\t") for line in table.read_text().splitlines()]
+    assert rows[0] == ["iteration", "epoch", "lr", "loss", "loss_cls", "loss_ciou", "loss_dfl"]
+    assert [row[:2] for row in rows[1:]] == [[str(n), str(n // BATCHES + 1)] for n in range(len(rows) - 1)]
+    epochs = ended.output.count("  val loss ")
+    assert epochs * BATCHES < len(rows) - 1 <= (epochs + 1) * BATCHES
+    log = (folder / "logs/train.log").read_text()
+    printed = [line for line in ended.output.splitlines() if line.strip()]
+    assert [line[20:] for line in log.splitlines()[1:]] == printed
+    assert "device CPU" in log
+    assert "epoch   1/300" in log
+
+    ended = nursery.train(folder, "resuming at epoch", send_signal(signal.SIGTERM))
+    log = (folder / "logs/train.log").read_text()
+    assert log.count("--- process") == 2
+    assert "SIGTERM: training saved in epoch" in log
 
 
 def stop_in_epoch_3(nursery: Nursery, folder: Path) -> list[Path]:

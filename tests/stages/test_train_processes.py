@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from detector.core.yaml_files import read_yaml
 from tests.support.tiny_training import Nursery, digests, make_folder
 
 LONG = {"processes": "2", "epochs": "300"}
@@ -43,8 +44,16 @@ def test_completed_and_interrupted_and_resumed(nursery: Nursery, tmp_path: Path)
     for line in ("GFLOPs per image", "epoch   1/3", "epoch   3/3", "best epoch"):
         assert ended.output.count(line) == 1, ended.output
     found = digests(complete)
-    assert {"models/detector.safetensors", "metrics/train/iterations.json"} <= set(found)
-    assert len(json.loads((complete / "metrics/train/iterations.json").read_text())) == 6
+    assert {"models/detector.safetensors", "metrics/train/iterations.tsv"} <= set(found)
+    assert len((complete / "metrics/train/iterations.tsv").read_text().splitlines()) == 1 + 6
+    log = (complete / "logs/train.log").read_text()
+    for line in ("GFLOPs per image", "epoch   3/3", "best epoch"):
+        assert log.count(line) == 1, log
+    recipe = read_yaml(complete / "metrics/train/recipe.yaml")["recipe"]
+    assert recipe == {
+        "weights": "none", "image_size": [64, 64], "epochs": 3, "batch_size": 2, "optimizer": "adamw", "lr": 0.01,
+        "schedule": "cosine", "precision": "fp32",
+    }  # fmt: skip
     card = json.loads((complete / "models/detector.json").read_text())
     assert (card["processes"], card["precision"]) == (2, "fp32")
 

@@ -19,13 +19,13 @@ from tests.support.repository import Repository
 
 SCRIPTS = ("preprocess", "split", "coco_convert", "train", "evaluate", "export")
 OUTPUTS = {
-    "preprocess": ("data/clean", "metrics/preprocess.json", "plots/data"),
-    "split": ("data/split", "metrics/split.json", "split.lock"),
+    "preprocess": ("data/clean", "metrics/preprocess.json", "metrics/preprocess", "plots/data"),
+    "split": ("data/split", "metrics/split", "split.lock"),
     "coco_convert": ("data/coco",),
     "train": ("models/detector.safetensors", "models/detector.json", "metrics/train"),
     "evaluate": ("data/predictions", "metrics/evaluate.json", "metrics/evaluate", "plots/evaluate", "plots/galleries",
                  "plots/report.html"),
-    "export": ("models/model.onnx", "metrics/export.json"),
+    "export": ("models/model.onnx", "models/model.json", "metrics/export.json", "metrics/export"),
 }  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from detector.manifest.manifest import CleanBox, CleanImage
-from detector.splitting.splitting import SplitParams
+from detector.splitting.settings import SplitParams
 
 RATIOS = {"train": 0.7, "val": 0.15, "test": 0.15}
 

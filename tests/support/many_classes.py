@@ -27,6 +27,8 @@ def main() -> None:
     from detector.evaluation.error_types import analyze_errors
     from detector.evaluation.matched_split import choose_thresholds, match_split
     from detector.evaluation.metrics import compute_metrics
+    from detector.evaluation.plot_files import write_plots
+    from detector.evaluation.report.identity import ModelSize
     from detector.evaluation.settings import EvaluateParams
 
     coco, predictions = make_split(classes, images, objects)
@@ -36,9 +38,9 @@ def main() -> None:
     metrics = compute_metrics(split, split, thresholds, state_scores=nothing, cost_ratio=10, bootstrap_samples=100)
     print(metrics.format_headline())
     analysis = analyze_errors(coco, predictions, split.matches)
-    evaluate.write_plots(split, analysis, thresholds, metrics)
+    write_plots(evaluate.NUMBERS, evaluate.PLOTS, test=split, analysis=analysis, thresholds=thresholds, metrics=metrics)
     results = {"test": PredictionResult(predictions, {}, nothing)}
-    issues, notes = evaluate.find_issues({"test": coco}, results, has_states=False)
+    issues, notes = evaluate.find_issues({"test": coco}, results, has_states=False, temperature=1.0)
     print(*(f"{key}: {note}" for key, note in notes.items()), sep="\n")
     evaluate.write_label_issues(issues, {"test": coco})
     names = [category["name"] for category in coco["categories"]]
@@ -46,7 +48,8 @@ def main() -> None:
                 seed=0, data="", validation={})  # fmt: skip
     params = EvaluateParams(split="test", threshold_rule="f1", threshold_per_class=True, cost_ratio=10,
                             bootstrap_samples=100, threads=1)  # fmt: skip
-    evaluate.write_report_and_galleries(split, analysis, thresholds, metrics, params=params, card=card, issues=issues)
+    evaluate.write_report_and_galleries(split, analysis, thresholds, metrics, params=params, card=card,
+                                        size=ModelSize(1, 1), splits={"test": coco}, issues=issues)  # fmt: skip
     print(f"peak memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
 
 

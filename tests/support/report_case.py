@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -14,6 +14,10 @@ from detector.engine.detections import Prediction
 from detector.evaluation.error_types import analyze_errors
 from detector.evaluation.matching import Matches, collect_matches
 from detector.evaluation.report import ReportInputs, TrainingCurve, gather_report_inputs
+from detector.evaluation.report.identity import ModelSize
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 STATES = [
     {"id": 1, "name": "intact", "present": True},
@@ -138,7 +142,7 @@ def make_details(coco: dict[str, Any], matches: Matches) -> dict[str, Any]:
             | ap50_interval
         ],
         "states": states if names else None,
-        "calibration": {"error": 0.1, "error_after": 0.05, "temperature": 1.2, "bins": bins},
+        "calibration": {"error": 0.1, "error_after": 0.05, "temperature": 1.2, "bins": bins, "calibrated_bins": bins},
         "tide": {**tide_costs, "counts": {"class": 2, "location": 3}},
         "localization": [{"class": "cup", "matched": 3, "mean_IoU": 0.8, "mean_area_error": 0.1, "too_large": 0.5}],
         "notes": {"joint_AP": "no object was found in that state", "tide.missed": "nothing was missed"},
@@ -173,10 +177,37 @@ def make_report_inputs(folder: Path, seed: int = 0, images: int = 14) -> ReportI
         metrics=metrics,
         details=make_details(coco, matches),
         card={"model": "simple", "classes": NAMES, "recipe": {"lr": 0.001, "freeze": []}, "data": "0123"},
-        coco=coco,
+        size=ModelSize(parameters=1_234_567, bytes=5_000_000),
+        splits={"test": coco},
         analysis=analyze_errors(coco, predictions, matches),
         thresholds=np.full(len(NAMES), 0.5),
         gallery_size=4,
-        label_issues=[issue],
-        curves=[TrainingCurve("train/epoch_avg_loss", [3.0, 2.0, 1.5]), TrainingCurve("val/AP", [0.1, 0.2, 0.3])],
+        label_issues=[issue] * 25,
+        curves=[TrainingCurve("train/loss", [3.0, 2.0, 1.5]), TrainingCurve("val/AP", [0.1, 0.2, 0.3])],
     )
+
+
+def make_many_class_inputs(folder: Path, classes: int) -> ReportInputs:
+    """The same of many classes, without states."""
+    coco, predictions = make_random_split(0, 60, classes, states=False)
+    write_images(coco, folder)
+    matches = match_case(coco, predictions)
+    return gather_report_inputs(
+        split="test",
+        metrics={},
+        details=make_details(coco, matches),
+        card={},
+        size=None,
+        splits={"train": coco, "test": coco},
+        analysis=analyze_errors(coco, predictions, matches),
+        thresholds=np.full(classes, 0.3),
+        gallery_size=4,
+        label_issues=[],
+        curves=[],
+    )
+
+
+def set_threshold(page: Page, value: float) -> None:
+    """Wait until all that follows the slider has changed."""
+    page.locator("#slider-number").fill(str(value))
+    page.wait_for_timeout(250)

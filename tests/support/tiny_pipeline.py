@@ -24,8 +24,8 @@ stages:
   preprocess:
     cmd: python stages/preprocess.py
     deps: [data/raw/squares, split.lock, stages/preprocess.py]
-    outs: [data/clean, data/coco]
-    metrics: [metrics/preprocess.json: {cache: false}, metrics/split.json: {cache: false}]
+    outs: [data/clean, data/coco, metrics/preprocess, metrics/split]
+    metrics: [metrics/preprocess.json: {cache: false}]
   evaluate:
     cmd: python stages/evaluate.py
     params: [evaluate]
@@ -36,7 +36,7 @@ stages:
   export:
     cmd: python stages/export.py
     deps: [data/predictions, stages/export.py]
-    outs: [models/model.onnx]
+    outs: [models/model.onnx, metrics/export]
     metrics: [metrics/export.json: {cache: false}]
 """
 
@@ -66,12 +66,13 @@ images = [{"id": i, "file_name": f"data/raw/squares/{name}", "width": 48, "heigh
 boxes = [{"id": i, "image_id": i, "category_id": 1, "bbox": box, "area": box[2] * box[3], "iscrowd": 0, "state": 0}
          for i, box in enumerate(labels.values(), 1)]
 coco = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "square"}], "states": []}
-for folder in ("data/clean", "data/coco", "metrics"):
+for folder in ("data/clean", "data/coco", "metrics/preprocess", "metrics/split"):
     Path(folder).mkdir(parents=True, exist_ok=True)
 Path("data/clean/manifest.jsonl").write_text("\\n".join(labels))
 Path("data/coco/test.json").write_text(json.dumps(coco))
 Path("metrics/preprocess.json").write_text(json.dumps({"boxes": len(boxes)}))
-Path("metrics/split.json").write_text(json.dumps({"images": {"train": 0, "val": 0, "test": len(images)}}))
+Path("metrics/preprocess/details.json").write_text(json.dumps({"boxes": len(boxes)}))
+Path("metrics/split/details.json").write_text(json.dumps({"images": {"train": 0, "val": 0, "test": len(images)}}))
 """
 
 EVALUATE = """
@@ -102,13 +103,15 @@ evaluation = evaluate_boxes(truth, rows)
 count = len(truth["images"])
 weights = bootstrap_weights(np.arange(count), 100, 0)
 replicates = bootstrap_coco_metrics(run_bootstrap(evaluation, collect_matches(evaluation), weights))
-metrics = {"threshold": 0.1}
+metrics = {}
 for name, value in read_coco_metrics(evaluation).items():
     metrics |= add_interval(name, value, replicates[name], count)
 for folder in ("data/predictions", "metrics/evaluate", "plots/evaluate"):
     Path(folder).mkdir(parents=True, exist_ok=True)
 Path("data/predictions/test.json").write_text(json.dumps(rows))
-Path("metrics/evaluate.json").write_text(json.dumps(metrics))
+Path("metrics/evaluate.json").write_text(json.dumps({name: metrics[name] for name in ("AP", "AP50", "AP75")}))
+details = {"metrics": metrics, "classes": [{"class": "square", "raw_threshold": 0.1}]}
+Path("metrics/evaluate/details.json").write_text(json.dumps(details))
 Path("metrics/evaluate/label_issues.csv").write_text(
     "split,kind,score,annotation\\ntest,wrong_class,0.9,1\\ntest,wrong_class,0.3,2\\n")
 Image.fromarray(pixels).save("plots/evaluate/last.png")
@@ -119,11 +122,12 @@ EXPORT = """
 import json
 from pathlib import Path
 
-for folder in ("models", "metrics"):
-    Path(folder).mkdir(exist_ok=True)
+for folder in ("models", "metrics/export"):
+    Path(folder).mkdir(parents=True, exist_ok=True)
 Path("models/model.onnx").write_bytes(Path("data/predictions/test.json").read_bytes())
 own = {"AP": 0.9, "box_difference_below": 0.0001, "score_difference_below": 1e-05, "unmatched_detections": 0}
-Path("metrics/export.json").write_text(json.dumps({"precision": "fp32", "precisions": {"fp32": own}}))
+Path("metrics/export.json").write_text(json.dumps({"export": {"AP": own["AP"]}}))
+Path("metrics/export/details.json").write_text(json.dumps({"precision": "fp32", "precisions": {"fp32": own}}))
 """
 
 # Where a stage finds the secrets of the tests: reversed, so that the probe does not find itself.

@@ -42,7 +42,7 @@ stages:
     cmd: python evaluate.py
     params: [evaluate]
     deps: [evaluate.py, model.json]
-    outs: [data/predictions, data/coco]
+    outs: [data/predictions, data/coco, metrics/evaluate]
     metrics:
       - metrics/evaluate.json: {cache: false}
 """
@@ -71,7 +71,7 @@ for epoch in range(begin + 1, params["epochs"] + 1):
     report_progress({"epoch": epoch, "AP": value, "loss": 1 - value})
 shutil.rmtree(folder)
 Path("metrics").mkdir(exist_ok=True)
-Path("metrics/train.json").write_text(json.dumps({"best/AP": best, "val": {"loss": 1 - best, "seconds": lr}}))
+Path("metrics/train.json").write_text(json.dumps({"best": {"AP": best}, "val": {"loss": 1 - best, "seconds": lr}}))
 Path("model.json").write_text(json.dumps({"best": best}))
 """
 # Objects are detected with the probability `best`.
@@ -90,14 +90,16 @@ for image in images:
                         "iscrowd": 0, "state": 0})
     if random_.random() < best:
         detections.append({"image_id": image["id"], "category_id": 1, "bbox": box, "score": random_.uniform(0.5, 1)})
-for folder in ("data/coco", "data/predictions", "metrics"):
+for folder in ("data/coco", "data/predictions", "metrics/evaluate"):
     Path(folder).mkdir(parents=True, exist_ok=True)
 coco = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "a"}], "states": []}
 Path("data/coco/test.json").write_text(json.dumps(coco))
 Path("data/predictions/test.json").write_text(json.dumps(detections))
 fraction = len(detections) / len(images)
-Path("metrics/evaluate.json").write_text(
-    json.dumps({"AP": fraction, "AP_low": fraction - 0.05, "AP_high": fraction + 0.05, "threshold": 0.5}))
+Path("metrics/evaluate.json").write_text(json.dumps({"AP": fraction}))
+metrics = {"AP": fraction, "AP_low": fraction - 0.05, "AP_high": fraction + 0.05}
+Path("metrics/evaluate/details.json").write_text(
+    json.dumps({"metrics": metrics, "classes": [{"class": "a", "raw_threshold": 0.5}]}))
 """
 WITH_CODE = """\
 import runpy, sys
@@ -108,7 +110,7 @@ runpy.run_path({sweep!r}, run_name="__main__")
 """
 BASIC: dict[str, Any] = {
     "name": "tiny",
-    "objectives": {"metrics/train.json:best/AP": "maximize"},
+    "objectives": {"metrics/train.json:best.AP": "maximize"},
     "parameters": {
         "train.lr": {"low": 1e-4, "high": 1.0, "log": True},
         "train.decay": {"low": 0.0, "high": 0.5},

@@ -1,56 +1,18 @@
-"""The output and exit codes of tools/compare.py, on files and in a git and DVC repository."""
+"""The output and exit codes of tools/compare.py, on files."""
 
 from __future__ import annotations
 
-import json
-import sys
+import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+from PIL import Image
 
 import compare
-from tests.support.repository import Repository, environment_for
+from tests.support.compared_results import cells, dataset, detections, run, write
 
 Capture = pytest.CaptureFixture[str]
-
-SCRIPT = Path(compare.__file__)
-
-
-def dataset(images: int, seed: int = 0) -> dict[str, Any]:
-    """Three objects of two classes in each image."""
-    random = np.random.default_rng(seed)
-    ids = range(1, images + 1)
-    tops = random.integers(60, size=3 * images).tolist()
-    common = {"area": 1200, "iscrowd": 0, "state": 0}
-    return {
-        "images": [{"id": i, "file_name": f"{i}.jpg", "width": 400, "height": 100, "content": f"c{i}"} for i in ids],
-        "annotations": [
-            {"id": 3 * i + k, "image_id": i, "category_id": 1 + k % 2, "bbox": [100 * k, tops[3 * i - 3 + k], 40, 30]}
-            | common
-            for i in ids
-            for k in range(3)
-        ],
-        "categories": [{"id": 1, "name": "bolt"}, {"id": 2, "name": "nut|2"}],
-        "states": [],
-    }
-
-
-def detections(truth: dict[str, Any], found: float, seed: int = 0) -> list[dict[str, Any]]:
-    """A fraction of the objects, slightly misplaced, and a false positive in some images."""
-    random = np.random.default_rng(seed)
-    rows = []
-    for item in truth["annotations"]:
-        off = random.normal(0, 2, 4)
-        score = float(random.uniform(0.3, 1))
-        if random.random() < found:
-            box = np.maximum(np.add(item["bbox"], off), 1).tolist()
-            rows.append({"image_id": item["image_id"], "category_id": item["category_id"], "bbox": box, "score": score})
-    for image in truth["images"]:
-        if random.random() < 0.3:
-            rows.append({"image_id": image["id"], "category_id": 1, "bbox": [350, 0, 40, 40], "score": 0.4})
-    return rows
 
 
 @pytest.fixture
@@ -63,27 +25,6 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write(tmp_path / "other.json", detections(truth, 0.95, seed=1))
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def write(path: Path, content: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content), encoding="utf-8")
-
-
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    """The exit code; invalid input raises UserError."""
-    monkeypatch.setattr(sys, "argv", ["compare.py", *arguments])
-    try:
-        compare.main()
-    except SystemExit as ended:
-        return int(ended.code or 0)
-    return 0
-
-
-def cells(text: str, first: str) -> list[str]:
-    """The row of a Markdown table that begins with `first`."""
-    (line,) = [line for line in text.splitlines() if line.startswith(f"| {first} |")]
-    return [cell.strip() for cell in line.strip("|").split(" | ")]
 
 
 def test_a_significant_loss_fails(files: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
@@ -142,6 +83,26 @@ def test_groups_are_resampled_whole(files: Path, monkeypatch: pytest.MonkeyPatch
     out = capsys.readouterr().out
     assert "25 groups" in out
     assert "fewer than 50" in out
+
+
+def test_the_page_of_two_files(files: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    """Images lie beside the file of the truth, or in its folder `images`; those that are not there are counted."""
+    Image.new("RGB", (400, 100)).save(files / "1.jpg")
+    (files / "images").mkdir()
+    Image.new("RGB", (400, 100)).save(files / "images/2.jpg")
+    (files / "elsewhere").mkdir()
+    monkeypatch.chdir(files / "elsewhere")
+    sides = ("../good.json", "../poor.json", "--truth", "../truth.json")
+    assert run(monkeypatch, *sides, "--html", "page.html") == 0
+    page = Path("page.html").read_text(encoding="utf-8")
+    out, err = capsys.readouterr()
+    assert out.startswith("### `../good.json` → `../poor.json`")
+    (missing,) = re.findall(r"page.html: (\d+) images are neither on disk nor in DVC's cache or remote", err)
+    (shown,) = re.findall(r"(\d+) of the images were not found", page)
+    assert missing == shown
+    assert (page.count('"/9j/'), int(missing)) == (2, 42)  # JPEGs
+    assert "B is worse: AP −0." in page
+    assert "://" not in re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)
 
 
 INVALID_INPUTS = {
@@ -203,94 +164,3 @@ def test_an_unknown_metric_is_a_wrong_command_line(
 ) -> None:
     assert run(monkeypatch, "good.json", "poor.json", "--truth", "truth.json", "--fail-if-worse", "mAP") == 2
     assert "invalid choice: 'mAP'" in capsys.readouterr().err
-
-
-def experiment(repository: Repository, truth: dict[str, Any], rows: list[dict[str, Any]], threshold: float) -> None:
-    """The outputs of evaluate, tracked as in the pipeline: data by DVC, metrics by git."""
-    write(repository.root / compare.TRUTH, truth)
-    write(repository.root / compare.PREDICTIONS, rows)
-    write(repository.root / compare.METRICS_FILE, {"threshold": threshold})
-    repository.dvc("add", "--quiet", "data/coco", "data/predictions")
-    repository.commit()
-
-
-@pytest.fixture(scope="module")
-def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
-    """Revisions good, poor (the same test set) and grown (a changed, a lost and a new image), then a workspace."""
-    folder = tmp_path_factory.mktemp("compared")
-    (folder / "repository").mkdir()
-    made = Repository(folder / "repository", environment_for(folder / "settings"))
-    made.git("init", "--quiet")
-    made.dvc("init", "--quiet")
-    truth = dataset(60)
-    experiment(made, truth, detections(truth, 0.95), 0.35)
-    made.git("tag", "good")
-    experiment(made, truth, detections(truth, 0.6), 0.45)
-    made.git("tag", "poor")
-    grown = dataset(61)
-    grown["images"] = grown["images"][1:]
-    grown["annotations"] = grown["annotations"][3:]
-    grown["annotations"][0]["bbox"][0] += 3
-    experiment(made, grown, detections(grown, 0.95), 0.35)
-    made.git("tag", "grown")
-    strange = {**truth, "images": [{**image, "content": f"x{image['id']}"} for image in truth["images"]]}
-    experiment(made, strange, detections(truth, 0.95), 0.35)
-    made.git("tag", "strange")
-    # An experiment is a commit under refs/exps.
-    (head, base) = (made.git("rev-parse", name).strip() for name in ("poor", "good"))
-    made.git("update-ref", f"refs/exps/{base[:2]}/{base[2:]}/sick-poem", head)
-    return made
-
-
-def run_in(repository: Repository, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.chdir(repository.root)
-    return run(monkeypatch, *arguments)
-
-
-def test_revisions(repository: Repository, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
-    assert run_in(repository, monkeypatch, "good", "poor", "--fail-if-worse", "AP") == 3
-    by_tag = capsys.readouterr().out
-    assert cells(by_tag, "F1")[-1] == "**worse**"
-    assert "best threshold" not in by_tag
-    assert run_in(repository, monkeypatch, "good", "sick-poem") == 0
-    assert capsys.readouterr().out.replace("sick-poem", "poor") == by_tag
-
-
-def test_thresholds_of_the_evaluation(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One for all, and single classes' own where the details have some."""
-    monkeypatch.chdir(repository.root)
-    assert compare.read_revision("poor").thresholds == {"": 0.45}
-    details = {"classes": [{"class": "bolt", "threshold": 0.7}, {"class": "nut|2", "threshold": None}]}
-    write(repository.root / compare.DETAILS, details)
-    assert compare.read_revision("workspace").thresholds == {"": 0.35, "bolt": 0.7}
-    (repository.root / compare.DETAILS).unlink()
-
-
-def test_different_test_sets_are_compared_on_common_images(
-    repository: Repository, monkeypatch: pytest.MonkeyPatch, capsys: Capture
-) -> None:
-    assert run_in(repository, monkeypatch, "good", "grown") == 0
-    out = capsys.readouterr().out
-    assert "58 test images, 174 objects" in out
-    assert "**Images left out**: 1 with different objects, 1 only in `good`, 1 only in `grown`." in out
-    with pytest.raises(compare.UserError, match=r"no test image in common .* 60 only in good, 60 only in workspace"):
-        run_in(repository, monkeypatch, "good", "workspace")
-
-
-def test_invalid_revisions(repository: Repository, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    with pytest.raises(compare.UserError, match="`nowhere` is not a git revision"):
-        run_in(repository, monkeypatch, "good", "nowhere")
-    with pytest.raises(compare.UserError, match="--truth needs two prediction files"):
-        run_in(repository, monkeypatch, "good", "poor", "--truth", "truth.json")
-    empty = Repository(tmp_path / "clone", repository.environment)
-    repository.clone(empty.root)
-    with pytest.raises(compare.UserError, match=r"data/coco/test.json of `good` .*`dvc fetch"):
-        run_in(empty, monkeypatch, "good", "poor")
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(compare.UserError, match="a repository of git and DVC"):
-        run(monkeypatch, "good", "poor")
-
-
-def test_as_a_command(repository: Repository) -> None:
-    command = (sys.executable, str(SCRIPT), "poor", "good", "--fail-if-worse", "AP")
-    assert repository.run(*command).startswith("### `poor` → `good`: AP +0.")

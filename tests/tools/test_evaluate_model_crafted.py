@@ -17,7 +17,7 @@ from PIL import Image
 import evaluate_model
 from detector.comparison import model_evaluation
 from detector.engine.detections import Detections
-from detector.runners.tiled import ModelMetadata
+from detector.runners.model_metadata import ModelMetadata
 from tests.support.attempts import attempt
 from tests.support.json_mutations import mutate_json
 

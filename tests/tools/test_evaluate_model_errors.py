@@ -17,7 +17,7 @@ import evaluate_model
 from detector.comparison import model_evaluation
 from detector.core.errors import UserError
 from detector.engine.detections import Detections
-from detector.runners.tiled import ModelMetadata
+from detector.runners.model_metadata import ModelMetadata
 
 ROOT = Path(__file__).parents[2]
 METADATA = ModelMetadata(
@@ -89,7 +89,6 @@ def test_what_the_mistakes_are_made_from_is_right(project: Path) -> None:
     [
         (["models/no.safetensors", "test"], "models/no.json: missing"),
         (["models/model.pt", "test"], "models/model.pt: expected"),
-        ([BLIND, "raw"], "--format: jsonl, parts, coco, voc, yolo"),
         ([BLIND, "raw", "--format", "voc"], "no Annotations/*.xml"),
         ([BLIND, "raw", "--format", "jsonl", "--split", "val"], "`val`"),
         ([BLIND, "test", "--format", "voc"], "test: --format and --split"),

@@ -27,7 +27,7 @@ def result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copy(SOURCE / "gate.yaml", tmp_path)
     write("metrics/evaluate.json", {"AP": 0.75})
     write("metrics/preprocess.json", {"boxes": 20})
-    write("metrics/export.json", export("fp32"))
+    write("metrics/export/details.json", export("fp32"))
     monkeypatch.setattr(gate, "list_outdated_stages", list)
     write_label_issues(0.9, 0.5, 0.4)
     subprocess.run(["git", "init", "--quiet"], check=True)
@@ -41,7 +41,7 @@ def write(path: str, content: object) -> None:
 
 
 def export(precision: str) -> dict[str, Any]:
-    """metrics/export.json of an fp32 file, and of an int8 file with an AP of 0.58."""
+    """metrics/export/details.json of an fp32 file, and of an int8 file with an AP of 0.58."""
     fp32 = {"AP": 0.75, "box_difference_below": 0.0001, "score_difference_below": 1e-05, "unmatched_detections": 0}
     int8 = {"AP": 0.58, "box_difference_below": 10.0, "score_difference_below": 0.1, "unmatched_detections": 1234}
     return {"precision": precision, "precisions": {"fp32": fp32, "int8": int8}}
@@ -88,7 +88,7 @@ def test_the_first_result_has_nothing_to_compare_with(
 def test_each_check_can_fail(result: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     write("metrics/evaluate.json", {"AP": 0.5999})
     write_label_issues(0.9, 0.8, 0.5)
-    Path("metrics/export.json").unlink()
+    Path("metrics/export/details.json").unlink()
     assert run(monkeypatch, "HEAD") == 1
     out = capsys.readouterr().out
     assert out.startswith("### Gate failed: 3 of 5 checks\n")
@@ -96,7 +96,7 @@ def test_each_check_can_fail(result: Path, monkeypatch: pytest.MonkeyPatch, caps
     assert ap == ["AP on test", "0.600", "at least 0.6", "**failed**"]
     assert change[3] == "passed"
     assert "3 of 20 boxes wrong (15.0%)" in labels[1]
-    assert "metrics/export.json" in file[1]
+    assert "metrics/export/details.json" in file[1]
     assert labels[3] == file[3] == "**failed**"
 
 
@@ -113,7 +113,7 @@ def test_nothing_else_is_checked_of_an_outdated_result(
 
 def test_the_gate_is_about_the_file_that_ships(result: Path) -> None:
     """AP of the model is 0.75, that of the int8 file 0.58."""
-    write("metrics/export.json", export("int8"))
+    write("metrics/export/details.json", export("int8"))
     _, ap, _, _, file = gate.evaluate_gate("HEAD").checks
     assert (ap.name, ap.result, ap.passed) == ("AP on test (int8 file)", "0.580", False)
     assert file.result.startswith("int8: AP 0.580; ")
@@ -207,8 +207,8 @@ USER_ERRORS = {
     "AP": ("metrics/evaluate.json", '{"AP": "high"}', "metrics/evaluate.json: AP is 'high'"),
     "JSON": ("metrics/evaluate.json", "<<<<<<< HEAD", "metrics/evaluate.json is not .*JSON"),
     "list": ("metrics/evaluate.json", "[]", r"metrics/evaluate.json: expected an object, found \[\]"),
-    "no file": ("metrics/export.json", '{"images": 1}', r"metrics/export\.json: expected `precisions`"),
-    "no figure": ("metrics/export.json", '{"precision": "fp32", "precisions": {"fp32": {}}}', "no valid 'AP'"),
+    "no file": ("metrics/export/details.json", '{"images": 1}', r"metrics/export/details\.json: expected `precisions`"),
+    "no figure": ("metrics/export/details.json", '{"precision": "fp32", "precisions": {"fp32": {}}}', "no valid 'AP'"),
     "boxes": ("metrics/preprocess.json", "{}", "metrics/preprocess.json: boxes is None"),
     "score": ("metrics/evaluate/label_issues.csv", "file\na.jpg\n", "label_issues.csv: .*`score`"),
 }

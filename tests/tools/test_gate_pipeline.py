@@ -29,7 +29,8 @@ def test_while_the_pipeline_runs_the_gate_says_so(world: World, monkeypatch: pyt
     """DVC's own record of a run that has not ended, or was killed, is no outdated stage."""
     monkeypatch.chdir(world.colleague.root)
     lock = Path(".dvc/tmp/rwlock")
-    lock.write_text(json.dumps({"write": {str(Path("metrics/split.json").absolute()): {"pid": 1, "cmd": "dvc repro"}}}))
+    written = str(Path("metrics/evaluate.json").absolute())
+    lock.write_text(json.dumps({"write": {written: {"pid": 1, "cmd": "dvc repro"}}}))
     with pytest.raises(UserError, match=r"is busy(.|\n)*PID 1(.|\n)*\.dvc/tmp/rwlock"):
         gate.evaluate_gate("HEAD")
 

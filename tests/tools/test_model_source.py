@@ -17,6 +17,7 @@ from tests.support.repository import SOURCE, Repository, environment_for
 
 DECLARED = yaml.safe_load((SOURCE / "dvc.yaml").read_text(encoding="utf-8"))["artifacts"]
 ARTIFACTS = {"model": "models/model.onnx"}
+FILES = ("models/model.onnx", "models/detector.safetensors", "models/detector.json")
 
 
 @pytest.fixture(scope="module", params=["", "bolts"], ids=["root", "folder"])
@@ -35,14 +36,16 @@ def made(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReques
     (repository.root / "dvc.yaml").write_text(yaml.safe_dump({"artifacts": DECLARED}))
     (repository.root / ".gitignore").write_text(".cache/\n")
     for content in ("one", "two"):
-        (repository.root / "models/model.onnx").write_text(content)
-        repository.dvc("add", "--quiet", "models/model.onnx")
+        for name in FILES:
+            (repository.root / name).write_text(content if name == FILES[0] else f"{content} {Path(name).name}")
+        repository.dvc("add", "--quiet", *FILES)
         repository.commit()
     repository.git("tag", "--annotate", "first", "HEAD~1", "--message", "an ordinary tag")
     at_root = Repository(folder / "repository", repository.environment)
     at_root.run("gto", "register", artifact, "HEAD~1", "--version", "v1.0.0")
     at_root.run("gto", "assign", artifact, "--version", "v1.0.0", "--stage", "prod")
-    (repository.root / "models/model.onnx").unlink()
+    for name in FILES:
+        (repository.root / name).unlink()
     return repository
 
 
@@ -77,6 +80,13 @@ def test_models_that_are_not_on_disk_are_fetched(here: Path, text: str, content:
     assert path.is_relative_to(".cache/models")
 
 
+@pytest.mark.parametrize(("revision", "content"), [("HEAD~1", "one"), ("first", "one"), ("HEAD", "two")])
+def test_a_checkpoint_is_fetched_with_its_card(here: Path, revision: str, content: str) -> None:
+    path = resolve_model(f"models/detector.safetensors@{revision}")
+    assert path.read_text() == f"{content} detector.safetensors"
+    assert path.with_suffix(".json").read_text() == f"{content} detector.json"
+
+
 def test_a_model_is_fetched_once(here: Path) -> None:
     path = resolve_model("first")
     path.write_text("kept")
@@ -88,7 +98,7 @@ def test_a_model_is_fetched_once(here: Path) -> None:
     "text", ["model@v2.0.0", "model#dev", "nothing", "other.onnx@HEAD", "models/model.onnx@", "model@nothing"]
 )
 def test_missing_models(here: Path, text: str) -> None:
-    with pytest.raises(UserError, match=rf"{text}: .* Expected the path of an ONNX file"):
+    with pytest.raises(UserError, match=rf"{text}: .* Expected the path of a model"):
         resolve_model(text)
 
 
@@ -127,8 +137,8 @@ def test_dvc_artifacts_get(made: Repository, tmp_path: Path) -> None:
     assert (tmp_path / "got.onnx").read_text() == "one"
 
 
-@pytest.mark.parametrize("text", ["a.onnx", "models/b.onnx"])
-def test_existing_and_onnx_paths_are_returned_unchanged(
+@pytest.mark.parametrize("text", ["a.onnx", "models/b.onnx", ".cache/epochs/0/002/detector.safetensors"])
+def test_existing_and_model_paths_are_returned_unchanged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
     monkeypatch.chdir(tmp_path)

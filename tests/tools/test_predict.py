@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ def folder(tmp_path: Path) -> Path:
 def test_all_formats_contain_the_same_detections(folder: Path) -> None:
     done = run_predict(folder, "photos", "--format", "coco,jsonl,csv,pictures", "--batch-size", "5")
     written = read_predictions(folder)
-    assert [image["file_name"] for image in written["images"]] == [f"../photos/{n:02}.png" for n in range(12)]
+    assert [image["file_name"] for image in written["images"]] == [f"{n:02}.png" for n in range(12)]
     first, second, third = written["annotations"][:3]
     assert (first["bbox"], first["category_id"], first["score"]) == (WHITE_BOX, 1, CALIBRATED_SCORES[0])
     assert (second["bbox"], second["category_id"], second["score"]) == (RED_BOX, 2, CALIBRATED_SCORES[1])
@@ -45,7 +46,7 @@ def test_all_formats_contain_the_same_detections(folder: Path) -> None:
     with (folder / "predictions/predictions.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["class"] for row in rows[:3]] == ["white", "rot ü", "white"]
-    assert rows[0]["image"] == "photos/00.png"
+    assert rows[0]["image"] == "00.png"
     assert len(list((folder / "predictions/pictures").iterdir())) == 12
     assert done.stdout.startswith("12 images, 16 detections, ")
     assert "white: 12\n  rot ü: 4\nstates: intact 12, damaged 4\n" in done.stdout
@@ -56,6 +57,69 @@ def test_only_the_requested_formats_are_written(folder: Path) -> None:
     assert [path.name for path in (folder / "predictions").iterdir()] == ["predictions.json"]
     run_predict(folder, "photos", "--format", "csv", "--out", "deep/er")
     assert [path.name for path in (folder / "deep/er").iterdir()] == ["predictions.csv"]
+
+
+def test_formats_of_other_tools(folder: Path) -> None:
+    done = run_predict(folder, "photos", "--format", "coco-results,yolo,cvat,label-studio", "--save-crops")
+    out = folder / "predictions"
+    assert {path.name for path in out.iterdir()} == {
+        "classes.txt", "crops", "cvat.xml", "cvat_labels.json", "label_studio.json", "label_studio.xml", "labels",
+        "results.json",
+    }  # fmt: skip
+    assert len(json.loads((out / "results.json").read_text())) == 16
+    assert sum(path.read_text().count("\n") for path in (out / "labels").iterdir()) == 16
+    assert (out / "cvat.xml").read_text("utf-8").count("<box ") == 16
+    results = [part for task in json.loads((out / "label_studio.json").read_text()) for part in task["predictions"]]
+    assert sum(part["type"] == "rectanglelabels" for one in results for part in one["result"]) == 16
+    assert len(list((out / "crops/white").iterdir())) == 12
+    with Image.open(out / "crops/rot ü/00_2.jpg") as crop:
+        assert crop.size == (32, 16)
+    assert f"images are named relative to {folder / 'photos'}" in done.stdout
+
+
+def test_no_path_in_an_output_leads_out_of_a_folder(folder: Path) -> None:
+    run_predict(folder, "photos/00.png", "--format", "coco,coco-results,yolo,cvat,label-studio,jsonl,csv")
+    for path in (folder / "predictions").rglob("*.*"):
+        if path.suffix != ".png":
+            assert "../" not in path.read_text("utf-8"), path
+
+
+@pytest.mark.parametrize(
+    ("options", "counts"),
+    [
+        (["--classes", "white"], {1: 12}),
+        (["--classes", "rot ü,white"], {1: 12, 2: 4}),
+        (["--classes", "rot ü", "--classes", "rot ü"], {2: 4}),
+    ],
+)
+def test_only_the_given_classes_are_detected(folder: Path, options: list[str], counts: dict[int, int]) -> None:
+    done = run_predict(folder, "photos", *options)
+    assert Counter(one["category_id"] for one in read_predictions(folder)["annotations"]) == counts
+    assert ("white: " in done.stdout) == (1 in counts)
+
+
+def test_a_class_name_may_contain_a_comma(folder: Path) -> None:
+    classes = ["white, bright", "rot ü"]
+    write_bright(folder / "model.onnx", classes=classes, threshold=dict.fromkeys(classes, 0.2))
+    run_predict(folder, "photos", "--classes", "white, bright")
+    assert {one["category_id"] for one in read_predictions(folder)["annotations"]} == {1}
+
+
+@pytest.mark.parametrize(
+    ("given", "names", "problem"),
+    [
+        (b"photos/00.png\nphotos/03.png\nphotos/gone.png\n", ["00.png", "03.png"], "gone.png: no such file"),
+        (b"photos/\xff.png\nphotos/00.png\n", ["00.png"], "the name is not UTF-8"),
+    ],
+)
+def test_paths_from_standard_input(folder: Path, given: bytes, names: list[str], problem: str) -> None:
+    """A path that cannot be read, or cannot be written to an output, is reported."""
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), "model.onnx", "-"], cwd=folder, capture_output=True, input=given, check=False
+    )
+    assert done.returncode == 3, done.stderr
+    assert [image["file_name"] for image in read_predictions(folder)["images"]] == names
+    assert problem in done.stderr.decode()
 
 
 @pytest.mark.parametrize(("threshold", "classes"), [("0.1", {1, 2}), ("0.5", {1}), ("0.7", set())])
@@ -75,7 +139,7 @@ def test_the_stored_thresholds_apply_to_the_uncalibrated_score(folder: Path) -> 
 def test_a_model_without_states(folder: Path) -> None:
     write_bright(folder / "model.onnx", states=[])
     done = run_predict(folder, "photos/00.png", "--format", "coco,csv,jsonl")
-    assert "states" not in done.stdout
+    assert "states: " not in done.stdout
     assert all("state" not in one for one in read_predictions(folder)["annotations"])
     assert "state" not in (folder / "predictions/dataset.jsonl").read_text()
 
@@ -87,6 +151,19 @@ def test_tiles_detect_objects_that_are_too_small_in_the_whole_image(folder: Path
     run_predict(folder, "large.png", "--tile", "64", "--overlap", "0.25")
     (found,) = read_predictions(folder)["annotations"]
     assert found["bbox"] == [431, 203, 3, 3]
+
+
+def test_automatic_tiles_come_from_the_model(folder: Path) -> None:
+    size = {"image_side": 64, "p10": 2.0, "p50": 3.0, "p90": 15.0}
+    write_bright(folder / "model.onnx", object_size=size)
+    make_image((900, 700), (431, 203, 434, 206)).save(folder / "large.png")
+    done = run_predict(folder, "large.png")
+    assert "images with more than 2 times the pixels per side of those trained on (see --tile auto): 1\n" in done.stdout
+    done = run_predict(folder, "large.png", "--tile", "auto")
+    assert "tiles: 64 pixels, overlapping by 0.25\n" in done.stdout
+    (found,) = read_predictions(folder)["annotations"]
+    assert found["bbox"] == [431, 203, 3, 3]
+    assert "overlapping by 0.5\n" in run_predict(folder, "large.png", "--tile", "auto", "--overlap", "0.5").stdout
 
 
 def test_max_detections_applies_to_each_tile(folder: Path) -> None:
@@ -170,7 +247,18 @@ def test_help_lists_all_options(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         predict.parse(["--help"])
     text = capsys.readouterr().out
-    for word in ("--out", "--format", "--threshold", "--tile", "--overlap", "--provider", "--threads", "--batch-size"):
+    for word in (
+        "--out",
+        "--format",
+        "--threshold",
+        "--classes",
+        "--save-crops",
+        "--tile",
+        "--overlap",
+        "--provider",
+        "--threads",
+        "--batch-size",
+    ):
         assert word in text
 
 
@@ -187,3 +275,18 @@ def test_progress(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monkey
     text = capsys.readouterr().err
     assert f"{shown}, 0.03 images/s, 6:00 left" in text
     assert text.endswith("a problem\n")
+    clock[0] += 40
+    progress.count_tiles(5, 10)
+    assert f"{shown}, tile 5 / 10, 0.02 images/s, 6:29 left" in capsys.readouterr().err
+
+
+def test_progress_within_the_first_image(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    clock = [0.0]
+    monkeypatch.setattr("detector.inference.progress.time.perf_counter", lambda: clock[0])
+    progress = predict.Progress(1)
+    progress.count_tiles(0, 40)
+    clock[0] += 10
+    progress.count_tiles(10, 40)
+    lines = [line.strip() for line in capsys.readouterr().err.split("\r")]
+    assert lines == ["", "0 / 1 images, tile 0 / 40", "0 / 1 images, tile 10 / 40, 0:30 left"]

@@ -80,6 +80,9 @@ def test_a_video_that_ends_too_early(folder: Path) -> None:
         (["photos", "--tile", "8"], "--tile 8: "),
         (["photos", "--tile", "64", "--overlap", "1"], "--overlap 1.0: "),
         (["photos", "--provider", "cuda"], "provider cuda is not available"),
+        (["photos", "--tile", "auto"], "--tile auto: the model file has no `object_size`"),
+        (["photos", "--classes", "wite"], "--classes: 'wite' is no class of the model; did you mean 'white'?"),
+        (["photos", "--classes", "white,"], "--classes: '' is no class of the model"),
     ],
 )
 def test_user_errors_give_one_message(folder: Path, arguments: list[str], message: str) -> None:
@@ -99,6 +102,8 @@ def test_user_errors_give_one_message(folder: Path, arguments: list[str], messag
         ["--format", "xml"],
         ["--format", ""],
         ["--provider", "abacus"],
+        ["--tile", "small"],
+        ["--tile", "-5"],
     ],
 )
 def test_invalid_options(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -139,7 +144,7 @@ def test_full_disk(folder: Path) -> None:
     assert "Traceback" not in done.stderr
     assert not [path for path in (folder / "predictions").iterdir() if "part" in path.name]
     lines = (folder / "predictions/dataset.jsonl").read_text().splitlines()
-    assert [json.loads(line)["image_path"] for line in lines][:2] == ["../photos/00.png", "../photos/01.png"]
+    assert [json.loads(line)["image_path"] for line in lines][:2] == ["images/00.png", "images/01.png"]
     assert len(lines) > 20
     assert abs(len(read_predictions(folder)["images"]) - len(lines)) <= 1, "it was shorter and could be completed"
 
@@ -176,7 +181,40 @@ def test_interruption(folder: Path, number: signal.Signals, code: int) -> None:
     assert 5 <= done < 1000
     assert output.startswith(f"{done} images")
     assert [json.loads(line)["image_path"] for line in lines.read_text().splitlines()] == [
-        image["file_name"] for image in read_predictions(folder)["images"]
+        f"images/{image['file_name']}" for image in read_predictions(folder)["images"]
     ]
     with (folder / "predictions/predictions.csv").open(newline="") as file:
         assert len(list(csv.DictReader(file))) == len(read_predictions(folder)["annotations"])
+
+
+def test_interruption_within_a_tiled_image(folder: Path) -> None:
+    """Tens of thousands of tiles; the image that was finished before is in the results."""
+    Image.new("L", (7000, 7000), "white").save(folder / "photos/large.png")
+    command = [sys.executable, str(SCRIPT), "model.onnx", "photos/00.png", "photos/large.png", "--tile", "32"]
+    process = subprocess.Popen(
+        [*command, "--format", "coco,csv"], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    rows = folder / "predictions/predictions.csv"
+    deadline = time.monotonic() + 60
+    while (not rows.exists() or rows.read_text().count("\n") < 2) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert output.startswith("1 image, 2 detections")
+    assert "SIGINT: stopped; predictions contains the results so far" in errors
+    assert [image["file_name"] for image in read_predictions(folder)["images"]] == ["00.png"]
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_reader_that_left_ends_the_command_quietly(folder: Path, stream: str) -> None:
+    (folder / "photos/00_empty.jpg").touch()  # reported on stderr
+    end, start = os.pipe()
+    os.close(end)
+    command = [sys.executable, str(SCRIPT), "model.onnx", "photos"]
+    with os.fdopen(start, "w") as pipe:
+        outputs = (pipe, subprocess.PIPE) if stream == "stdout" else (subprocess.PIPE, pipe)
+        done = subprocess.run(command, cwd=folder, text=True, stdout=outputs[0], stderr=outputs[1], check=False)
+    assert done.returncode == 141
+    assert "Traceback" not in (done.stderr or "")
+    read_predictions(folder)  # complete JSON

@@ -8,21 +8,21 @@ import pytest
 
 import reproduce
 
-OLD = {"AP": 0.7, "AP_low": 0.6, "AP_high": 0.8}
+NEW = {"AP": 0.7, "AP_low": 0.6, "AP_high": 0.8}
 
 
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        (OLD, OLD, True),
-        (OLD, {"AP": 0.6}, True),
-        (OLD, {"AP": 0.8}, True),
-        (OLD, {"AP": 0.59}, False),
-        (OLD, {"AP": 0.81}, False),
-        (OLD, {"AP": None}, False),
-        (OLD, {}, False),
-        ({"AP": 1.0, "AP_low": None, "AP_high": None}, {"AP": 1.0}, True),
-        ({"AP": 1.0, "AP_low": None, "AP_high": None}, {"AP": 0.999}, False),
+        ({"AP": 0.7}, NEW, True),
+        ({"AP": 0.6}, NEW, True),
+        ({"AP": 0.8}, NEW, True),
+        ({"AP": 0.59}, NEW, False),
+        ({"AP": 0.81}, NEW, False),
+        ({"AP": None}, NEW, False),
+        ({}, NEW, False),
+        ({"AP": 1.0}, {"AP": 1.0, "AP_low": None, "AP_high": None}, True),
+        ({"AP": 0.999}, {"AP": 1.0, "AP_low": None, "AP_high": None}, False),
         ({"AP": None}, {"AP": None}, True),
         ({"AP": None}, {"AP": 0.5}, False),
         ({}, {}, True),

@@ -13,7 +13,8 @@ import pytest
 import summary
 from detector.core.errors import UserError
 
-METRICS: dict[str, Any] = {
+EVALUATE = {"AP": 0.7412, "AP50": 0.9456, "threshold": 0.75607, "precision": 0.9086, "recall": 0.8284}
+METRICS: dict[str, Any] = {  # the details of each stage
     "preprocess": {
         "images_listed": 1430,
         "images": 1424,
@@ -25,8 +26,7 @@ METRICS: dict[str, Any] = {
         },
     },
     "split": {"images": {"train": 1000, "val": 224, "test": 200}},
-    "evaluate": {"AP": 0.7412, "AP50": 0.9456, "threshold": 0.75607, "precision": 0.9086, "recall": 0.8284},
-    "evaluate/details": {"split": "test"},
+    "evaluate": {"split": "test", "metrics": EVALUATE},
     "export": {"bytes": 10753728},
 }
 
@@ -34,11 +34,15 @@ METRICS: dict[str, Any] = {
 @pytest.fixture
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the metrics of a run, as the working directory."""
-    (tmp_path / "metrics/evaluate").mkdir(parents=True)
-    for name, metrics in METRICS.items():
-        (tmp_path / f"metrics/{name}.json").write_text(json.dumps(metrics))
+    for name, details in METRICS.items():
+        write_details(tmp_path, name, details)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def write_details(root: Path, stage: str, details: dict[str, Any]) -> None:
+    (root / "metrics" / stage).mkdir(parents=True, exist_ok=True)
+    (root / "metrics" / stage / "details.json").write_text(json.dumps(details))
 
 
 def row(name: str) -> str:
@@ -54,7 +58,7 @@ def test_it_shows_metrics_data_and_model(repository: Path) -> None:
 
 
 def test_the_split_that_was_judged_is_named(repository: Path) -> None:
-    (repository / "metrics/evaluate/details.json").write_text('{"split": "val"}')
+    write_details(repository, "evaluate", {"split": "val", "metrics": EVALUATE})
     assert row("val") == "AP 0.741, AP50 0.946"
     assert row("predictions") == "data/predictions/val.json"
 
@@ -82,33 +86,33 @@ def test_an_invalid_time_is_left_out(repository: Path, text: str) -> None:
 
 
 def test_an_undefined_metric_is_a_dash(repository: Path) -> None:
-    (repository / "metrics/evaluate.json").write_text(json.dumps(METRICS["evaluate"] | {"AP": None, "AP50": None}))
+    write_details(repository, "evaluate", METRICS["evaluate"] | {"metrics": EVALUATE | {"AP": None, "AP50": None}})
     assert row("test") == "AP -, AP50 -"
 
 
 def test_an_interval_follows_its_metric(repository: Path) -> None:
     intervals = {"AP_low": 0.70, "AP_high": 0.79, "AP50_low": None, "AP50_high": None}
-    (repository / "metrics/evaluate.json").write_text(json.dumps(METRICS["evaluate"] | intervals))
+    write_details(repository, "evaluate", METRICS["evaluate"] | {"metrics": EVALUATE | intervals})
     assert row("test") == "AP 0.741 (0.700 to 0.790), AP50 0.946"
 
 
 @pytest.mark.parametrize("name", METRICS)
 def test_a_missing_file_is_named(repository: Path, name: str) -> None:
-    (repository / f"metrics/{name}.json").unlink()
-    with pytest.raises(UserError, match=rf"{name}\.json is missing.*`dvc repro`"):
+    (repository / f"metrics/{name}/details.json").unlink()
+    with pytest.raises(UserError, match=rf"{name}/details\.json is missing.*`dvc repro`"):
         summary.build_summary()
 
 
 @pytest.mark.parametrize("name", METRICS)
 def test_a_file_with_conflict_markers_is_named(repository: Path, name: str) -> None:
-    (repository / f"metrics/{name}.json").write_text("<<<<<<< HEAD\n{}\n")
-    with pytest.raises(UserError, match=rf"{name}\.json is not JSON .*`dvc repro`"):
+    (repository / f"metrics/{name}/details.json").write_text("<<<<<<< HEAD\n{}\n")
+    with pytest.raises(UserError, match=rf"{name}/details\.json is not JSON .*`dvc repro`"):
         summary.build_summary()
 
 
 @pytest.mark.parametrize("name", METRICS)
 def test_files_of_an_older_version_are_an_error(repository: Path, name: str) -> None:
-    (repository / f"metrics/{name}.json").write_text("{}")
+    (repository / f"metrics/{name}/details.json").write_text("{}")
     with pytest.raises(UserError, match=r"older version.*`dvc repro`"):
         summary.build_summary()
 
@@ -118,7 +122,7 @@ def test_the_command_prints_the_summary_or_an_error(repository: Path) -> None:
         return subprocess.run([sys.executable, summary.__file__], capture_output=True, text=True, check=False)
 
     assert call().stdout.splitlines() == summary.build_summary()
-    (repository / "metrics/export.json").unlink()
+    (repository / "metrics/export/details.json").unlink()
     result = call()
     assert (result.returncode, result.stdout) == (1, "")
-    assert "error: metrics/export.json is missing" in result.stderr
+    assert "error: metrics/export/details.json is missing" in result.stderr

@@ -140,15 +140,15 @@ def test_the_report_evaluates_on_test_once(repository: Repository, pruned_sweep:
     assert "better than the default on test (significant" in first
     results = yaml.safe_load((folder / "optimization_results.yaml").read_text())
     assert results["best"]["parameters"]["train.lr"] == 0.01
-    assert results["best"]["values"] == {"best/AP": pytest.approx(0.87)}
-    assert results["default"] == {"best/AP": pytest.approx(0.765, abs=1e-3)}
+    assert results["best"]["values"] == {"best.AP": pytest.approx(0.87)}
+    assert results["default"] == {"best.AP": pytest.approx(0.765, abs=1e-3)}
     assert results["counts"] | {"complete": 2, "pruned": 2, "failed": 0} == results["counts"]
     interval = results["best"]["interval"]
     assert interval["low"] < interval["value"] < interval["high"]
     assert results["test"]["metrics"]["AP"]["low"] > 0
     rows = list(csv.DictReader((folder / "trials.csv").read_text().splitlines()))
     assert [row["state"] for row in rows] == ["complete", "complete", "pruned", "pruned"]
-    assert rows[2]["best/AP"] == ""
+    assert rows[2]["best.AP"] == ""
     assert float(rows[2]["reached"]) < float(rows[0]["reached"])
 
     second = run_sweep(repository, "report")
@@ -212,7 +212,7 @@ def test_a_sweep_whose_trials_all_fail_ends_with_the_reason(repository: Reposito
 
 @pytest.mark.long
 def test_trials_average_over_seeds_and_several_objectives_have_a_pareto_front(repository: Repository) -> None:
-    objectives = {"metrics/train.json:best/AP": "maximize", "metrics/train.json:val.seconds": "minimize"}
+    objectives = {"metrics/train.json:best.AP": "maximize", "metrics/train.json:val.seconds": "minimize"}
     parameters = {"train.lr": {"values": [0.01, 0.001]}}
     write_sweep(
         repository, name="seeds", objectives=objectives, seeds=[0, 10], trials=2, parameters=parameters, sampler="grid"
@@ -224,7 +224,7 @@ def test_trials_average_over_seeds_and_several_objectives_have_a_pareto_front(re
     run_sweep(repository, "report")
     folder = repository.root / "sweeps/seeds"
     results = yaml.safe_load((folder / "optimization_results.yaml").read_text())
-    assert results["best"]["values"]["best/AP"] == pytest.approx(0.87 + 0.001 * 5)
+    assert results["best"]["values"]["best.AP"] == pytest.approx(0.87 + 0.001 * 5)
     assert [values[0] for values in results["best"]["by_seed"]] == pytest.approx([0.87, 0.88])
     assert sorted(results["front"]) == [0, 1]
 

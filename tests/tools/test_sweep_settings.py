@@ -26,7 +26,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("params.yaml").write_text(PARAMS)
     Path("dvc.yaml").write_text(PIPELINE)
     Path("metrics").mkdir()
-    Path("metrics/train.json").write_text('{"best/AP": 0.5, "val": {"loss": 0.1}}')
+    Path("metrics/train.json").write_text('{"best": {"AP": 0.5}, "val": {"loss": 0.1}}')
     return tmp_path
 
 
@@ -41,7 +41,7 @@ def test_a_plan_runs_the_stages_that_write_its_objectives(folder: Path) -> None:
     plan = make_plan()
     assert plan.targets == ["train"]
     assert plan.overrides == {}
-    assert plan.objectives == [("metrics/train.json", "best/AP", "maximize")]
+    assert plan.objectives == [("metrics/train.json", "best.AP", "maximize")]
     assert [objective.name for objective in plan.objectives] == ["AP"]
 
 
@@ -78,13 +78,13 @@ def test_objectives_of_evaluate_are_measured_on_val(folder: Path) -> None:
         ({"objectives": {"metrics/train.json": "maximize"}}, "should be `file:key`"),
         ({"objectives": {"metrics/trian.json:AP": "maximize"}},
          "no stage writes the metrics file `metrics/trian.json`; did you mean `metrics/train.json`?"),
-        ({"objectives": {"metrics/train.json:best/AP5": "maximize"}},
-         "metrics/train.json has no number `best/AP5`; did you mean `best/AP`?"),
-        ({"objectives": {"metrics/train.json:best/AP": "up"}}, "`objectives.metrics/train.json:best/AP` is 'up'"),
+        ({"objectives": {"metrics/train.json:best.AP5": "maximize"}},
+         "metrics/train.json has no number `best.AP5`; did you mean `best.AP`?"),
+        ({"objectives": {"metrics/train.json:best.AP": "up"}}, "`objectives.metrics/train.json:best.AP` is 'up'"),
         ({"objectives": {}}, "`objectives` is {}"),
         ({"objectives": {"metrics/evaluate.json:threshold": "maximize"}, "pruner": {"name": "median"}},
          "pruned"),
-        ({"objectives": {"metrics/train.json:best/AP": "maximize", "metrics/train.json:val.loss": "minimize"},
+        ({"objectives": {"metrics/train.json:best.AP": "maximize", "metrics/train.json:val.loss": "minimize"},
           "sampler": "cmaes"}, "with several objectives"),
         ({"sampler": "grid"}, "`step` in `parameters.train.lr`"),
         ({"start": [{"train.rl": 0.1}]}, "`start` has `train.rl`, which is not in `parameters`; did you mean"),

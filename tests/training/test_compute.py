@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from torch import nn
 
 from detector.core.errors import UserError
 from detector.models.recipe import REFERENCE
-from detector.training.compute import ComputeSettings, prepare_model, translate_torch_errors
+from detector.training.compute import ComputeSettings, describe_device, prepare_model, translate_torch_errors
 
 CPU = torch.device("cpu")
 
@@ -26,6 +27,22 @@ class Two(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.blocks[1][0](self.blocks[0](self.first(x)))  # type: ignore[index,no-any-return]
+
+
+def test_the_device_is_described(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "__version__", "2.9.1+cu128")
+    monkeypatch.setattr(torch.version, "cuda", "12.8")
+    described = describe_device(ComputeSettings(CPU, "fp32"))
+    assert described.startswith(f"device CPU, {torch.backends.cpu.get_cpu_capability()}, threads ")
+    assert described.endswith("; torch 2.9.1+cu128, CUDA 12.8 (no GPU found); precision fp32")
+    monkeypatch.setattr(torch.version, "cuda", None)
+    assert "torch 2.9.1+cu128, without CUDA; precision" in describe_device(ComputeSettings(CPU, "fp32"))
+
+    monkeypatch.setattr(torch.version, "cuda", "12.8")
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H200")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=139 * 2**30))
+    gpu = describe_device(ComputeSettings(torch.device("cuda", 0), "bf16"))
+    assert gpu == "device GPU NVIDIA H200, 139 GiB; torch 2.9.1+cu128, CUDA 12.8; precision bf16"
 
 
 def is_compiled(module: nn.Module) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.util
 import json
 import random
@@ -37,18 +38,26 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def log_epochs(history: History, first: int, last: int) -> None:
+    """Log these epochs, of two iterations each."""
     for epoch in range(first, last + 1):
-        history.log_step(Step(epoch, 0.01, {"batch_loss": 2.0 / epoch, "loss_ciou": 1.0}))
-        history.log_epoch(epoch, {"loss": 1.5, "AP": 0.1 * epoch, "AP50": 0.2 * epoch})
+        for iteration in (2 * epoch - 2, 2 * epoch - 1):
+            history.log_step(Step(iteration, 0.01 / 3, {"loss": 2.0 / (iteration + 1), "loss_ciou": 1.0}))
+        history.log_epoch(iteration, {"loss": 1.5, "AP": 0.1 * epoch, "AP50": 0.2 * epoch}, {"epoch": 1, "AP": 0.1})
 
 
-def read_dvclive(folder: str) -> Points:
-    """The points that DVCLive wrote."""
+def read_files(folder: str) -> Points:
+    """The points in the files: of epochs, at their last iteration, and of iterations."""
     found: Points = {}
     root = Path(folder) / "plots/metrics"
     for path in root.rglob("*.tsv"):
         lines = [line.split("\t") for line in path.read_text().splitlines()[1:]]
-        found[str(path.relative_to(root).with_suffix(""))] = [(int(step), float(value)) for step, value in lines]
+        points = [(2 * int(epoch) - 1, float(value)) for epoch, value in lines]
+        found[str(path.relative_to(root).with_suffix(""))] = points
+    with (Path(folder) / "iterations.tsv").open(newline="") as file:
+        for row in csv.DictReader(file, delimiter="\t"):
+            iteration = int(row.pop("iteration"))
+            for name, text in row.items():
+                found.setdefault(f"batch/{name}", []).append((iteration, float(text)))
     return found
 
 
@@ -115,18 +124,20 @@ def read_random_states() -> tuple[Any, ...]:
 
 @pytest.mark.parametrize("name", READERS)
 @pytest.mark.filterwarnings("ignore")  # from the loggers and their imports
-def test_a_logger_has_the_same_points_as_dvclive(name: str) -> None:
+def test_a_logger_has_the_same_points_as_the_files(name: str) -> None:
     require(name)
     random_states = read_random_states()
     with open_loggers([name], Path("logs"), "run", SETTINGS) as loggers:
         history = History(Path("first"), loggers)
         log_epochs(history, 1, 3)
-        history.close({"best/epoch": 3})
+        history.close()
     assert random_states == read_random_states()
-    expected, found = read_dvclive("first"), READERS[name]()
-    assert {"train/batch_loss", "train/learning_rate", "val/AP"} <= set(expected)
-    assert {key: [step for step, _ in points] for key, points in found.items()} == {key: [0, 1, 2] for key in expected}
+    expected, found = read_files("first"), READERS[name]()
+    assert {"batch/loss_ciou", "batch/lr", "batch/epoch", "train/loss", "val/AP", "lr"} <= set(expected)
+    assert [step for step, _ in expected["batch/loss"]] == [0, 1, 2, 3, 4, 5]
+    assert found.keys() == expected.keys()
     for key, points in expected.items():
+        assert [step for step, _ in found[key]] == [step for step, _ in points]
         assert [value for _, value in found[key]] == pytest.approx([value for _, value in points], rel=1e-6)
     assert [path.name for path in Path().iterdir() if path.name not in ("first", "logs")] == []
 
@@ -138,27 +149,33 @@ class Recording(list[tuple[int, dict[str, float]]]):
         return ExperimentLogger("recorded", lambda step, values: self.append((step, values)), lambda complete: None)
 
 
-def test_a_resumed_training_has_every_epoch_once() -> None:
+def test_a_resumed_training_has_every_iteration_and_epoch_once() -> None:
     killed, resumed, whole = Recording(), Recording(), Recording()
     history = History(Path("killed"), [killed.logger()])
     log_epochs(history, 1, 2)
+    history.log_step(Step(4, 0.01, {"loss": 7.0, "loss_ciou": 1.0}))
     continued = History(Path("resumed"), [resumed.logger()])
     continued.replay(history.state_dict())
-    log_epochs(continued, 3, 4)
-    log_epochs(History(Path("whole"), [whole.logger()]), 1, 4)
+    uninterrupted = History(Path("whole"), [whole.logger()])
+    log_epochs(uninterrupted, 1, 2)
+    uninterrupted.log_step(Step(4, 0.01, {"loss": 7.0, "loss_ciou": 1.0}))
+    for one in (continued, uninterrupted):
+        one.log_step(Step(5, 0.01, {"loss": 9.0, "loss_ciou": 1.0}))
+        one.log_epoch(5, {"loss": 1.0, "AP": 0.3, "AP50": 0.3}, {"epoch": 3, "AP": 0.3})
     assert resumed == whole
-    assert [step for step, _ in resumed] == [0, 1, 2, 3]
+    assert [step for step, _ in resumed] == [0, 1, 1, 2, 3, 3, 4, 5, 5]
+    assert resumed[-1][1]["train/loss"] == 8
 
 
 def test_a_failing_logger_is_disabled(capsys: pytest.CaptureFixture[str]) -> None:
     good = Recording()
 
     def fail(step: int, values: dict[str, float]) -> None:
-        if step == 1:
+        if step == 2:
             raise ConnectionError("no route to the server")
 
     log_epochs(History(Path("log"), [ExperimentLogger("far", fail, lambda complete: None), good.logger()]), 1, 4)
-    assert len(good) == 4
+    assert len(good) == 4 + 8
     assert capsys.readouterr().out.count("(no route to the server)") == 1
 
 

@@ -16,6 +16,8 @@ from detector.models.recipe import REFERENCE
 from detector.training.loop import Learner, Step, check_finite, group_batches, train_one_epoch
 from detector.training.optimization import AveragedWeights, Schedule, make_optimizer
 
+WEIGHTS = {"b": 0.5, "loss_ciou": 2.0}
+
 
 class Toy(nn.Module):
     """Its loss is the squared distance of one number from the images' mean."""
@@ -27,7 +29,7 @@ class Toy(nn.Module):
     def forward(self, images: torch.Tensor, targets: Targets | None = None) -> Output:
         assert images.dtype == torch.uint8
         assert targets is not None
-        return Output({"a": (self.number - images.float().mean()).pow(2).sum(), "b": self.number.sum() * 0}, None)
+        return Output({"a": (self.number - images.float().mean()).pow(2).sum(), "b": self.number.sum() * 0 + 4}, None)
 
 
 def batch(value: int, row: int) -> Batch:
@@ -40,7 +42,7 @@ def run(model: nn.Module, batches: list[Batch], lr: float = 0.1, accumulate_step
     optimizer = make_optimizer(model, recipe)
     steps: list[Step] = []
     scaler = GradScaler("cpu", enabled=False)
-    learner = Learner(model, optimizer, scaler, AveragedWeights(model, 0.9), torch.device("cpu"))
+    learner = Learner(model, optimizer, scaler, AveragedWeights(model, 0.9), torch.device("cpu"), WEIGHTS)
     train_one_epoch(
         learner,
         group_batches(batches, accumulate_steps),
@@ -57,8 +59,14 @@ def test_steps_are_reported_and_the_loss_decreases() -> None:
     steps = run(Toy(), [batch(3, 0)] * 8)
     assert [step.iteration for step in steps] == list(range(5, 13))
     assert steps[-1].losses["a"] < steps[0].losses["a"]
-    assert steps[0].losses["batch_loss"] == steps[0].losses["a"] + steps[0].losses["b"]
+    assert steps[0].losses["loss"] == steps[0].losses["a"] + steps[0].losses["b"]
+    assert steps[0].losses.keys() == {"loss", "a", "b"}
     assert steps[0].lr == pytest.approx(0.1)
+
+
+def test_weights_multiply_their_components() -> None:
+    (step,) = run(Toy(), [batch(3, 0)])
+    assert step.losses == {"loss": 9 + 2, "a": 9, "b": 4 * WEIGHTS["b"]}
 
 
 def test_gradients_are_clipped() -> None:
@@ -86,7 +94,7 @@ def test_a_loss_that_is_not_finite_names_component_iteration_and_images() -> Non
     with pytest.raises(UserError) as error:
         run(model, [batch(3, 41)])
     message = str(error.value)
-    assert "iteration 5: batch_loss, loss_ciou" in message
+    assert "iteration 5: loss, loss_ciou" in message
     assert "image_41.jpg" in message
     assert "train.lr" in message
     assert model.number.item() == 0  # no step was taken

@@ -71,11 +71,18 @@ def test_cosine_ends_at_min_lr_ratio() -> None:
 
 def test_plateau_halves_after_three_epochs_without_progress() -> None:
     plateau = schedule(schedule="plateau")
-    for score in (0.5, 0.4, 0.4, 0.5):
-        plateau.finish_epoch(score)
+    for loss in (0.5, 0.6, 0.6, 0.5):
+        plateau.finish_epoch(loss)
     assert plateau.factor(50) == 1
     plateau.finish_epoch(0.5)
     assert plateau.factor(50) == 0.5
+
+
+def test_plateau_goes_on_while_the_loss_falls() -> None:
+    plateau = schedule(schedule="plateau")
+    for epoch in range(10):
+        plateau.finish_epoch(1 / (epoch + 1))
+    assert plateau.factor(50) == 1
 
 
 def test_step_scales_every_group() -> None:

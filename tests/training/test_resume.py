@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,12 +17,14 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from detector.core.errors import UserError
+from detector.engine.checkpoint import Card, load_checkpoint
 from detector.engine.dataset import Batch, EpochSampler
 from detector.engine.structures import Output, Targets
 from detector.models.recipe import REFERENCE, Recipe
 from detector.training import interruption
 from detector.training.compute import ComputeSettings
-from detector.training.fit import fit
+from detector.training.fit import fit, score
+from detector.training.kept_epochs import KeptEpochs
 from detector.training.loaders import Loaders
 from detector.training.resume import (
     delete_checkpoints,
@@ -77,7 +80,17 @@ def collate(rows: list[int]) -> Batch:
     return Batch(images, empty, rows, [1.0] * len(rows))
 
 
-def train(name: str, model: nn.Module, recipe: Recipe = RECIPE, stop_in_validation: int = -1) -> BestEpoch:
+def make_card(validation: dict[str, float]) -> Card:
+    """The card of a model that is never built."""
+    return Card(
+        model="toy", classes=["a"], states=[], size=(32, 32), mean=(0, 0, 0), std=(1, 1, 1), recipe={}, seed=0, data="",
+        validation=validation,
+    )  # fmt: skip
+
+
+def train(
+    name: str, model: nn.Module, recipe: Recipe = RECIPE, stop_in_validation: int = -1, keep_every: int = 0
+) -> BestEpoch:
     """Seed, build and fit in the folder `name`."""
     random.seed(0)
     np.random.seed(0)
@@ -97,8 +110,8 @@ def train(name: str, model: nn.Module, recipe: Recipe = RECIPE, stop_in_validati
             seen += 1
             if seen == stop_in_validation:
                 interruption._received = signal.SIGTERM
-        score = float(average.get_parameter("number").sum()) + float(torch.rand(()))
-        return {"loss": 1.0, "AP": score % 1, "AP50": score % 1}
+        number = float(average.get_parameter("number").sum()) + float(torch.rand(()))
+        return {"loss": 2.0 + number % 0.7, "AP": number % 1, "AP50": number % 1}
 
     Path(name).mkdir(exist_ok=True)
     return fit(
@@ -109,6 +122,7 @@ def train(name: str, model: nn.Module, recipe: Recipe = RECIPE, stop_in_validati
         ComputeSettings(torch.device("cpu")),
         log_folder=Path(name) / "log",
         checkpoint_folder=Path(name),
+        kept_epochs=KeptEpochs(Path(f"{name}-kept"), keep_every, make_card),
     )
 
 
@@ -159,10 +173,69 @@ def test_killed_while_writing_the_results() -> None:
 def test_patience_ends_a_training_without_improvement() -> None:
     recipe = dataclasses.replace(RECIPE, epochs=9, patience=2, lr=1e-9)
     best = train("short", Toy(), recipe)
-    rows = (Path("short") / "log/plots/metrics/val/AP.tsv").read_text().splitlines()[1:]
-    scores = [float(row.split("\t")[1]) for row in rows]
+    scores = read_curve("short", "AP")
     assert len(scores) == best.validation["epoch"] + 2 < 9
     assert max(scores) == scores[int(best.validation["epoch"]) - 1]
+
+
+def read_curve(name: str, metric: str) -> list[float]:
+    """A metric of each epoch."""
+    rows = (Path(name) / f"log/plots/metrics/val/{metric}.tsv").read_text().splitlines()[1:]
+    return [float(row.split("\t")[1]) for row in rows]
+
+
+def test_the_loss_can_decide_on_the_best_epoch_and_on_patience() -> None:
+    recipe = dataclasses.replace(RECIPE, epochs=9, patience=2, lr=1e-9, monitor="loss")
+    best = train("short", Toy(), recipe)
+    losses = read_curve("short", "loss")
+    assert len(losses) == best.validation["epoch"] + 2 < 9
+    assert min(losses) == losses[int(best.validation["epoch"]) - 1]
+    assert train("other", Toy(), dataclasses.replace(recipe, monitor="AP")).validation != best.validation
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_is_the_worst(loss: float) -> None:
+    assert score({"AP": 1.0, "loss": loss}, "loss") < score({"AP": 0.0, "loss": 1e30}, "loss")
+
+
+def test_kept_epochs_are_models_and_can_be_continued() -> None:
+    uninterrupted = train("uninterrupted", Toy(), keep_every=2)
+    folder = Path("uninterrupted-kept/002")
+    assert [path.name for path in Path("uninterrupted-kept").iterdir()] == ["002"]  # of three epochs
+    names = ["000002-00000000.pt", "detector.json", "detector.safetensors"]
+    assert sorted(path.name for path in folder.iterdir()) == names
+    weights, card = load_checkpoint(folder / "detector.safetensors")
+    assert weights.keys() == uninterrupted.weights.keys()
+    assert card.validation["epoch"] == 2
+    assert card.validation["AP"] == pytest.approx(read_curve("uninterrupted", "AP")[1], abs=1e-5)
+    assert files("uninterrupted") == files_of_training_without_kept_epochs()
+
+    Path("resumed").mkdir()
+    shutil.copy(folder / names[0], "resumed")
+    model = Toy()
+    check_same(train("resumed", model), uninterrupted)
+    assert model.calls == BATCHES
+
+
+def files_of_training_without_kept_epochs() -> dict[str, bytes]:
+    """The files of the same training."""
+    train("without", Toy())
+    assert not Path("without-kept").exists()
+    return files("without")
+
+
+def test_an_epoch_is_kept_when_a_kill_came_before_it() -> None:
+    train("first", Toy(), keep_every=2)
+    shutil.rmtree("first-kept")
+    Path("first/000003-00000000.pt").unlink()  # the checkpoint of epoch 2 is the last one
+    train("first", Toy(), keep_every=2)
+    assert [path.name for path in Path("first-kept").iterdir()] == ["002"]
+
+
+def test_an_epoch_that_cannot_be_kept_is_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("full-kept").touch()
+    train("full", Toy(), keep_every=1)
+    assert capsys.readouterr().out.count("warning: could not keep full-kept/00") == EPOCHS
 
 
 @pytest.mark.parametrize(

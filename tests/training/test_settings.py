@@ -54,6 +54,12 @@ def test_an_image_size_of_two_numbers() -> None:
         resolve_recipe(params(image_size=[250, 320]), REFERENCE, True)
 
 
+def test_loss_weights_and_the_monitor_are_part_of_the_recipe() -> None:
+    given: dict[str, object] = {"class_loss_weight": 2, "box_loss_weight": 0.5, "monitor": "loss"}
+    recipe = resolve_recipe(params(**given), REFERENCE, True)
+    assert {name: getattr(recipe, name) for name in given} == given
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [
@@ -70,6 +76,10 @@ def test_an_image_size_of_two_numbers() -> None:
         ("accumulate_steps", 0),
         ("patience", -1),
         ("optimizer", "lion"),
+        ("monitor", "F1"),
+        ("keep_every", -1),
+        ("class_loss_weight", -1),
+        ("box_loss_weight", "auto"),
     ],
 )
 def test_invalid_values(tmp_path: Path, key: str, value: object) -> None:

@@ -9,15 +9,15 @@ from typing import Any
 import optuna
 
 import compare
+import comparison_inputs
 from comparison_table import Comparison, render_comparison
 from detector.core.errors import UserError
-from detector.core.yaml_files import read_yaml
 from sweeping.results import SweepResults
-from sweeping.settings import EVALUATED_SPLIT, PIPELINE, TRAIN_SEED, flatten, list_metric_files
+from sweeping.settings import EVALUATED_SPLIT, TRAIN_SEED
 from sweeping.study import sweep_folder
 from sweeping.trials import ExperimentSpec, SweepContext, TrialFailed, read_objectives, run_stages
 
-EVALUATE = "evaluate"
+DETAILS = "metrics/evaluate/details.json"  # has the intervals
 TEST, VAL = "test", "val_interval"  # attributes of the study
 
 
@@ -46,17 +46,12 @@ def run_pipeline(results: SweepResults, name: str, values: dict[str, Any]) -> di
     seed = {TRAIN_SEED: plan.sweep.seeds[0]} if plan.sweep.seeds else {}
     experiment = ExperimentSpec(f"{plan.sweep.name}-{name}", {**values, **seed}, folder)
     print(f"running experiment {experiment.name} …", flush=True)
-    files = list(dict.fromkeys([*(objective.file for objective in plan.objectives), *list_evaluation_files()]))
+    files = list(dict.fromkeys([*(objective.file for objective in plan.objectives), DETAILS]))
     try:
         return run_stages(experiment, context, targets=[], metrics=files)
     except TrialFailed:
         log = experiment.file(".log")
         raise UserError(f"the experiment {experiment.name} failed; its output is in {log}") from None
-
-
-def list_evaluation_files() -> list[str]:
-    """The metrics files of the stage `evaluate`."""
-    return list_metric_files(read_yaml(PIPELINE)["stages"].get(EVALUATE, {}))
 
 
 def compare_on_test(results: SweepResults) -> dict[str, Any]:
@@ -68,7 +63,7 @@ def compare_on_test(results: SweepResults) -> dict[str, Any]:
     default = run_pipeline(results, "default", {})
     run_pipeline(results, "best", results.best.user_attrs["values"])
     names = [f"{plan.sweep.name}-{name}" for name in ("default", "best")]
-    comparison = compare.compare(*map(compare.read_revision, names))
+    comparison = compare.compare(*map(comparison_inputs.read_revision, names))
     metrics = {
         row.name: {
             "default": row.a,
@@ -109,9 +104,8 @@ def read_val_interval(results: SweepResults) -> dict[str, Any]:
     values = {**results.best.user_attrs["values"], EVALUATED_SPLIT: "val"}
     metrics = run_pipeline(results, "best-val", values)
     name = results.plan.objectives[0].name
-    for file in list_evaluation_files():
-        numbers = dict(flatten(metrics[file]))
-        if f"{name}_low" in numbers:
-            low, high = numbers[f"{name}_low"], numbers[f"{name}_high"]
-            return {"metric": f"{file}:{name} on val", "value": numbers[name], "low": low, "high": high}
-    return {"metric": None, "low": None, "high": None}
+    numbers = metrics[DETAILS]["metrics"]
+    if f"{name}_low" not in numbers:
+        return {"metric": None, "low": None, "high": None}
+    low, high = numbers[f"{name}_low"], numbers[f"{name}_high"]
+    return {"metric": f"{name} on val", "value": numbers[name], "low": low, "high": high}

@@ -79,7 +79,7 @@ class Objective(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The last part of the key, such as `AP` of `best/AP`."""
+        """The last part of the key, such as `AP` of `best.AP`."""
         return re.split(r"[./]", self.key)[-1]
 
 
@@ -225,16 +225,25 @@ def list_metric_files(stage: dict[str, Any]) -> list[str]:
     return [path for entry in stage.get("metrics", []) for path in ([entry] if isinstance(entry, str) else entry)]
 
 
+def list_output_paths(stage: dict[str, Any]) -> list[str]:
+    """The outputs of a stage in dvc.yaml that are no metrics or plots."""
+    return [path for entry in stage.get("outs", []) for path in ([entry] if isinstance(entry, str) else entry)]
+
+
 def find_writers(file: str, stages: dict[str, Any]) -> list[str]:
-    """The stages that write a metrics file: one or none."""
-    return [name for name, stage in stages.items() if file in list_metric_files(stage)]
+    """The stages that write a file, as a metric or in an output such as metrics/evaluate: one or none."""
+    return [
+        name
+        for name, stage in stages.items()
+        if any(Path(file).is_relative_to(out) for out in [*list_metric_files(stage), *list_output_paths(stage)])
+    ]
 
 
 def parse_objective(path: Path, name: str, direction: Direction, stages: dict[str, Any]) -> Objective:
-    """Split `metrics/train/metrics.json:best/AP`. Raises UserError when no stage writes the metric."""
+    """Split `metrics/train/metrics.json:best.AP`. Raises UserError when no stage writes the metric."""
     file, colon, key = name.partition(":")
     if not colon or not key:
-        raise UserError(f"{path}: the objective `{name}` should be `file:key`, e.g. metrics/train/metrics.json:best/AP")
+        raise UserError(f"{path}: the objective `{name}` should be `file:key`, e.g. metrics/train/metrics.json:best.AP")
     if not find_writers(file, stages):
         known = [known for stage in stages.values() for known in list_metric_files(stage)]
         raise UserError(f"{path}: no stage writes the metrics file `{file}`{suggest_name(file, known)}")

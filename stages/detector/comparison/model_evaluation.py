@@ -18,6 +18,7 @@ from detector.core.errors import UserError
 from detector.engine.dataset import DetectionDataset, collate, keep_present_objects, pack_annotations
 from detector.engine.detections import Prediction, to_coco_results
 from detector.engine.predict import predict
+from detector.evaluation.calibration import calibrate_scores, read_temperature
 from detector.evaluation.error_types import analyze_errors
 from detector.evaluation.galleries import select_gallery_pictures
 from detector.evaluation.gallery_pictures import DisplayNames, draw_galleries
@@ -25,8 +26,9 @@ from detector.evaluation.matched_split import MatchedSplit, Thresholds, choose_t
 from detector.evaluation.metrics import Metrics, compute_metrics
 from detector.evaluation.settings import EvaluateParams
 from detector.models.postprocess import Postprocess
+from detector.runners.model_metadata import ModelMetadata
 from detector.runners.onnx_runner import open_onnx
-from detector.runners.tiled import ModelMetadata, Runner, detect_images, detect_in_tiles
+from detector.runners.tiled import Runner, detect_images, detect_in_tiles
 from detector.runners.tiling import Tiling
 from detector.runners.torch_runner import build_runner, open_checkpoint
 
@@ -68,8 +70,9 @@ class EvaluationResult(NamedTuple):
         folder.mkdir(parents=True, exist_ok=True)
         for old in folder.glob("*.jpg"):
             old.unlink()
-        limits = self.thresholds.by_class
-        pairs = analyze_errors(self.matched.coco, self.matched.predictions, self.matched.matches)
+        temperature = read_temperature(self.metrics.details)
+        limits = calibrate_scores(self.thresholds.by_class, temperature)
+        pairs = analyze_errors(self.matched.coco, self.matched.predictions, self.matched.matches).calibrate(temperature)
         images = sorted(self.matched.coco["images"], key=lambda image: int(image["id"]))
         names = DisplayNames(self.mapped.classes, [state["name"] for state in self.matched.coco["states"]])
         drawn = draw_galleries(

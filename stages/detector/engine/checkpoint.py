@@ -27,7 +27,7 @@ class Card(Section):
 
     model: its key in MODELS. size: input (H, W). mean, std: of R, G and B, 0..255; images are padded with the
     mean. recipe: the resolved training settings. data: SHA-256 of the COCO files used for training and
-    validation. validation: AP and AP50 on val, and the epoch that reached them. precision: of the layers during
+    validation. validation: the best epoch, and its loss, AP and AP50 on val. precision: of the layers during
     training. processes: number of training processes. code: SHA-256 of the training code. versions: of the
     packages that can change the weights. Older checkpoints lack the last two.
     """

@@ -7,6 +7,7 @@ confidence calibration for object detection". Only the score is used, not the po
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,6 +35,11 @@ class Temperature(NamedTuple):
     error: float | None
     error_after: float | None
     note: str
+
+    @property
+    def is_applied(self) -> bool:
+        """Whether scores change: there is a fitted temperature, and it helps."""
+        return self.fitted is not None and self.used == self.fitted
 
 
 def compute_calibration_error(evaluation: COCOeval) -> float | None:
@@ -71,6 +77,31 @@ def bootstrap_ece(matches: Matches, weights: NDArray[np.int32]) -> NDArray[np.fl
     # A bin's share of all detections times the gap of its means is the gap of its sums over the number of all.
     gaps = np.abs(sum_per_bin(counted.scores) - sum_per_bin(counted.hits[0].astype(np.float64)))
     return safe_divide(gaps.sum(axis=1), sum_per_bin(None).sum(axis=1))
+
+
+def calibrate_score(score: float, temperature: float | None) -> float:
+    """A score, such as a threshold, as people see it; temperature: None or 1 leaves it exactly as it is."""
+    if temperature is None or temperature == 1:
+        return score
+    return float(rescale_scores(np.array([score]), temperature)[0])
+
+
+def calibrate_scores(scores: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
+    """Scores [*] as the pages show them, to 8 digits: enough to keep their order, and short in a page."""
+    calibrated: NDArray[np.float64] = (scores if temperature == 1 else rescale_scores(scores, temperature)).round(8)
+    return calibrated
+
+
+def read_temperature(details: Mapping[str, Any]) -> float:
+    """The temperature that calibrates an evaluation's scores; details: metrics/evaluate/details.json."""
+    return float((details.get("calibration") or {}).get("temperature") or 1.0)
+
+
+def calibrate_matches(matches: Matches, temperature: float | None) -> Matches:
+    """The same matches with calibrated scores; temperature: as for `calibrate_score`."""
+    if temperature is None or temperature == 1:
+        return matches
+    return matches._replace(scores=rescale_scores(matches.scores, temperature))
 
 
 def calibrate_predictions(predictions: list[Prediction], temperature: float) -> list[Prediction]:

@@ -40,10 +40,29 @@ def describe_folding(names: list[str]) -> str:
     return f": the {MAX_NAMES} most confused of {count:,}" if count > MAX_NAMES else ""
 
 
+def normalize_confusions(counts: NDArray[Any], names: list[str]) -> NDArray[np.float64]:
+    """Each count [K, K] as a fraction of its row, 0..1; in the row of the background, of its column.
+
+    False detections of a class are so many of its detections; of each other they say nothing.
+    """
+    fractions: NDArray[np.float64] = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
+    if names[-1] == BACKGROUND_NAME:
+        fractions[-1] = counts[-1] / np.maximum(1, counts.sum(axis=0))
+    return fractions
+
+
 def list_confusions(matrix: NDArray[Any], names: list[str]) -> list[dict[str, Any]]:
     """The cells of the folded matrix that are not 0, for DVC's plots (.dvc/plots/confusion.json)."""
     folded, shown = fold_confusions(matrix, names)
+    fractions = normalize_confusions(folded, shown).round(6)
     return [
-        {"actual": shown[row], "predicted": shown[column], "count": int(folded[row, column])}
+        {
+            "row": row,
+            "column": column,
+            "actual": shown[row],
+            "predicted": shown[column],
+            "count": int(folded[row, column]),
+            "fraction": float(fractions[row, column]),
+        }
         for row, column in np.argwhere(folded).tolist()
     ]

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from detector.core.boxes import pairwise_iou_xyxy, xywh_to_xyxy
 from detector.engine.detections import Prediction
+from detector.evaluation.calibration import calibrate_scores
 from detector.evaluation.matching import Matches
 
 # The values of `ErrorAnalysis.error_types`, in this order. An object that no detection is matched to is MISSED.
@@ -67,6 +68,14 @@ class ErrorAnalysis(NamedTuple):
         matched = self.object_indices[self.select_detections(thresholds)]
         detected[matched[matched >= 0]] = True
         return ~detected & ~self.objects.absent
+
+    def calibrate(self, temperature: float) -> ErrorAnalysis:
+        """The same with the scores that people see; thresholds need `calibrate_scores` with the same temperature."""
+        matched = self.objects.scores >= 0
+        objects = self.objects._replace(
+            scores=np.where(matched, calibrate_scores(self.objects.scores.clip(0), temperature), -1.0)
+        )
+        return self._replace(scores=calibrate_scores(self.scores, temperature), objects=objects)
 
 
 def analyze_errors(coco: dict[str, Any], predictions: list[Prediction], matches: Matches) -> ErrorAnalysis:

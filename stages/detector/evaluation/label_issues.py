@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.core.boxes import pairwise_iou_xyxy, xywh_to_xyxy
+from detector.evaluation.calibration import calibrate_score
 from detector.evaluation.label_matching import MATCH_IOU, ImageMatch, match_labels
 from detector.evaluation.label_trust import Trust, assess_trust
 from detector.manifest.decisions import REMOVE, SAME_OBJECT_IOU, Decision, corrected_xyxy
@@ -60,7 +61,7 @@ class ClassStatistics(NamedTuple):
     """names, states: by id; absent: ids of the states in which an object is not to be detected.
 
     By category id, over the present objects: confidence, the mean confidence of their detections, 0..1, and iou, the
-    median IoU of those detected.
+    median IoU of those detected. temperature: that calibrates scores.
     """
 
     names: dict[int, str]
@@ -68,18 +69,24 @@ class ClassStatistics(NamedTuple):
     absent: set[int]
     confidence: dict[int, float]
     iou: dict[int, float]
+    temperature: float = 1.0
 
 
 def find_label_issues(
-    split: str, coco: dict[str, Any], predictions: Sequence[Any], state_probabilities: NDArray[np.floating[Any]] | None
+    split: str,
+    coco: dict[str, Any],
+    predictions: Sequence[Any],
+    state_probabilities: NDArray[np.floating[Any]] | None,
+    temperature: float = 1.0,
 ) -> tuple[list[LabelIssue], dict[str, str]]:
     """Suspected errors in the labels of a split's COCO dictionary, worst first; and notes on what was not judged.
 
     predictions: COCO results on its images. state_probabilities [A, S]: the state head's output for each label that
-    is not a crowd, in the order of `pack_annotations`; None without a head.
+    is not a crowd, in the order of `pack_annotations`; None without a head. temperature: that calibrates the scores in
+    the reasons.
     """
     matches = match_labels(coco, predictions)
-    statistics = _compute_statistics(coco, matches)
+    statistics = _compute_statistics(coco, matches)._replace(temperature=temperature)
     trust = assess_trust(split, coco, predictions, state_probabilities)
     issues: list[LabelIssue] = []
     start = 0
@@ -182,12 +189,12 @@ def _check_label(match: ImageMatch, statistics: ClassStatistics, row: int) -> It
     elif column is None:
         detected = "no detection here"
     else:
-        detected = f"only a weak detection here ({_format_score(match, column)})"
+        detected = f"only a weak detection here ({_format_score(match, column, statistics)})"
     reason = f"{detected}; mean confidence for {name} is {usual:.0%}"
     yield Candidate("spurious_box", usual - max(confidence, shared), row, None, REMOVE, reason)
     if column is None:
         return
-    score = _format_score(match, column)
+    score = _format_score(match, column, statistics)
     iou, predicted = float(match.iou[row, column]), int(match.predicted_classes[column])
     if predicted == label:
         typical = statistics.iou.get(label, 0.0)
@@ -214,7 +221,7 @@ def _check_missing(match: ImageMatch, statistics: ClassStatistics) -> Iterator[C
             kept.append(column)
             name = statistics.names[int(match.predicted_classes[column])]
             score = float(match.confidence[column] * (1 - nearest[column]))
-            reason = f"unlabeled {name} detected here (score {_format_score(match, column)})"
+            reason = f"unlabeled {name} detected here (score {_format_score(match, column, statistics)})"
             yield Candidate("missing_box", score, None, column, name, reason)
 
 
@@ -235,8 +242,8 @@ def _check_states(
             yield Candidate("wrong_state", margin, row, None, statistics.states[predicted], reason)
 
 
-def _format_score(match: ImageMatch, column: int) -> str:
-    return f"{match.predictions[column]['score']:.2f}"
+def _format_score(match: ImageMatch, column: int, statistics: ClassStatistics) -> str:
+    return f"{calibrate_score(match.predictions[column]['score'], statistics.temperature):.2f}"
 
 
 def _create_issue(split: str, match: ImageMatch, statistics: ClassStatistics, candidate: Candidate) -> LabelIssue:

@@ -1,11 +1,11 @@
-"""The metrics of metrics/evaluate.json: their names, meaning, unit, and whether higher or lower is better.
+"""The metrics of the evaluate stage: their names, meaning, unit, and whether higher or lower is better.
 
 Imports nothing but the standard library, so that commands and tests can read it without loading torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Literal, NamedTuple, get_args
 
 Better = Literal["higher", "lower", "none"]
@@ -44,14 +44,16 @@ def _coco_metrics() -> Iterator[Metric]:
 
 def _threshold_metrics() -> Iterator[Metric]:
     """The operating threshold, what it gives at IoU 0.5, and calibration."""
-    meaning = "operating score threshold, chosen on val; null with per-class thresholds"
+    meaning = "operating threshold of the calibrated score, chosen on val; null with per-class thresholds"
     yield Metric("threshold", "Threshold", meaning, "score", "none", interval=False)
+    meaning = "the same threshold on the scale of the model's own scores, as in data/predictions"
+    yield Metric("raw_threshold", "Raw threshold", meaning, "score", "none", interval=False)
     meaning = "fraction of the detections that are correct, at the threshold"
     yield Metric("precision", "Precision", meaning, "0 to 1", "higher")
     yield Metric("recall", "Recall", "fraction of the objects that are detected, at the threshold", "0 to 1", "higher")
     yield Metric("F1", "F1", "harmonic mean of precision and recall, at the threshold", "0 to 1", "higher")
     yield Metric("mean_IoU", "Mean IoU", "mean IoU of the correct detections, at the threshold", "0 to 1", "higher")
-    meaning = "expected calibration error: mean gap between score and precision"
+    meaning = "expected calibration error: mean gap between calibrated score and precision"
     yield Metric("calibration_error", "Calibration error", meaning, "0 to 1", "lower")
     meaning = "divisor of the score's logit that calibrates scores; 1 leaves them unchanged"
     yield Metric("temperature", "Temperature", meaning, "factor", "none", interval=False)
@@ -74,14 +76,14 @@ def _tide_metrics() -> Iterator[Metric]:
 def _state_metrics() -> Iterator[Metric]:
     """Those of datasets with states."""
     meaning = "macro F1 over the states, given the true boxes"
-    yield Metric("state_macro_F1", "State F1", meaning, "0 to 1", "higher", needs_states=True)
+    yield Metric("state_F1", "State F1", meaning, "0 to 1", "higher", needs_states=True)
     meaning = "AP50 where class and state must both be correct"
     yield Metric("joint_AP", "Joint AP", meaning, "0 to 1", "higher", needs_states=True)
     meaning = "fraction of the absent objects that are detected, at the threshold"
     yield Metric("hallucination", "Hallucination", meaning, "0 to 1", "lower", needs_states=True)
 
 
-# By name, in the order of the file.
+# By name, in the order of `metrics` in metrics/evaluate/details.json, which has them all.
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for group in (_coco_metrics, _threshold_metrics, _tide_metrics, _state_metrics)
@@ -92,13 +94,16 @@ PRIMARY_METRIC = "AP"
 # What the paired comparison of two detectors tests.
 COMPARED_METRICS: tuple[ComparedMetric, ...] = get_args(ComparedMetric)
 # The large numbers of the report.
-HEADLINE_METRICS = ("AP", "AP50", "AP75", "precision", "recall", "F1", "state_macro_F1", "joint_AP", "hallucination")
+HEADLINE_METRICS = ("AP", "AP50", "AP75", "precision", "recall", "F1", "state_F1", "joint_AP", "hallucination")
 # The rows of a pull request's comment.
-COMMENT_METRICS = (*COMPARED_METRICS, "precision", "recall", "state_macro_F1", "joint_AP", "calibration_error")
+COMMENT_METRICS = (*COMPARED_METRICS, "precision", "recall", "state_F1", "joint_AP", "calibration_error")
+# The keys of metrics/evaluate.json, in the order of the columns of `dvc exp show`: what experiments are compared by.
+TABLE_METRICS = ("AP", "AP50", "AP75", "F1", "precision", "recall", "state_F1", "joint_AP", "hallucination",
+                 "threshold", "calibration_error", "AP_small", "AP_medium", "AP_large")  # fmt: skip
 
 # The numbers of each row of metrics/evaluate/details.json, of `classes` and of the states' `given_boxes`.
-CLASS_METRICS = ("AP", "AP50", "AP_small", "AP_medium", "AP_large", "threshold", "precision", "recall", "F1",
-                 "recall_at_precision_0.9")  # fmt: skip
+CLASS_METRICS = ("AP", "AP50", "AP_small", "AP_medium", "AP_large", "threshold", "raw_threshold", "precision", "recall",
+                 "F1", "recall_at_precision_0.9")  # fmt: skip
 CLASS_INTERVALS = ("AP", "AP50")
 STATE_METRICS = ("precision", "recall", "F1")
 
@@ -108,8 +113,13 @@ def interval_names(name: str) -> tuple[str, str]:
     return f"{name}_low", f"{name}_high"
 
 
+def pick_table_metrics(flat: Mapping[str, float | None]) -> dict[str, float | None]:
+    """The contents of metrics/evaluate.json; those of states if there are any."""
+    return {name: flat[name] for name in TABLE_METRICS if name in flat}
+
+
 def file_keys(states: bool) -> list[str]:
-    """All keys of metrics/evaluate.json in their order; states: whether the dataset has states."""
+    """All keys of `metrics` in the details, in their order; states: whether the dataset has states."""
     keys: list[str] = []
     for metric in METRICS.values():
         if states or not metric.needs_states:
@@ -119,8 +129,8 @@ def file_keys(states: bool) -> list[str]:
 
 def metrics_table() -> str:
     """All metrics as the Markdown table of docs/evaluation.md."""
-    lines = ["| metric | meaning | unit | better | 95% CI |", "| --- | --- | --- | --- | --- |"]
+    lines = ["| metric | meaning | unit | better | 95% CI | compared |", "| --- | --- | --- | --- | --- | --- |"]
     for metric in METRICS.values():
-        interval = "yes" if metric.interval else "no"
-        lines.append(f"| `{metric.name}` | {metric.meaning} | {metric.unit} | {metric.better} | {interval} |")
+        marks = " | ".join("yes" if mark else "no" for mark in (metric.interval, metric.name in TABLE_METRICS))
+        lines.append(f"| `{metric.name}` | {metric.meaning} | {metric.unit} | {metric.better} | {marks} |")
     return "\n".join(lines)

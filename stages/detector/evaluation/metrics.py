@@ -1,4 +1,7 @@
-"""All metrics of an evaluation: the flat ones, which experiments are compared by, and the details."""
+"""All metrics of an evaluation: the flat ones by name, and the details by section.
+
+Thresholds are chosen and applied on the model's own scores; those written are calibrated, next to a `raw_threshold`.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,9 @@ from detector.evaluation.bootstrap import bootstrap_weights
 from detector.evaluation.calibration import (
     Temperature,
     bootstrap_ece,
+    calibrate_matches,
     calibrate_predictions,
+    calibrate_score,
     choose_temperature,
     compute_calibration_error,
     compute_reliability_bins,
@@ -54,7 +59,7 @@ class Metrics(NamedTuple):
             f"at {self._format('threshold')}: {self._format('precision')}, {self._format('recall')}",
         ]
         if self.details["states"] is not None:
-            macro_f1, joint_ap, hallucination = map(self._format, ("state_macro_F1", "joint_AP", "hallucination"))
+            macro_f1, joint_ap, hallucination = map(self._format, ("state_F1", "joint_AP", "hallucination"))
             lines.append(f"states: {macro_f1} given the true boxes, {joint_ap}, {hallucination}")
         notes = self.details["notes"]
         lines += [f"note: {name}: {note}" for name, note in list(notes.items())[:MAX_PRINTED_NOTES]]
@@ -93,15 +98,15 @@ def compute_metrics(
     temperature = choose_temperature(val.truth, val.predictions, val.evaluation, val.matches)
     calibration = compute_calibration(test, temperature)
     tide = compute_tide(test, notes)
-    values = compute_overall(test, thresholds, counts) | {
+    values = compute_overall(test, thresholds, counts, temperature.used) | {
         "mean_IoU": compute_mean_iou(pairs),
-        "calibration_error": calibration["error"],
+        "calibration_error": calibration["error_after" if temperature.is_applied else "error"],
     }
     bootstrap = run_bootstrap(test.evaluation, test.matches, weights)
     replicates = bootstrap_coco_metrics(bootstrap) | counts.compute_scores(weights)
     replicates |= {
         "mean_IoU": bootstrap_mean_iou(pairs, weights),
-        "calibration_error": bootstrap_ece(test.matches, weights),
+        "calibration_error": bootstrap_ece(calibrate_matches(test.matches, temperature.used), weights),
     }
     states = None
     if state_scores.shape[1]:
@@ -112,6 +117,7 @@ def compute_metrics(
             state_scores=state_scores,
             weights=weights,
             cost_ratio=cost_ratio,
+            temperature=temperature.used,
         )
         values |= states.values
         replicates |= states.replicates
@@ -127,7 +133,7 @@ def compute_metrics(
         notes["temperature"] = temperature.note
     slices, slice_notes = tabulate_slices(test.truth, test.evaluation, test.groups, bootstrap)
     details = {
-        "classes": tabulate_classes(test, thresholds, counts, bootstrap.precisions["all"], notes),
+        "classes": tabulate_classes(test, thresholds, counts, bootstrap.precisions["all"], temperature.used, notes),
         "slices": slices,
         "states": None if states is None else states.details,
         "calibration": calibration,
@@ -138,11 +144,15 @@ def compute_metrics(
     return Metrics(flat, details)
 
 
-def compute_overall(test: MatchedSplit, thresholds: Thresholds, counts: Counts) -> dict[str, float | None]:
+def compute_overall(
+    test: MatchedSplit, thresholds: Thresholds, counts: Counts, temperature: float | None
+) -> dict[str, float | None]:
     """COCO's metrics and those at the operating threshold, without intervals."""
     once = np.ones((1, len(test.groups)), np.int32)
     scores = {name: none_if_nan(values[0]) for name, values in counts.compute_scores(once).items()}
-    return read_coco_metrics(test.evaluation) | {"threshold": thresholds.overall} | scores
+    raw = thresholds.overall
+    threshold = None if raw is None else calibrate_score(raw, temperature)
+    return read_coco_metrics(test.evaluation) | {"threshold": threshold, "raw_threshold": raw} | scores
 
 
 def tabulate_classes(
@@ -150,6 +160,7 @@ def tabulate_classes(
     thresholds: Thresholds,
     counts: Counts,
     replicates: NDArray[np.float64],
+    temperature: float | None,
     notes: dict[str, str],
 ) -> list[dict[str, Any]]:
     """One row per class; the reasons for missing metrics are added to notes.
@@ -171,7 +182,8 @@ def tabulate_classes(
                 **add_interval("AP", metrics["AP"], nanmean(class_replicates, (1,)), groups),
                 **add_interval("AP50", metrics["AP50"], class_replicates[:, IOU_50], groups),
                 **{f"AP_{size}": metrics[f"AP_{size}"] for size in ("small", "medium", "large")},
-                "threshold": float(thresholds.by_class[index]),
+                "threshold": calibrate_score(float(thresholds.by_class[index]), temperature),
+                "raw_threshold": float(thresholds.by_class[index]),
                 "precision": none_if_nan(safe_divide(hits[index], detections[index])),
                 "recall": none_if_nan(safe_divide(hits[index], objects[index])),
                 "F1": none_if_nan(safe_divide(2 * hits[index], f1_denominator)),
@@ -186,11 +198,16 @@ def tabulate_classes(
 
 
 def compute_calibration(test: MatchedSplit, temperature: Temperature) -> dict[str, Any]:
-    """Test's error and bins as they are, its error with val's temperature, and both errors of val."""
-    after = None
+    """Test's error and bins as they are, both with val's temperature, and both errors of val.
+
+    `calibrated_bins` are those of the scores that people see: without a temperature that helps, the same as `bins`.
+    """
+    after, bins = None, compute_reliability_bins(test.evaluation)
+    calibrated_bins = bins
     if temperature.fitted is not None:
-        calibrated = calibrate_predictions(test.predictions, temperature.fitted)
-        after = compute_calibration_error(evaluate_boxes(test.truth, calibrated))
+        calibrated = evaluate_boxes(test.truth, calibrate_predictions(test.predictions, temperature.fitted))
+        after = compute_calibration_error(calibrated)
+        calibrated_bins = compute_reliability_bins(calibrated) if temperature.is_applied else bins
     return {
         "error": compute_calibration_error(test.evaluation),
         "error_after": after,
@@ -198,7 +215,8 @@ def compute_calibration(test: MatchedSplit, temperature: Temperature) -> dict[st
         "fitted_temperature": temperature.fitted,
         "val_error": temperature.error,
         "val_error_after": temperature.error_after,
-        "bins": compute_reliability_bins(test.evaluation),
+        "bins": bins,
+        "calibrated_bins": calibrated_bins,
     }
 
 
@@ -224,6 +242,8 @@ def note_missing(flat: dict[str, float | None], notes: dict[str, str]) -> None:
         notes["mean_IoU"] = "no correct detection reaches the threshold"
     if flat["calibration_error"] is None:
         notes["calibration_error"] = "no detections"
+    if flat["raw_threshold"] is None:
+        notes["raw_threshold"] = notes["threshold"]
     for name, value in flat.items():
         base, _, end = name.rpartition("_")
         if end == "low" and value is None and flat[base] is not None and "intervals" not in notes:

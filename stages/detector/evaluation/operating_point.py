@@ -39,6 +39,27 @@ def compute_threshold_curve(matches: Matches) -> ThresholdCurve:
     return ThresholdCurve(counted.scores[last], hits, last + 1, int(matches.object_counts.sum()))
 
 
+def tabulate_thresholds(matches: Matches) -> list[dict[str, float]]:
+    """Precision, recall and F1 over all classes at thresholds in steps of 0.01, as long as a detection is left.
+
+    matches: with the scores that thresholds are compared with. Without an object to detect, no row.
+    """
+    curve = compute_threshold_curve(matches)
+    rows: list[dict[str, float]] = []
+    for threshold in np.arange(101) / 100:
+        reached = int(np.searchsorted(-curve.thresholds, -threshold, side="right"))  # thresholds at or above this one
+        if not reached or not curve.objects:
+            break
+        hits, detections = int(curve.hits[reached - 1]), int(curve.detections[reached - 1])
+        values = {
+            "precision": hits / detections,
+            "recall": hits / curve.objects,
+            "F1": 2 * hits / (detections + curve.objects),
+        }
+        rows.append({"threshold": float(threshold)} | {name: round(value, 6) for name, value in values.items()})
+    return rows
+
+
 def choose_threshold(
     matches: Matches, rule: str, absent_scores: NDArray[np.float64], cost_ratio: float
 ) -> ThresholdChoice:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.engine.dataset import pack_annotations
+from detector.evaluation.calibration import calibrate_score
 from detector.evaluation.intervals import nanmean, none_if_nan, safe_divide
 from detector.evaluation.joint_states import compute_joint_ap, count_by_class_and_state
 from detector.evaluation.matched_split import MatchedSplit
@@ -40,8 +41,12 @@ def compute_state_metrics(
     state_scores: NDArray[np.float64],
     weights: NDArray[np.int32],
     cost_ratio: float,
+    temperature: float | None,
 ) -> StateMetrics:
-    """thresholds [C]: of each class; state_scores [A, S]: of test's objects; weights [B, N]: bootstrap samples."""
+    """thresholds [C]: of each class, raw scores; state_scores [A, S]: of test's objects.
+
+    weights [B, N]: bootstrap samples. temperature: that calibrates scores, see `calibration.calibrate_score`.
+    """
     names = [state["name"] for state in test.coco["states"]]
     annotations = pack_annotations(test.coco)
     true, predicted = annotations.states, state_scores.argmax(axis=1) + 1
@@ -51,6 +56,8 @@ def compute_state_metrics(
     given_boxes = score_states(matrix, names)
     joint = compute_joint_ap(test.truth, test.predictions, weights)
     hallucination, hallucination_replicates, notes = compute_hallucination(val, test, thresholds, weights, cost_ratio)
+    if hallucination["threshold_by_cost"] is not None:
+        hallucination["threshold_by_cost"] = calibrate_score(hallucination["threshold_by_cost"], temperature)
     known = true > 0
     curves = [(name, state_scores[known, index], true[known] == index + 1) for index, name in enumerate(names)]
     details = {
@@ -64,15 +71,15 @@ def compute_state_metrics(
         "hallucination": hallucination,
     }
     if given_boxes.macro_f1 is None:
-        notes["state_macro_F1"] = "no object has a known state"
+        notes["state_F1"] = "no object has a known state"
     if joint.ap is None:
         notes["joint_AP"] = "no present object has a known state"
     for row in given_boxes.rows:
         if not row["objects"]:
             notes[f"state {row['state']}"] = "no object is in this state"
-    values = {"state_macro_F1": given_boxes.macro_f1, "joint_AP": joint.ap, "hallucination": hallucination["rate"]}
+    values = {"state_F1": given_boxes.macro_f1, "joint_AP": joint.ap, "hallucination": hallucination["rate"]}
     replicates = {
-        "state_macro_F1": bootstrap_macro_f1(true, predicted, images, len(names), weights),
+        "state_F1": bootstrap_macro_f1(true, predicted, images, len(names), weights),
         "joint_AP": joint.replicates,
         "hallucination": hallucination_replicates,
     }

@@ -1,4 +1,4 @@
-"""Write the ONNX file: uint8 in, fixed-size detections out, with preprocessing and NMS inside."""
+"""Write the ONNX file: uint8 in, fixed-size detections out, with normalization and NMS inside, or without NMS."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import re
 import warnings
 from contextlib import redirect_stdout
 from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
@@ -18,15 +19,15 @@ from torch.onnx import OnnxExporterError
 
 from detector.core.errors import UserError
 from detector.core.output_files import write_bytes
+from detector.exporting.description import INPUT, describe_file, describe_outputs
 from detector.exporting.nms import TRANSLATIONS
-from detector.runners.tiled import ModelMetadata
+from detector.exporting.raw_head import RawDetections, lower_opset
+from detector.runners.model_metadata import ModelMetadata
 
-OPSET = 20
-INPUT = "image"
-OUTPUTS = ("location", "score", "category")
+OPSET, IR_VERSION = 20, 9
+RAW_EXPORT_OPSET = 18  # the lowest one of torch's exporter; `lower_opset` goes on from there
 MAX_FILE_BYTES = 2**31  # the maximum size of a protobuf message
 SCOPES_KEY = "pkg.torch.onnx.name_scopes"  # where the exporter stores the module path of a node
-STATE_OUTPUTS = ("state", "state_score")  # if the model has a state head
 
 
 class ExportWrapper(nn.Module):
@@ -40,9 +41,12 @@ class ExportWrapper(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """uint8 [B, 3, H, W] -> location [B, N, 4] (x1, y1, x2, y2 in input pixels), score, category [B, N].
 
-        With a state head also state and state_score [B, N].
+        With a state head also state and state_score [B, N]. After `remove_nms` boxes [1, L, 4], scores [1, L, C] and
+        state_scores [1, L, S].
         """
         detections = self.model(image).detections
+        if isinstance(detections, RawDetections):
+            return tuple(part for part in detections[:3] if part is not None)
         states = (detections.states, detections.state_scores) if self.with_states else ()
         return detections.boxes_xyxy, detections.scores, detections.labels, *states
 
@@ -53,13 +57,14 @@ def export_onnx(model: nn.Module, metadata: ModelMetadata, path: Path) -> None:
 
 
 def convert_to_onnx(model: nn.Module, metadata: ModelMetadata) -> onnx.ModelProto:
-    """Export `model` (in evaluation mode, on the CPU) for any batch size; the result is deterministic.
+    """Export `model` (in evaluation mode, on the CPU) for any batch size, or one image after `remove_nms`.
 
-    A node's name starts with the module that it comes from, such as `backbone.stem.0/`; nodes of the model itself start
-    with `/`. Raises UserError when the model cannot be represented in ONNX.
+    The result is deterministic. A node's name starts with the module that it comes from, such as `backbone.stem.0/`;
+    nodes of the model itself start with `/`. Raises UserError when the model cannot be represented in ONNX.
     """
     check_weight_size(model)
-    example = torch.zeros(2, 3, *metadata.size, dtype=torch.uint8)
+    raw = metadata.decoding is not None
+    example = torch.zeros(1 if raw else 2, 3, *metadata.size, dtype=torch.uint8)
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")  # the exporter warns about its own internals
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
@@ -68,11 +73,11 @@ def convert_to_onnx(model: nn.Module, metadata: ModelMetadata) -> onnx.ModelProt
                 ExportWrapper(model, bool(metadata.states)).eval(),
                 (example,),
                 dynamo=True,
-                opset_version=OPSET,
+                opset_version=RAW_EXPORT_OPSET if raw else OPSET,
                 input_names=[INPUT],
-                output_names=[*OUTPUTS, *(STATE_OUTPUTS if metadata.states else ())],
+                output_names=list(describe_outputs(metadata)),
                 custom_translation_table=TRANSLATIONS,
-                dynamic_shapes={INPUT: {0: torch.export.Dim("batch", min=1)}},
+                dynamic_shapes=None if raw else {INPUT: {0: torch.export.Dim("batch", min=1)}},
                 verbose=False,
             )
         except OnnxExporterError as error:
@@ -81,12 +86,13 @@ def convert_to_onnx(model: nn.Module, metadata: ModelMetadata) -> onnx.ModelProt
     file = program.model_proto
     name_nodes(file)
     remove_build_traces(file)
-    return file
+    file.ir_version = IR_VERSION
+    return lower_opset(file) if raw else file
 
 
 def save_onnx(file: onnx.ModelProto, metadata: ModelMetadata, path: Path) -> None:
     """Check the file, including its inferred shapes, and write it; the bytes are deterministic."""
-    write_metadata(file, metadata)
+    write_description(file, describe_file(file, metadata))
     onnx.checker.check_model(file, full_check=True)
     write_bytes(path, file.SerializeToString(deterministic=True))
 
@@ -141,8 +147,11 @@ def remove_build_traces(file: onnx.ModelProto) -> None:
     file.producer_version = file.producer_version.partition("+")[0]  # drop the build: cpu, cu132, ...
 
 
-def write_metadata(file: onnx.ModelProto, metadata: ModelMetadata) -> None:
-    """Write the metadata, each value as JSON."""
+def write_description(file: onnx.ModelProto, description: dict[str, Any]) -> None:
+    """Write the metadata, each value as JSON, and the doc strings of inputs and outputs."""
     del file.metadata_props[:]
-    for key, value in metadata.model_dump().items():
+    for key, value in description.items():
         file.metadata_props.add(key=key, value=json.dumps(value, ensure_ascii=False))
+    meanings = description["inputs"] | description["outputs"]
+    for one in [*file.graph.input, *file.graph.output]:
+        one.doc_string = meanings[one.name]["meaning"]

@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
 from detector.core.boxes import area_xyxy, pairwise_iou_xyxy
-from detector.core.params import Section
 from detector.engine.detections import Detections
-
-
-class ExportParams(Section):
-    """`export:` of params.yaml, where every key is explained."""
-
-    precision: Literal["fp32", "fp16", "int8"]
-    max_ap_drop: float = Field(ge=0, le=1)
-    parity_images: int = Field(ge=50)
-    box_tolerance: float = Field(gt=0)
-    score_tolerance: float = Field(gt=0)
-    threads: int = Field(ge=0)
 
 
 class DetectionDifference(NamedTuple):
@@ -68,11 +55,6 @@ def count_unmatched(first: Detections, second: Detections) -> int:
     """The detections of both that have no counterpart in the other, matched as in `compute_difference`."""
     partner, matched = _match(first, second)
     return int((~matched).sum()) + len(second.scores) - len(np.unique(partner[matched]))
-
-
-def round_up_to_power_of_ten(value: float) -> float:
-    """Return the next power of ten, at least 1e-7: smaller variations of a difference are noise."""
-    return float(f"1e{max(-7, int(np.ceil(np.log10(max(value, 1e-12)))))}")
 
 
 def _match(first: Detections, second: Detections) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

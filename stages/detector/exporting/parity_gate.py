@@ -15,7 +15,7 @@ from detector.exporting.parity import DetectionDifference, compute_difference
 from detector.plotting.box_drawing import StyledBox, draw_boxes
 from detector.plotting.palette import GROUND_TRUTH_COLOR, PREDICTION_COLOR
 from detector.plotting.picture_file import write_picture
-from detector.runners.tiled import ModelMetadata
+from detector.runners.model_metadata import ModelMetadata
 
 # Two boxes with almost equal scores may swap places in NMS, so an unmatched detection may score up to this.
 MAX_UNMATCHED_SCORE = 0.05

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
+import math
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from PIL import Image
@@ -12,14 +11,16 @@ from PIL import Image
 from detector.core.images import load_rgb
 from detector.engine.detections import Prediction
 from detector.inference.decoding import DecodedImage
-from detector.inference.result_files import save_jpeg
+from detector.inference.inputs import name_input
+from detector.inference.picture_writer import WriteQueue, save_jpeg
 from detector.inference.video import VideoWriter
 from detector.plotting.box_drawing import StyledBox, draw_boxes
 from detector.plotting.palette import palette_color
-from detector.runners.tiled import ModelMetadata
+from detector.runners.model_metadata import ModelMetadata
 
 # Longer side in pixels: smaller images are enlarged to make room for labels, larger ones shrunk.
 MIN_SIDE, MAX_SIDE = 640, 4096
+MIN_FONT_SIZE, MIN_LINE_WIDTH = 11, 2  # pixels
 JPEG_QUALITY = 90
 JPEG_SUFFIXES = (".jpg", ".jpeg")
 
@@ -28,31 +29,27 @@ class ImageAnnotator:
     """Writes annotated copies of images and videos to a folder, in threads."""
 
     def __init__(self, folder: Path, metadata: ModelMetadata, root: Path, threads: int) -> None:
-        """root: the common folder of all inputs; its subfolders are recreated in `folder`."""
-        self.folder, self.metadata, self.root = folder, metadata, root.resolve()
+        """root: see `CollectedInputs`; its subfolders are recreated in `folder`."""
+        self.folder, self.metadata, self.root = folder, metadata, root
         self.video: VideoWriter | None = None
         self.source: Path | None = None
-        self.max_pending = 2 * threads
-        self.pool, self.video_pool = ThreadPoolExecutor(threads), ThreadPoolExecutor(1)
-        self.pending: deque[Future[None]] = deque()
+        self.images, self.frames = WriteQueue(threads), WriteQueue(1)
 
     def add(self, decoded: DecodedImage, predictions: list[Prediction]) -> None:
         """Queue an image for drawing. Raises UserError when an earlier one could not be written."""
-        pool = self.pool if decoded.frame is None else self.video_pool
-        self.pending.append(pool.submit(self._write, decoded, predictions))
-        while len(self.pending) > self.max_pending:
-            self.pending.popleft().result()
+        queue = self.images if decoded.frame is None else self.frames
+        queue.submit(lambda: self._write(decoded, predictions))
 
     def close(self) -> None:
         """Wait for all queued images."""
         try:
-            while self.pending:
-                self.pending.popleft().result()
+            self.images.close()
         finally:
-            self.pool.shutdown(cancel_futures=True)
-            self.video_pool.shutdown(cancel_futures=True)
-            if self.video is not None:
-                self.video.close()
+            try:
+                self.frames.close()
+            finally:
+                if self.video is not None:
+                    self.video.close()
 
     def _write(self, decoded: DecodedImage, predictions: list[Prediction]) -> None:
         path = self._choose_path(decoded)
@@ -69,8 +66,7 @@ class ImageAnnotator:
 
     def _choose_path(self, decoded: DecodedImage) -> Path:
         """Return the path of the copy; if its format differs from the input's, a suffix is appended."""
-        full = decoded.path.parent.resolve() / decoded.path.name
-        path = self.folder / (full.relative_to(self.root) if full.is_relative_to(self.root) else decoded.path.name)
+        path = self.folder / name_input(decoded.path, self.root)
         if decoded.frame is not None:
             return path if path.suffix.lower() == ".mp4" else path.with_name(path.name + ".mp4")
         return path if path.suffix.lower() in JPEG_SUFFIXES else path.with_name(path.name + ".jpg")
@@ -84,17 +80,22 @@ def draw_detections(
     side = min(max(longest, MIN_SIDE), MAX_SIDE)
     size = (max(1, round(image.width * side / longest)), max(1, round(image.height * side / longest)))
     picture = image.resize(size, Image.Resampling.BICUBIC) if size != image.size else image.copy()
-    scale, line_width = size[0] / width, max(3, round(side / 480))
-    boxes = [_style_box(prediction, scale, line_width, metadata) for prediction in predictions]
+    max_font_size = 10 + side // 64
+    boxes = [_style_box(prediction, size[0] / width, max_font_size, metadata) for prediction in predictions]
     draw_boxes(picture, boxes, font_size=10 + side // 160)
     return picture
 
 
-def _style_box(prediction: Prediction, scale: float, line_width: int, metadata: ModelMetadata) -> StyledBox:
-    """scale: pixels of the picture per pixel of the prediction."""
-    left, top, width, height = prediction["bbox"]
+def _style_box(prediction: Prediction, scale: float, max_font_size: int, metadata: ModelMetadata) -> StyledBox:
+    """scale: pixels of the picture per pixel of the prediction. Label and line grow with the object."""
+    left, top, width, height = (value * scale for value in prediction["bbox"])
     name = metadata.classes[prediction["category_id"] - 1]
     state = f", {metadata.states[prediction['state'] - 1]}" if prediction["state"] else ""
-    xyxy = [value * scale for value in (left, top, left + width, top + height)]
-    color = palette_color(prediction["category_id"] - 1)
-    return StyledBox(xyxy, color, f"{name}{state} {prediction['score']:.2f}", line_width)
+    side = math.sqrt(width * height)
+    return StyledBox(
+        (left, top, left + width, top + height),
+        palette_color(prediction["category_id"] - 1),
+        f"{name}{state} {prediction['score']:.2f}",
+        width=min(max(MIN_LINE_WIDTH, round(side / 80)), max_font_size // 6),
+        font_size=min(max(MIN_FONT_SIZE, round(side / 10)), max_font_size),
+    )

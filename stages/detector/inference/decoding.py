@@ -16,10 +16,11 @@ from typing import NamedTuple, TypeVar
 from PIL import Image
 
 from detector.core.images import ImageError, open_image
+from detector.core.path_lists import find_path_problem
 from detector.core.pixels import LetterboxedImage, letterbox
 from detector.inference.inputs import Input
 from detector.inference.video import Frame, VideoError, read_frames
-from detector.runners.tiled import ModelMetadata
+from detector.runners.model_metadata import ModelMetadata
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -95,6 +96,8 @@ def map_ahead(
 
 def decode_image(path: Path, options: DecodeOptions) -> DecodedImage | UnreadableInput:
     """Decode an image file."""
+    if problem := find_path_problem(str(path)):
+        return UnreadableInput(path, problem)
     try:
         image = open_image(path)
         size, fill = options.metadata.size, options.metadata.fill

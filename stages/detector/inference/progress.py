@@ -12,11 +12,12 @@ LOG_INTERVAL = 30.0  # seconds between lines elsewhere
 
 
 class Progress:
-    """One line that is updated in place: images done, total, images/s, time left."""
+    """One line that is updated in place: images done, total, tiles of the image at hand, images/s, time left."""
 
     def __init__(self, total: int) -> None:
         """total: 0 if unknown."""
         self.total, self.done = total, 0
+        self.tile, self.tiles = 0, 0
         self.start = time.perf_counter()
         self.is_terminal = sys.stderr.isatty()
         self.next_update = self.start + (0 if self.is_terminal else LOG_INTERVAL)
@@ -24,6 +25,15 @@ class Progress:
     def step(self) -> None:
         """Count one more image."""
         self.done += 1
+        self.tile = self.tiles = 0
+        self._show_when_due()
+
+    def count_tiles(self, done: int, total: int) -> None:
+        """Note how many tiles of the image at hand are done."""
+        self.tile, self.tiles = done, total
+        self._show_when_due()
+
+    def _show_when_due(self) -> None:
         now = time.perf_counter()
         if now >= self.next_update:
             self.next_update = now + (TERMINAL_INTERVAL if self.is_terminal else LOG_INTERVAL)
@@ -32,9 +42,11 @@ class Progress:
     def show(self) -> None:
         """Print the current line."""
         done = f"{self.done:,} / {self.total:,} images" if self.total else pluralize(self.done, "image")
-        line = f"{done}, {self.speed()}"
-        if self.done and self.total > self.done:
-            seconds = round((self.total - self.done) / self.rate())
+        tile = f", tile {self.tile:,} / {self.tiles:,}" if self.tiles else ""
+        line = f"{done}{tile}" + (f", {self.speed()}" if self.done else "")
+        finished = self.done + self.tile / max(1, self.tiles)
+        if finished and self.total > finished:
+            seconds = round((self.total - finished) / finished * self.seconds())
             line += f", {seconds // 60}:{seconds % 60:02d} left"
         text, end = (f"\r{line:<78}", "") if self.is_terminal else (line, "\n")
         print(text, end=end, file=sys.stderr, flush=True)

@@ -24,7 +24,7 @@ from detector.models.state_head import StateConfig
 
 RECIPE = replace(
     DENSE,
-    epochs=36,
+    epochs=24,
     backbone_lr_factor=0.2,
     scale=(0.5, 1.8),
     color_jitter=0.3,

@@ -12,7 +12,8 @@ def measure_content(images: Tensor, fill: Tensor) -> Tensor:
     images: uint8 [B, 3, H, W]. fill: the padding color, integers [1, 3, 1, 1]. Padding is the last rows and columns
     that contain only this color; an image of only this color counts as content.
     """
-    is_content = (images != fill.to(images.dtype)).any(dim=1)  # [B, H, W]
+    # As floats: ONNX Runtime before 1.22 does not compare bytes.
+    is_content = (images.float() != fill).any(dim=1)  # [B, H, W]
     return torch.stack([_find_end(is_content.any(dim=2)), _find_end(is_content.any(dim=1))], dim=1)
 
 

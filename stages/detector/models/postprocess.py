@@ -11,25 +11,15 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from detector.core.params import Section
 from detector.engine.structures import BatchDetections
 
 # Longest chain of "A suppresses B, so B does not suppress C, ..." that is resolved. On real images chains have a
 # length of about 3.
 MAX_NMS_ITERATIONS = 12
 CANDIDATES_PER_DETECTION = 5  # candidates for NMS; a dense head detects each object several times
-
-
-class PostprocessParams(Section):
-    """`postprocess:` of params.yaml, the fields of `Postprocess`; used for evaluation and in the exported file."""
-
-    score_threshold: float = Field(ge=0, lt=1)
-    nms_iou: float = Field(gt=0, le=1)
-    max_detections: int = Field(gt=0, le=1000)
 
 
 @dataclass(frozen=True)

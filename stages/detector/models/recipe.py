@@ -12,9 +12,10 @@ class Recipe:
 
     image_size: longer side of the input in pixels. lr: for `batch_size` * `accumulate_steps` images per step; scaled
     linearly for other numbers. lr_steps: epochs after which multistep multiplies the learning rate by 0.1, as
-    fractions of all epochs. min_lr_ratio: final learning rate of cosine as a fraction of `lr`. flip to rotation: see
-    `augmentation.Augmenter`. repeat_factor_threshold: see `compute_repeat_factors`. freeze: names of modules and
-    parameters. 0 disables grad_clip_norm, state_loss_weight (no state head), ema_decay, repeat_factor_threshold and
+    fractions of all epochs. min_lr_ratio: final learning rate of cosine as a fraction of `lr`. class_loss_weight,
+    box_loss_weight: factors of these losses. flip to rotation: see `augmentation.Augmenter`. repeat_factor_threshold:
+    see `compute_repeat_factors`. freeze: names of modules and parameters. monitor: what on val decides which epoch is
+    the best. 0 disables grad_clip_norm, state_loss_weight (no state head), ema_decay, repeat_factor_threshold and
     patience.
     """
 
@@ -30,6 +31,8 @@ class Recipe:
     min_lr_ratio: float = 0.01
     grad_clip_norm: float = 10.0
     backbone_lr_factor: float = 1.0
+    class_loss_weight: float = 1.0
+    box_loss_weight: float = 1.0
     state_loss_weight: float = 0.5
     ema_decay: float = 0.998
     flip: float = 0.5
@@ -43,6 +46,7 @@ class Recipe:
     freeze: tuple[str, ...] = ()
     accumulate_steps: int = 1
     patience: int = 0
+    monitor: Literal["AP", "loss"] = "AP"
 
 
 # The recipe of torchvision's reference detectors with SGD and Nesterov momentum: warm-up from lr / 1000, two drops of

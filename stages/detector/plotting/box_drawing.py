@@ -14,7 +14,10 @@ from detector.plotting.names import shorten_name
 
 SYSTEM_FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "Arial.ttf", "arial.ttf")
 DASH_PERIOD = 14  # pixels of a dash and the gap after it
-MAX_LABELS = 40  # of a picture: more hide what they name, and placing them takes quadratic time
+# Labels of a picture: more hide what they name, and placing them takes quadratic time. A large picture has
+# room for more, which cover a part of it in all.
+MAX_LABELS, MAX_LABELS_OF_LARGE_PICTURE = 40, 400
+MAX_COVERED_FRACTION = 0.15
 MAX_LABEL_LENGTH = 40  # characters
 MIN_LIGHT_LUMA = 100  # backgrounds from this luma (0 to 255) up get black text
 
@@ -22,20 +25,21 @@ XYXY = Sequence[float]  # left, top, right, bottom in pixels of the picture
 
 
 class StyledBox(NamedTuple):
-    """A box to draw. width: line width in pixels; label: "" for none."""
+    """A box to draw. width: line width in pixels; label: "" for none; font_size: 0 for that of all boxes."""
 
     xyxy: XYXY
     color: str
     label: str = ""
     width: int = 3
     dashed: bool = False
+    font_size: int = 0
 
 
 def draw_boxes(picture: Image.Image, boxes: Sequence[StyledBox], font_size: int) -> None:
     """Draw boxes and their labels onto an RGB picture, in place; the first box lies on top.
 
-    Boxes outside the picture are skipped. Of more than MAX_LABELS boxes only the first ones have their label, and a
-    note in the picture says so. font_size: pixels.
+    Boxes outside the picture are skipped. Of many boxes only the first ones have their label, and a note in the picture
+    says so. font_size: pixels, of boxes without their own.
     """
     canvas = ImageDraw.Draw(picture)
     visible = [
@@ -47,12 +51,12 @@ def draw_boxes(picture: Image.Image, boxes: Sequence[StyledBox], font_size: int)
         _draw_outline(canvas, box.xyxy, "black", box.width + 2, box.dashed)  # the edge keeps it visible on any image
         _draw_outline(canvas, box.xyxy, box.color, box.width, box.dashed)
     named = [box for box in visible if box.label]
-    labeled = named[:MAX_LABELS]
+    labeled = named[: _count_labels(named, picture.size, font_size)]
     places = place_labels(labeled, picture.size, font_size)
     for box, place in reversed(list(zip(labeled, places, strict=True))):
-        _draw_label(canvas, place, box, font_size)
-    if len(named) > MAX_LABELS:
-        note = StyledBox((0, 0, 0, 0), "#ffffff", f"{MAX_LABELS} of {len(named):,} labels")
+        _draw_label(canvas, place, box, box.font_size or font_size)
+    if len(named) > len(labeled):
+        note = StyledBox((0, 0, 0, 0), "#ffffff", f"{len(labeled)} of {len(named):,} labels")
         width, height = _measure_label(note.label, font_size)
         bottom = picture.size[1] - height
         _draw_label(canvas, _move_inside(0, bottom, width, height, picture.size), note, font_size)
@@ -66,7 +70,7 @@ def place_labels(boxes: Sequence[StyledBox], size: tuple[int, int], font_size: i
     placed: list[XYXY] = []
     for box in boxes:
         left, top, right, bottom = box.xyxy
-        width, height = _measure_label(box.label, font_size)
+        width, height = _measure_label(box.label, box.font_size or font_size)
         corners = [
             (left, top - height),
             (left, top),
@@ -79,9 +83,20 @@ def place_labels(boxes: Sequence[StyledBox], size: tuple[int, int], font_size: i
         if box.dashed:
             corners.insert(0, (left, bottom))
         candidates = [_move_inside(x, y, width, height, size) for x, y in corners]
-        overlaps = [sum(_intersection_area(candidate, other) for other in placed) for candidate in candidates]
-        placed.append(candidates[overlaps.index(min(overlaps))])
+        placed.append(_choose_place(candidates, placed))
     return placed
+
+
+def _choose_place(candidates: list[XYXY], placed: list[XYXY]) -> XYXY:
+    """The first one that overlaps earlier labels the least."""
+    best, least = candidates[0], float("inf")
+    for candidate in candidates:
+        overlap = sum(_intersection_area(candidate, other) for other in placed)
+        if overlap < least:
+            best, least = candidate, overlap
+        if overlap == 0:
+            break
+    return best
 
 
 def choose_text_color(background: str) -> str:
@@ -130,6 +145,17 @@ def _draw_label(canvas: ImageDraw.ImageDraw, place: XYXY, box: StyledBox, font_s
 def _measure_label(text: str, font_size: int) -> tuple[float, int]:
     """(width, height) of a label in pixels."""
     return load_font(font_size).getlength(text) + 6, font_size + 5
+
+
+def _count_labels(named: Sequence[StyledBox], size: tuple[int, int], font_size: int) -> int:
+    """How many labels, the first ones, a picture has room for."""
+    covered, room = 0.0, MAX_COVERED_FRACTION * size[0] * size[1]
+    for count, box in enumerate(named[:MAX_LABELS_OF_LARGE_PICTURE]):
+        width, height = _measure_label(box.label, box.font_size or font_size)
+        covered += width * height
+        if covered > room and count >= MAX_LABELS:
+            return count
+    return min(len(named), MAX_LABELS_OF_LARGE_PICTURE)
 
 
 def _move_inside(left: float, top: float, width: float, height: float, size: tuple[int, int]) -> XYXY:

@@ -5,41 +5,25 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable
-from typing import Literal
 
 import numpy as np
-from pydantic import Field
 
 from detector.core.boxes import pairwise_iou_xyxy
 from detector.core.errors import UserError
-from detector.core.params import Section
 from detector.manifest.manifest import CleanBox, Labels
 from detector.preprocessing.findings import Finding, FindingKind
 from detector.preprocessing.raw_annotations import RawBox, RawImage
+from detector.preprocessing.settings import PreprocessParams
 
 # Normalized coordinates outside this range are not sloppy labels but another unit (pixels, percent).
 NORMALIZED_RANGE = (-0.5, 1.5)
 
 
-class PreprocessParams(Section):
-    """Section `preprocess` of params.yaml, which explains every key."""
-
-    dataset: str
-    format: Literal["jsonl", "parts", "coco", "voc", "yolo", "archive"]
-    classes: list[str] | None = None
-    states: list[str] | None = None
-    min_trust: float = Field(ge=0, le=1)
-    min_box_size: float = Field(ge=0)
-    duplicate_iou: float = Field(gt=0, le=1)
-    near_duplicate_similarity: float | None = Field(gt=0, le=1)
-    on_error: Literal["drop", "stop"]
-
-
 def collect_labels(images: Iterable[RawImage], params: PreprocessParams) -> Labels:
     """The classes and states: those listed in `params`, in that order, or all found, sorted.
 
-    A dataset without states has none, whatever `params.states` lists.
-    Raises UserError when a listed class does not occur, or no listed state does.
+    A dataset without states has none, whatever `params.states` lists. Raises UserError when a listed class does not
+    occur, or no listed state does.
     """
     found_classes: Counter[str] = Counter()
     found_states: Counter[str] = Counter()

@@ -29,7 +29,7 @@ class Severity(Enum):
 
     @property
     def key(self) -> str:
-        """The name in findings.csv and metrics/preprocess.json."""
+        """The name in findings.csv and metrics/preprocess/details.json."""
         return self.name.lower()
 
     @property
@@ -42,6 +42,7 @@ class FindingKind(Enum):
     """A kind of finding: its severity and what it says in plain English."""
 
     DUPLICATE_ENTRY = Severity.DROPPED_IMAGE, "image is listed more than once; the first entry is kept"
+    AMBIGUOUS_PATH = Severity.DROPPED_IMAGE, "image path fits several files, or a file several paths"
     UNUSABLE_NAME = Severity.DROPPED_IMAGE, "image path is empty, not UTF-8 or has control characters"
     MISSING_FILE = Severity.DROPPED_IMAGE, "image file does not exist"
     UNREADABLE_FILE = Severity.DROPPED_IMAGE, "image file cannot be opened"
@@ -63,6 +64,7 @@ class FindingKind(Enum):
     LOW_TRUST = Severity.EXCLUDED_BOX, "trust is below preprocess.min_trust"
     SMALL_BOX = Severity.EXCLUDED_BOX, "box is smaller than preprocess.min_box_size"
 
+    IMAGE_FOUND_ELSEWHERE = Severity.REPAIRED, "image is not where the annotations say; the one file that fits is used"
     IMAGE_REORIENTED = Severity.REPAIRED, "image reoriented according to EXIF"
     IMAGE_CONVERTED = Severity.REPAIRED, "image converted to 8-bit RGB"
     FIRST_FRAME_USED = Severity.REPAIRED, "only the first frame of the image is used"
@@ -101,7 +103,7 @@ class FindingKind(Enum):
 
     @property
     def key(self) -> str:
-        """The name in findings.csv and metrics/preprocess.json."""
+        """The name in findings.csv and metrics/preprocess/details.json."""
         return self.name.lower()
 
 
@@ -146,9 +148,10 @@ class FindingLog:
     listed: the findings with their place. unlisted: number of findings of kinds that are too frequent to list,
     such as one per annotation. annotation_files: absolute paths of those that were read. files: what lies in the
     dataset folder. boxes: number of boxes in the annotations; boxes_of_dropped_images: those of them whose image was
-    dropped.
+    dropped. format: what `format: auto` found and why, in a line; "" if the format was given.
     """
 
+    format: str = ""
     listed: list[Finding] = field(default_factory=list)
     unlisted: Counter[FindingKind] = field(default_factory=Counter)
     annotation_files: set[str] = field(default_factory=set)

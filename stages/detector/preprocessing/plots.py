@@ -49,10 +49,11 @@ def build_box_table(images: Sequence[CleanImage]) -> pd.DataFrame:
 
 
 def write_dataset_plots(images: Sequence[CleanImage], labels: Labels, root: Path, folder: Path) -> None:
-    """Write all plots of the dataset into `folder`; image paths are relative to `root`."""
+    """Write all plots of the dataset into `folder`, that of states if it has some; paths are relative to `root`."""
     table = build_box_table(images)
     draw_classes(table, labels, folder / "classes.png")
-    draw_states(table, labels, folder / "class_states.png")
+    if labels.states:
+        draw_states(table, labels, folder / "class_states.png")
     draw_sizes(table, folder / "box_sizes.png")
     draw_counts(table, images, folder / "boxes_per_image.png")
     draw_samples(images, labels, root, folder / "samples.jpg")
@@ -91,7 +92,7 @@ def draw_states(table: pd.DataFrame, labels: Labels, path: Path) -> None:
     With many classes, the most frequent and the rarest; with many states, the most frequent, and one column for others.
     """
     classes, note = choose_classes(table, labels)
-    columns = [*labels.states, *([NO_STATE] if (table.state == NO_STATE).any() or not labels.states else [])]
+    columns = [*labels.states, *([NO_STATE] if (table.state == NO_STATE).any() else [])]
     counts = pd.crosstab(table.label, table.state).reindex(index=labels.classes, columns=columns, fill_value=0)
     if len(columns) > MAX_STATES:
         frequent = counts.sum().sort_values(ascending=False, kind="stable").index[: MAX_STATES - 1]

@@ -35,6 +35,7 @@ class RawImage:
     split: `train`, `val` or `test` if the dataset has predefined splits; with + between them if it lists the image
     in several.
     size: (width, height) in pixels of the annotated image, if the annotations give it.
+    ambiguity: the files that `path` may mean, if it is not clear which one; such an image is dropped.
     """
 
     path: str
@@ -44,6 +45,7 @@ class RawImage:
     sequence: str | None = None
     split: str | None = None
     size: tuple[int, int] | None = None
+    ambiguity: str = ""
 
 
 # A reader takes the absolute path of the dataset folder and the log for what it leaves out.

@@ -14,15 +14,17 @@ from tqdm.contrib.concurrent import thread_map
 from detector.core.errors import UserError
 from detector.core.path_lists import find_path_problem
 from detector.manifest.manifest import CleanImage, Labels
-from detector.preprocessing.cleaning import PreprocessParams, clean_boxes, collect_labels
+from detector.preprocessing.cleaning import clean_boxes, collect_labels
 from detector.preprocessing.dataset_folder import count_files
 from detector.preprocessing.duplicates import group_duplicates
 from detector.preprocessing.executors import Executor
 from detector.preprocessing.findings import Finding, FindingKind, FindingLog
 from detector.preprocessing.formats import ANNOTATION_SUFFIXES, READERS
+from detector.preprocessing.formats.recognition import recognize_format
 from detector.preprocessing.inspection import ImageInfo
 from detector.preprocessing.inspection_cache import convert_cached, inspect_images
 from detector.preprocessing.raw_annotations import RawImage
+from detector.preprocessing.settings import PreprocessParams
 
 MAX_SHOWN = 200  # characters of a path that is no path
 
@@ -66,14 +68,22 @@ def read_raw_dataset(params: PreprocessParams, log: FindingLog) -> list[RawImage
     Raises UserError when there is no image.
     """
     folder = Path(params.dataset)
+    format_: str = params.format
+    if format_ == "auto":
+        found = recognize_format(folder)
+        format_, log.format = found.format, f"{folder}: {found}"
     images: dict[str, RawImage] = {}
     unusable = []
-    for image in READERS[params.format](folder.absolute(), log):
+    for image in READERS[format_](folder.absolute(), log):
         log.boxes += len(image.boxes)
         path = os.path.normpath(folder / image.path)
         if problem := find_path_problem(image.path):
             unusable.append(path)
             finding = Finding(FindingKind.UNUSABLE_NAME, image.where, image.path[:MAX_SHOWN], details=problem)
+            log.drop_image(finding, len(image.boxes))
+            continue
+        if image.ambiguity:
+            finding = Finding(FindingKind.AMBIGUOUS_PATH, image.where, image.path, details=image.ambiguity)
             log.drop_image(finding, len(image.boxes))
             continue
         first = images.setdefault(path, image)
@@ -85,8 +95,8 @@ def read_raw_dataset(params: PreprocessParams, log: FindingLog) -> list[RawImage
         elif image.split and "+" in image.split:
             log.listed.append(Finding(FindingKind.SEVERAL_SPLITS, image.where, image.path, details=image.split))
     if not images:
-        raise UserError(f"{folder}: no images in this {params.format} dataset")
-    log.files = count_files(folder, [*images, *unusable], ANNOTATION_SUFFIXES[params.format], log)
+        raise UserError(f"{folder}: no images in this {format_} dataset")
+    log.files = count_files(folder, [*images, *unusable], ANNOTATION_SUFFIXES[format_], log)
     return list(images.values())
 
 

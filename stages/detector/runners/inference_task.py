@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from detector.core.images import load_letterboxed
 from detector.engine.detections import Detections
+from detector.runners.model_metadata import ModelMetadata
 from detector.runners.onnx_runner import open_onnx
-from detector.runners.tiled import ModelMetadata, Runner
+from detector.runners.tiled import Runner
 
 TASK, RESULTS = "task.json", "results.npz"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -12,7 +13,9 @@ from detector.core.errors import UserError
 from detector.core.json_files import parse_json
 from detector.core.params import validate_values
 from detector.engine.detections import Detections
-from detector.runners.tiled import ModelMetadata, Runner
+from detector.runners.model_metadata import ModelMetadata
+from detector.runners.raw_decoding import decode_raw_outputs
+from detector.runners.tiled import Runner
 
 # Command-line name, fastest first: ONNX Runtime's name, and the package that contains it.
 PROVIDERS = {
@@ -31,6 +34,9 @@ _OUTPUTS: dict[str, tuple[str, tuple[int | None, ...]]] = {
     "state_score": ("tensor(float)", (None, None)),
 }
 _STATE_OUTPUTS = ("state", "state_score")
+# Outputs of a file without NMS, for one image; None is the number of locations, of classes or of states.
+RAW_OUTPUTS = ("boxes", "scores", "state_scores")
+_OPTIONAL_KEYS = ("object_size", "versions", "decoding")  # files of older versions have NMS, and not these
 _ROUNDING = 1e-3  # by which a score may leave 0..1 in lower precision
 
 
@@ -80,9 +86,9 @@ def _read_metadata(path: Path, session: onnxruntime.InferenceSession) -> ModelMe
     fields = ModelMetadata.model_fields
     try:
         stored = session.get_modelmeta().custom_metadata_map
-        if missing := [key for key in fields if key not in stored]:
+        if missing := [key for key in fields if key not in stored and key not in _OPTIONAL_KEYS]:
             raise UserError(f"{path}: no metadata `{missing[0]}`, expected {', '.join(fields)}")
-        values = {key: parse_json(stored[key], f"{path}: metadata `{key}`") for key in fields}
+        values = {key: parse_json(stored[key], f"{path}: metadata `{key}`") for key in fields if key in stored}
         metadata = validate_values(path, values, ModelMetadata, "metadata")
         if not metadata.threshold:
             raise UserError(f"{path}: metadata `threshold` is empty, expected one value for each of `classes`")
@@ -103,7 +109,7 @@ def _check_interface(path: Path, session: onnxruntime.InferenceSession, metadata
             f"metadata `size` says; {_ADVICE}"
         )
     found = {one.name: _describe(one) for one in session.get_outputs()}
-    expected = {name: form for name, form in _OUTPUTS.items() if metadata.states or name not in _STATE_OUTPUTS}
+    expected = _list_outputs(metadata)
     for name, (kind, shape) in expected.items():
         if name not in found or not _fits(found[name], kind, shape):
             raise UserError(
@@ -114,6 +120,16 @@ def _check_interface(path: Path, session: onnxruntime.InferenceSession, metadata
             f"{path}: output `{extra[0]}`, expected only {', '.join(expected)} for {len(metadata.states)} `states`; "
             f"{_ADVICE}"
         )
+
+
+def _list_outputs(metadata: ModelMetadata) -> dict[str, tuple[str, tuple[int | None, ...]]]:
+    """Type and shape of each output that a file with these metadata has."""
+    if metadata.decoding is None:
+        return {name: form for name, form in _OUTPUTS.items() if metadata.states or name not in _STATE_OUTPUTS}
+    columns = (4, len(metadata.classes), len(metadata.states))
+    return {
+        name: ("tensor(float)", (1, None, count)) for name, count in zip(RAW_OUTPUTS, columns, strict=True) if count
+    }
 
 
 def _describe(value: onnxruntime.NodeArg) -> tuple[str, list[int | str | None]]:
@@ -132,15 +148,10 @@ def _fits(found: tuple[str, list[int | str | None]], kind: str, shape: tuple[int
 def _run_batch(
     session: onnxruntime.InferenceSession, metadata: ModelMetadata, images: NDArray[np.uint8], path: Path
 ) -> list[Detections]:
-    """Run uint8 images [B, 3, H, W]; padded rows are dropped."""
-    image = session.get_inputs()[0]
-    if isinstance(image.shape[0], int) and image.shape[0] != len(images):
-        raise UserError(f"{path} has a fixed batch size of {image.shape[0]}, got {len(images)} images")
-    names = [output.name for output in session.get_outputs()]
-    try:
-        outputs = dict(zip(names, session.run(names, {image.name: images}), strict=True))
-    except Exception as error:  # ONNX Runtime's exceptions have no common base class
-        raise UserError(f"{path}: ONNX Runtime cannot run it ({error})") from None
+    """Run uint8 images [B, 3, H, W]; padded rows are dropped. A file without NMS runs them one by one."""
+    if metadata.decoding is not None:
+        return [_run_raw(session, metadata, image[None], path) for image in images]
+    outputs = _run_session(session, images, path)
     labels = outputs["category"]
     if len(labels) != len(images):
         raise UserError(f"{path} returned results for {len(labels)} of {len(images)} images; export it again")
@@ -158,6 +169,36 @@ def _run_batch(
     _check_detections(path, metadata, found, int(labels.min(initial=0)))
     padded = [Detections._make(row) for row in zip(*columns, strict=True)]
     return [detections.select(detections.labels > 0) for detections in padded]
+
+
+def _run_raw(
+    session: onnxruntime.InferenceSession, metadata: ModelMetadata, image: NDArray[np.uint8], path: Path
+) -> Detections:
+    """Run one image uint8 [1, 3, H, W] through a file without NMS."""
+    assert metadata.decoding is not None
+    outputs = _run_session(session, image, path)
+    columns = [outputs[name][0] for name in RAW_OUTPUTS if name in outputs]
+    if len({len(column) for column in columns}) > 1:
+        shapes = [list(column.shape) for column in columns]
+        raise UserError(f"{path} returned outputs of different lengths, {shapes}; export it again")
+    with np.errstate(invalid="ignore"):  # what is no number is refused below
+        found = decode_raw_outputs(columns[0], columns[1], columns[2] if metadata.states else None, metadata.decoding)
+    _check_detections(path, metadata, found, 0)
+    return found
+
+
+def _run_session(
+    session: onnxruntime.InferenceSession, images: NDArray[np.uint8], path: Path
+) -> dict[str, NDArray[Any]]:
+    """The outputs by name for uint8 images [B, 3, H, W]."""
+    image = session.get_inputs()[0]
+    if isinstance(image.shape[0], int) and image.shape[0] != len(images):
+        raise UserError(f"{path} has a fixed batch size of {image.shape[0]}, got {len(images)} images")
+    names = [output.name for output in session.get_outputs()]
+    try:
+        return dict(zip(names, session.run(names, {image.name: images}), strict=True))
+    except Exception as error:  # ONNX Runtime's exceptions have no common base class
+        raise UserError(f"{path}: ONNX Runtime cannot run it ({error})") from None
 
 
 def _check_detections(path: Path, metadata: ModelMetadata, found: Detections, lowest: int) -> None:

@@ -5,58 +5,19 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import Field, FiniteFloat, model_validator
 
 from detector.core.images import load_letterboxed, load_rgb
-from detector.core.params import Section
 from detector.core.pixels import LetterboxedImage, letterbox
 from detector.engine.detections import Detections
-from detector.engine.model_values import Color, InputSize, Name, Names
+from detector.runners.model_metadata import ModelMetadata
 from detector.runners.tiling import Tiling, compute_windows, stitch
-
-Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 # Images uint8 [B, 3, H, W] -> the detections in each, with boxes in pixels of the model input.
 Runner = Callable[[NDArray[np.uint8]], list[Detections]]
-
-
-class ModelMetadata(Section):
-    """What a model file says about its detector; an ONNX file stores each field as JSON in its metadata.
-
-    model: key in the model table. classes, states: names in the order of their ids, from 1. size: (H, W) of the
-    input. fill: RGB of the padding. data: SHA-256 of the COCO files that it was trained and validated on.
-
-    threshold: operating threshold of each class, compared with the uncalibrated score; a checkpoint has none at all.
-    temperature: of `rescale_scores`, which calibrates the scores; 1 leaves them unchanged.
-    code: SHA-256 of the code that trained it. dataset: SHA-256 of the cleaned dataset's manifest; empty for a
-    checkpoint. precision: fp32, fp16 or int8. nms_iou, max_detections: postprocessing settings, per image.
-    """
-
-    model: Name
-    classes: Annotated[Names, Field(min_length=1)]
-    states: Names
-    size: InputSize
-    fill: Color
-    data: str
-    threshold: dict[str, Fraction] = Field(default_factory=dict)
-    temperature: Annotated[FiniteFloat, Field(ge=0.01, le=100)] = 1.0
-    code: str = ""
-    dataset: str = ""
-    precision: Name = "fp32"
-    nms_iou: Fraction = 0.6
-    max_detections: Annotated[int, Field(ge=1, le=100_000)] = 100
-
-    @model_validator(mode="after")
-    def _check_threshold(self) -> ModelMetadata:
-        if self.threshold and set(self.threshold) != set(self.classes):
-            wrong = sorted(set(self.threshold) ^ set(self.classes))[0]
-            raise ValueError(f"`threshold` needs one value for each of `classes`, and has not for {wrong[:80]!r}")
-        return self
 
 
 def detect_images(paths: list[Path], runner: Runner, metadata: ModelMetadata, batch_size: int) -> Iterator[Detections]:
@@ -100,10 +61,9 @@ def detect_image_in_tiles(
 ) -> Detections:
     """Return the detections of one decoded image, upright and RGB, from overlapping tiles."""
     windows = compute_windows(*image.size, tiling)
-    crops = (image.crop((left, top, right, bottom)) for left, top, right, bottom in windows.tolist())
-    views = list(run_batched((letterbox(crop, metadata.size, metadata.fill) for crop in crops), runner, batch_size))
-    shifted = [_shift_to_image(detections, window) for detections, window in zip(views, windows, strict=True)]
-    return stitch(shifted, windows, tiling, iou_threshold, max_detections)
+    inputs = (crop_window(image, window, metadata) for window in windows)
+    views = list(run_batched(inputs, runner, batch_size))
+    return merge_windows(views, windows, tiling, iou_threshold, max_detections)
 
 
 def run_batched(inputs: Iterable[LetterboxedImage], runner: Runner, batch_size: int) -> Iterator[Detections]:
@@ -112,7 +72,26 @@ def run_batched(inputs: Iterable[LetterboxedImage], runner: Runner, batch_size: 
     while batch := list(itertools.islice(remaining, batch_size)):
         results = runner(np.stack([image.pixels.transpose(2, 0, 1) for image in batch]))
         for image, detections in zip(batch, results, strict=True):
-            yield detections._replace(boxes_xyxy=detections.boxes_xyxy.astype(np.float64) / image.scale)
+            yield undo_letterbox(detections, image)
+
+
+def crop_window(image: Image.Image, window: NDArray[np.int64], metadata: ModelMetadata) -> LetterboxedImage:
+    """Return the model's input for a window (xyxy) of a decoded image."""
+    left, top, right, bottom = window.tolist()
+    return letterbox(image.crop((left, top, right, bottom)), metadata.size, metadata.fill)
+
+
+def undo_letterbox(detections: Detections, image: LetterboxedImage) -> Detections:
+    """Convert boxes from pixels of the model's input to pixels of the image before letterboxing."""
+    return detections._replace(boxes_xyxy=detections.boxes_xyxy.astype(np.float64) / image.scale)
+
+
+def merge_windows(
+    views: list[Detections], windows: NDArray[np.int64], tiling: Tiling, iou_threshold: float, max_detections: int
+) -> Detections:
+    """Return the detections of an image from those of its windows [T, 4], each in the pixels of its window."""
+    shifted = [_shift_to_image(detections, window) for detections, window in zip(views, windows, strict=True)]
+    return stitch(shifted, windows, tiling, iou_threshold, max_detections)
 
 
 def _shift_to_image(detections: Detections, window: NDArray[np.int64]) -> Detections:

@@ -13,7 +13,8 @@ from detector.engine.checkpoint import Card, load_checkpoint
 from detector.engine.detections import Detections
 from detector.models import load_model
 from detector.models.postprocess import Postprocess
-from detector.runners.tiled import ModelMetadata, Runner
+from detector.runners.model_metadata import ModelMetadata
+from detector.runners.tiled import Runner
 
 
 def open_checkpoint(path: Path, postprocess: Postprocess, device: torch.device) -> tuple[ModelMetadata, nn.Module]:

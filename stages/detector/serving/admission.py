@@ -12,8 +12,8 @@ from typing import Any
 from fastapi import HTTPException
 
 from detector.serving import metrics
+from detector.serving.errors import RETRY
 
-RETRY = {"Retry-After": "1"}
 QUICK_UPLOAD = 1.0  # seconds within which nobody takes the place of an upload
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,15 +14,22 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.middleware.cors import CORSMiddleware
 
+from detector.core.errors import UserError
 from detector.engine.environment import keep_freed_memory
+from detector.runners.model_metadata import ModelMetadata
 from detector.runners.onnx_runner import open_onnx
-from detector.runners.tiled import ModelMetadata, Runner
+from detector.runners.tiled import Runner
 from detector.serving import metrics
+from detector.serving.errors import ErrorResponse, describe_error, describe_statuses, suggest
+from detector.serving.inference_routes import JSON_LENGTH, protocol_probes, protocol_routes
 from detector.serving.middleware import ObservabilityMiddleware
-from detector.serving.schemas import ErrorResponse, ModelResponse, PredictResponse, build_model_response
-from detector.serving.service import Service
+from detector.serving.schemas import ModelResponse, PredictResponse, build_model_response
+from detector.serving.service import PredictOptions, Service
 from detector.serving.settings import Settings
+from detector.serving.tile_option import parse_tile
 from detector.serving.uploads import MULTIPART
 from detector.serving.watchdog import watch
 
@@ -45,24 +53,18 @@ IMAGE_BODY: dict[str, Any] = {
         "image/*": {"schema": {"type": "string", "format": "binary"}},
     },
 }
-ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
-    status: {"model": ErrorResponse, "description": why}
-    for status, why in {
-        400: "empty, truncated or malformed",
-        401: "wrong token",
-        408: "the upload took too long",
-        413: "too many bytes, pixels or images",
-        415: "not an image",
-        422: "an image that cannot be decoded, or an invalid threshold",
-        503: "overloaded; Retry-After says when to try again",
-    }.items()
-}
+PREDICT_REFUSALS = describe_statuses(ErrorResponse, 400, 401, 408, 413, 415, 422, 503)
+UNAUTHORIZED = describe_statuses(ErrorResponse, 401)
 protected_routes = APIRouter()
 public_routes = APIRouter()
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The service of a model file, which is opened when the server starts. Raises UserError when it cannot be read."""
+    """The service of a model file, which is opened when the server starts. Raises UserError when it cannot be read.
+
+    Called once in each worker.
+    """
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # for the parent, though the whole process group may get it
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -95,10 +97,21 @@ def build_app(settings: Settings, lifespan: Any) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.token = settings.token
-    app.add_middleware(ObservabilityMiddleware)
+    if settings.origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type", JSON_LENGTH],
+            expose_headers=["X-Request-ID", "Retry-After", JSON_LENGTH],
+        )
+    app.add_middleware(ObservabilityMiddleware)  # the last one is the outermost
     app.add_exception_handler(RequestValidationError, _explain_validation_error)
-    app.include_router(public_routes)
-    app.include_router(protected_routes, dependencies=[Depends(check_token)])
+    app.add_exception_handler(StarletteHTTPException, _explain_refusal)
+    for routes in (public_routes, protocol_probes):
+        app.include_router(routes)
+    for routes in (protected_routes, protocol_routes):
+        app.include_router(routes, dependencies=[Depends(check_token), Depends(check_query)])
     app.mount("/page", StaticFiles(directory=PAGE))
     return app
 
@@ -112,36 +125,61 @@ async def check_token(request: Request, given: Annotated[HTTPAuthorizationCreden
                             headers={"WWW-Authenticate": "Bearer"})  # fmt: skip
 
 
+async def check_query(request: Request) -> None:
+    """Raises HTTPException 422 for a query parameter that the route does not know: it would be ignored."""
+    known = [parameter.alias for parameter in request.scope["route"].dependant.query_params]
+    for name in request.query_params:
+        if name not in known:
+            raise HTTPException(422, f"`{name[:80]}`: unknown query parameter{suggest(name, known)}")
+
+
 async def _explain_validation_error(request: Request, error: Exception) -> JSONResponse:
     """An invalid parameter as one sentence, like every other error."""
     assert isinstance(error, RequestValidationError)
     found = error.errors()[0]
-    return JSONResponse({"detail": f"`{found['loc'][-1]}`: {found['msg']}"}, 422)
+    return JSONResponse(describe_error(request.scope, f"`{found['loc'][-1]}`: {found['msg']}"), 422)
+
+
+async def _explain_refusal(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, StarletteHTTPException)
+    return JSONResponse(describe_error(request.scope, error.detail), error.status_code, error.headers)
 
 
 @protected_routes.post(
-    "/v1/predict", response_model=PredictResponse, responses=ERROR_RESPONSES, openapi_extra={"requestBody": IMAGE_BODY}
+    "/v1/predict", response_model=PredictResponse, responses=PREDICT_REFUSALS, openapi_extra={"requestBody": IMAGE_BODY}
 )
 async def predict_route(
     request: Request,
     threshold: Annotated[
         float | None,
-        Query(ge=0, le=1, description="minimum score; default: the operating threshold of each class"),
+        Query(ge=0, le=1, description="minimum calibrated score; default: the operating threshold of each class"),
+    ] = None,
+    tile: Annotated[
+        str | None,
+        Query(
+            description="side of overlapping tiles in pixels, for small objects in large images; auto: as large as the "
+            "training images; 0: whole images"
+        ),
     ] = None,
 ) -> JSONResponse:
     """Detect objects in one image (its bytes as the body) or in several (files of a form, field names are ignored)."""
     service: Service = request.app.state.service
-    return JSONResponse({"images": await service.predict(request, threshold)})
+    try:
+        tiling = service.tiling if tile is None else parse_tile(tile, service.facts)
+    except UserError as error:
+        raise HTTPException(422, str(error)) from None
+    options = PredictOptions(threshold, tiling)
+    return JSONResponse({"scores": "calibrated", "images": await service.predict(request, options)})
 
 
-@protected_routes.get("/v1/model", responses={401: ERROR_RESPONSES[401]})
+@protected_routes.get("/v1/model", responses=UNAUTHORIZED)
 async def model(request: Request) -> ModelResponse:
     """The model's metadata, and the limits of a request."""
     answer: ModelResponse = request.app.state.model
     return answer
 
 
-@protected_routes.get("/metrics", responses={401: ERROR_RESPONSES[401]}, response_class=PlainTextResponse)
+@protected_routes.get("/metrics", responses=UNAUTHORIZED, response_class=PlainTextResponse)
 def prometheus() -> Response:
     """Counters and durations of all workers, for Prometheus."""
     return Response(metrics.render_metrics(), media_type=metrics.CONTENT_TYPE)
@@ -153,11 +191,10 @@ async def healthy() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@public_routes.get("/readyz", responses={503: ERROR_RESPONSES[503]})
+@public_routes.get("/readyz", responses=describe_statuses(ErrorResponse, 503))
 async def ready(request: Request) -> dict[str, str]:
     """The model is loaded and has room for another image."""
-    if not request.app.state.service.ready:
-        raise HTTPException(503, "the queue is full, or the model has stopped", headers={"Retry-After": "1"})
+    request.app.state.service.check_ready()
     return {"status": "ready"}
 
 

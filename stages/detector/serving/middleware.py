@@ -11,10 +11,14 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from detector.serving import metrics
+from detector.serving.errors import describe_error
 from detector.serving.logs import LOGGER
 
 CLIENT_DISCONNECTED = 499  # nginx's status for this; nobody receives it
-PROBES = ("/healthz", "/readyz", "/metrics")  # polled every few seconds: logged only when they fail
+# Polled every few seconds: logged only when they fail.
+PROBES = (
+    "/healthz", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready", "/v2/models/{name}/ready",
+)  # fmt: skip
 
 
 class ObservabilityMiddleware:
@@ -46,7 +50,7 @@ class ObservabilityMiddleware:
             LOGGER.exception("a request failed", extra={"fields": {"request": number}})
             if status == CLIENT_DISCONNECTED:  # nothing was sent yet
                 detail = f"the service failed; its log has more under request {number}"
-                await JSONResponse({"detail": detail}, 500)(scope, receive, send_with_id)
+                await JSONResponse(describe_error(scope, detail), 500)(scope, receive, send_with_id)
         self._note(scope, status, time.perf_counter() - began, {"request": number, **notes})
 
     def _note(self, scope: Scope, status: int, seconds: float, fields: dict[str, Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +11,20 @@ from pydantic import BaseModel, Field
 
 from detector.engine.detections import Detections, rescale_scores
 from detector.inference.thresholds import DIGITS, apply_thresholds
-from detector.runners.tiled import ModelMetadata
-from detector.serving.decoding import FORMATS, UploadedImage
+from detector.plotting.palette import palette_color
+from detector.runners.model_metadata import ModelMetadata
+from detector.runners.tiling import choose_tiling
+from detector.serving.decoding import FORMATS
 from detector.serving.settings import Settings
+
+
+class FoundObjects(NamedTuple):
+    """What the model found in an image; boxes in its pixels, scores not yet calibrated. name: of the upload."""
+
+    name: str
+    width: int
+    height: int
+    detections: Detections
 
 
 class Detection(BaseModel):
@@ -39,6 +50,7 @@ class ImageResponse(BaseModel):
 class PredictResponse(BaseModel):
     """One entry per image, in the order of the request."""
 
+    scores: str = Field(description="calibrated: of detections with a score of 0.8, about 80% should be correct")
     images: list[ImageResponse]
 
 
@@ -48,6 +60,7 @@ class Limits(BaseModel):
     max_bytes: int
     max_pixels: int
     max_images: int
+    max_tiles: int = Field(description="per image")
     formats: list[str]
 
 
@@ -56,9 +69,12 @@ class ModelResponse(BaseModel):
 
     model: str
     classes: list[str]
+    colors: list[str] = Field(description="of the classes, in pictures and on the page")
     states: list[str]
     size: list[int] = Field(description="height and width of the model's input; images are letterboxed into it")
-    threshold: dict[str, float] = Field(description="per class, the score from which detections are returned")
+    threshold: dict[str, float] = Field(description="per class, the calibrated score from which on it counts")
+    tile: str = Field(description="the tiles of requests that name none: a side in pixels, auto, or 0 for whole images")
+    auto_tile: int | None = Field(description="side in pixels of the tiles that auto stands for; null: unknown")
     precision: str
     data: str = Field(description="SHA-256 of the COCO files of train and val")
     dataset: str = Field(description="SHA-256 of the cleaned dataset's manifest")
@@ -67,19 +83,10 @@ class ModelResponse(BaseModel):
     limits: Limits
 
 
-class ErrorResponse(BaseModel):
-    """Why a request was refused."""
-
-    detail: str
-
-
-def build_image_response(
-    image: UploadedImage, found: Detections, facts: ModelMetadata, threshold: float | None
-) -> dict[str, Any]:
+def build_image_response(image: FoundObjects, facts: ModelMetadata, threshold: float | None) -> dict[str, Any]:
     """An `ImageResponse`. threshold: on the returned score; None: the operating threshold of each class."""
-    chosen = apply_thresholds(found, facts, threshold)
-    boxes_xyxy = chosen.boxes_xyxy.astype(np.float64) / image.letterboxed.scale
-    boxes_xyxy = boxes_xyxy.clip(0, [image.width, image.height] * 2).round(2)
+    chosen = apply_thresholds(image.detections, facts, threshold)
+    boxes_xyxy = chosen.boxes_xyxy.clip(0, [image.width, image.height] * 2).round(2)
     rows = zip(
         chosen.labels.tolist(), boxes_xyxy.tolist(), round_scores(chosen.scores), chosen.states.tolist(),
         round_scores(chosen.state_scores), strict=True,
@@ -105,11 +112,15 @@ def build_model_response(facts: ModelMetadata, settings: Settings) -> ModelRespo
               for name, value in facts.threshold.items()}  # fmt: skip
     return ModelResponse(
         **{**facts.model_dump(), "size": list(facts.size), "threshold": limits},
+        colors=[palette_color(index) for index in range(len(facts.classes))],
+        tile=settings.tile,
+        auto_tile=choose_tiling(facts.object_size).side if facts.object_size else None,
         file=hashlib.sha256(settings.model.read_bytes()).hexdigest(),
         limits=Limits(
             max_bytes=settings.max_bytes,
             max_pixels=settings.max_pixels,
             max_images=settings.max_images,
+            max_tiles=settings.max_tiles,
             formats=list(FORMATS),
         ),
     )

@@ -17,6 +17,8 @@ class Settings(NamedTuple):
     response; more are refused with 503. max_bytes: per request body. max_pixels: per image. max_images: per
     request. timeout: seconds from the end of the upload to the response. upload_timeout: seconds for the body.
     idle_timeout: seconds for a request's headers, and without a request. token: None admits everybody.
+    tile: the tiles of requests that name none, as for `parse_tile`. max_tiles: per image.
+    origins: of pages elsewhere that may ask from a browser; `*`: any.
     """
 
     model: Path
@@ -32,3 +34,6 @@ class Settings(NamedTuple):
     upload_timeout: float = 30.0
     idle_timeout: float = 20.0
     token: str | None = None
+    tile: str = "0"
+    max_tiles: int = 256
+    origins: tuple[str, ...] = ()

@@ -10,15 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from detector.core.output_files import replace_file
-from detector.core.params import Section
 from detector.manifest.manifest import CleanImage, IndexEntry, Labels
 from detector.manifest.union_find import group_by_shared_keys
-
-
-class CocoConvertParams(Section):
-    """`coco_convert:` of params.yaml, which documents every key."""
-
-    absent_states: list[str]
+from detector.splitting.settings import CocoConvertParams
 
 
 class WrittenCounts(NamedTuple):

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from detector.core.errors import UserError
 from detector.manifest.manifest import SPLITS, CleanImage
-from detector.splitting.splitting import Lock, SplitParams
+from detector.splitting.settings import SplitParams
+from detector.splitting.splitting import Lock
 
 HEADER_START = "# strategy"
 _HEADER = re.compile(r"# strategy \w+, ratios [^/,]+/[^/,]+/[^/,]+, seed -?\d+")

@@ -18,46 +18,17 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
-
-from pydantic import Field, model_validator
+from typing import NamedTuple
 
 from detector.core.errors import UserError
-from detector.core.params import Section
 from detector.manifest.manifest import SPLITS, CleanImage
 from detector.manifest.union_find import group_by_shared_keys
+from detector.splitting.settings import Ratios, SplitParams
 
 IMPROVEMENT_SWEEPS = 5
 Lock = dict[str, str]  # content hash of an image -> its split
 Features = Counter[object]  # feature to be balanced -> its count
 Unit = tuple[tuple[int, int], ...]  # (feature index, count) pairs of a unit
-
-
-class Ratios(Section):
-    """Fractions of the images."""
-
-    train: float = Field(gt=0, lt=1)
-    val: float = Field(gt=0, lt=1)
-    test: float = Field(gt=0, lt=1)
-
-    @model_validator(mode="after")
-    def _sum_to_one(self) -> Ratios:
-        total = self.train + self.val + self.test
-        if abs(total - 1) > 1e-6:
-            raise ValueError(f"the ratios sum to {total:g}, expected 1")
-        return self
-
-    def get(self, split: str) -> float:
-        """The fraction of one split."""
-        return float(getattr(self, split))
-
-
-class SplitParams(Section):
-    """`split:` of params.yaml, which documents every key."""
-
-    strategy: Literal["stratified", "sequence", "random", "given"]
-    ratios: Ratios
-    seed: int
 
 
 class SplitAssignment(NamedTuple):
@@ -249,7 +220,7 @@ def check_splits(images: Sequence[CleanImage], splits: Sequence[str | None]) -> 
 
 
 def summarize_splits(images: Sequence[CleanImage], splits: Sequence[str | None]) -> dict[str, object]:
-    """The contents of metrics/split.json: images per split, leaks, images left out, and each class's shares."""
+    """The contents of metrics/split/details.json: images per split, leaks, images left out, and each class's shares."""
     boxes: dict[str, Counter[str]] = defaultdict(Counter)
     for image, split in zip(images, splits, strict=True):
         for box in image.boxes:

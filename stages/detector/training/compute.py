@@ -87,6 +87,19 @@ def get_machine_info() -> dict[str, Any]:
     }
 
 
+def describe_device(compute: ComputeSettings) -> str:
+    """Return one line with the device, torch, CUDA and the precision."""
+    if compute.device.type == "cuda":
+        memory = torch.cuda.get_device_properties(compute.device).total_memory / 2**30
+        device = f"GPU {torch.cuda.get_device_name(compute.device)}, {memory:.0f} GiB"
+        found = ""
+    else:
+        device = f"CPU, {torch.backends.cpu.get_cpu_capability()}, threads {torch.get_num_threads()}"
+        found = " (no GPU found)"
+    cuda = "without CUDA" if torch.version.cuda is None else f"CUDA {torch.version.cuda}{found}"
+    return f"device {device}; torch {torch.__version__}, {cuda}; precision {compute.precision}"
+
+
 @contextmanager
 def translate_torch_errors(recipe: Recipe) -> Iterator[None]:
     """Turn errors that torch raises in a training step into UserErrors that say which parameter to change."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import nn
 from tqdm import tqdm
@@ -22,11 +23,12 @@ from detector.training.interruption import (
     is_stop_requested,
     make_interrupted,
 )
+from detector.training.kept_epochs import KeptEpochs
 from detector.training.loaders import Loaders
 from detector.training.loggers import ExperimentLogger
 from detector.training.loop import Step, group_batches, train_one_epoch
 from detector.training.progress import EpochTiming, WaitTimer, format_epoch, peak_memory_gb
-from detector.training.resume import load_latest_checkpoint, write_checkpoint
+from detector.training.resume import checkpoint_path, load_latest_checkpoint, write_checkpoint
 from detector.training.state import BestEpoch, TrainingRun, capture_state, restore_run, start_run
 from detector.training.sweep_report import report_progress
 
@@ -42,35 +44,44 @@ def fit(
     *,
     log_folder: Path,
     checkpoint_folder: Path,
+    kept_epochs: KeptEpochs | None = None,
     loggers: Sequence[ExperimentLogger] = (),
 ) -> BestEpoch:
-    """Train and validate until the last epoch or until patience runs out; return the best epoch by validation AP.
+    """Train and validate until the last epoch or until patience runs out; return the best epoch by `recipe.monitor`.
 
     validate: returns loss, AP and AP50 of the averaged weights, the same in all processes; it may raise
     StopRequested, then in all of them. log_folder: rewritten; `loggers` get the same values. checkpoint_folder: of
-    this training; it resumes from the latest checkpoint. Only the main process writes to either. The result does
-    not depend on how often a training was interrupted and resumed. Raises Interrupted after a signal, with
-    everything saved, and UserError when a loss is not finite, memory is too small or compilation fails.
+    this training; it resumes from the latest checkpoint. Only the main process writes files. The result does not
+    depend on how often a training was interrupted and resumed. Raises Interrupted after a signal, with everything
+    saved, and UserError when a loss is not finite, memory is too small or compilation fails.
     """
     history = History(log_folder, loggers) if distributed.is_main_process() else None
     if distributed.is_main_process():
         report_progress({"checkpoints": str(checkpoint_folder.resolve())})
+    checkpoints = Checkpoints(checkpoint_folder, kept_epochs)
     run = start_run(model, recipe, count_iterations(loaders, recipe) * recipe.epochs, history, compute)
     latest = load_latest_checkpoint(checkpoint_folder) if distributed.is_main_process() else None
     state = distributed.broadcast_object(latest)
     if state is not None:
         restore_run(run, state)
+        keep_epoch(run, checkpoints)  # a kill may have come between the checkpoint and this
         print(f"resuming at epoch {run.epoch + 1}, iteration {run.batch // recipe.accumulate_steps + 1}", flush=True)
     with translate_torch_errors(recipe), defer_signals():
         while run.epoch < recipe.epochs and not is_out_of_patience(run, recipe.patience):
-            run_epoch(run, loaders, validate, recipe, checkpoint_folder=checkpoint_folder, restored=state)
+            run_epoch(run, loaders, validate, recipe, checkpoints=checkpoints, restored=state)
             state = None
     assert run.best is not None
-    save_run(run, checkpoint_folder, get_random_state())
-    best = run.best.validation
+    save_run(run, checkpoints, get_random_state())
     if run.history is not None:
-        run.history.close({"best/epoch": best["epoch"], "best/AP": best["AP"]})
+        run.history.close()
     return run.best
+
+
+class Checkpoints(NamedTuple):
+    """folder: of the checkpoints to resume from. kept: of epochs, if there are any."""
+
+    folder: Path
+    kept: KeptEpochs | None
 
 
 def count_iterations(loaders: Loaders, recipe: Recipe) -> int:
@@ -89,7 +100,7 @@ def run_epoch(
     validate: Callable[[nn.Module], dict[str, float]],
     recipe: Recipe,
     *,
-    checkpoint_folder: Path,
+    checkpoints: Checkpoints,
     restored: dict[str, Any] | None,
 ) -> None:
     """Train the rest of `run.epoch`, validate and log; restored: the checkpoint that `run` was just restored from."""
@@ -98,22 +109,23 @@ def run_epoch(
     if restored is not None:
         set_random_state(restored["random_states"][distributed.rank()])
     elif run.epoch:
-        save_run(run, checkpoint_folder, get_random_state())
+        save_run(run, checkpoints, get_random_state())
     start, first_batch, wait_timer = time.monotonic(), run.batch, WaitTimer()
-    train_remaining_batches(run, loaders, wait_timer.time_items(batches), recipe, checkpoint_folder)
+    train_remaining_batches(run, loaders, wait_timer.time_items(batches), recipe, checkpoints)
     trained, random_state = time.monotonic(), get_random_state()
     try:
         validation = validate(run.learner.average.model)
     except StopRequested:
-        save_run(run, checkpoint_folder, random_state)
+        save_run(run, checkpoints, random_state)
         raise make_stop_exception(run, recipe) from None
     validated = time.monotonic()
     count = len(loaders.train)
     timing = EpochTiming(trained - start, wait_timer.seconds, validated - trained, count - first_batch, count)
-    finish_epoch(run, validation)
-    if run.history is not None:
-        loss, lr = run.history.average_loss(), run.history.learning_rate()
-        run.history.log_epoch(run.epoch, validation)
+    finish_epoch(run, validation, recipe.monitor)
+    if run.history is not None and run.best is not None:
+        loss, lr = run.history.average_losses()["loss"], run.history.learning_rate()
+        best = {name: run.best.validation[name] for name in ("epoch", "AP")}
+        run.history.log_epoch(run.epoch * count_iterations(loaders, recipe) - 1, validation, best)
         report_progress({"epoch": run.epoch, **validation})
         line = format_epoch(
             run.epoch,
@@ -129,7 +141,7 @@ def run_epoch(
 
 
 def train_remaining_batches(
-    run: TrainingRun, loaders: Loaders, batches: Iterator[Any], recipe: Recipe, checkpoint_folder: Path
+    run: TrainingRun, loaders: Loaders, batches: Iterator[Any], recipe: Recipe, checkpoints: Checkpoints
 ) -> None:
     """Train on `batches`, the rest of the epoch; save at intervals and when a stop is requested."""
     count, iterations = len(loaders.train), count_iterations(loaders, recipe)
@@ -143,7 +155,7 @@ def train_remaining_batches(
         run.batch = min((step.iteration - run.epoch * iterations + 1) * recipe.accumulate_steps, count)
         stop, due = distributed.any_rank(is_stop_requested(), time.monotonic() - saved > SAVE_INTERVAL)
         if stop or due:
-            save_run(run, checkpoint_folder, get_random_state())
+            save_run(run, checkpoints, get_random_state())
             saved = time.monotonic()
         if stop:
             raise make_stop_exception(run, recipe)
@@ -161,21 +173,38 @@ def train_remaining_batches(
         )
 
 
-def finish_epoch(run: TrainingRun, validation: dict[str, float]) -> None:
-    """Advance to the next epoch; keep the averaged weights if they are the best so far."""
-    run.schedule.finish_epoch(validation["AP"])
+def finish_epoch(run: TrainingRun, validation: dict[str, float], monitor: str) -> None:
+    """Advance to the next epoch; keep the averaged weights if they are the best so far, or as good."""
+    run.schedule.finish_epoch(validation["loss"])
     run.epoch, run.batch = run.epoch + 1, 0
-    if run.best is None or validation["AP"] >= run.best.validation["AP"]:
+    run.validation = {"epoch": run.epoch, **validation}
+    if run.best is None or score(validation, monitor) >= score(run.best.validation, monitor):
         weights = {name: tensor.clone() for name, tensor in run.learner.average.model.state_dict().items()}
-        run.best = BestEpoch(weights, {"epoch": run.epoch, "AP": validation["AP"], "AP50": validation["AP50"]})
+        run.best = BestEpoch(weights, run.validation)
 
 
-def save_run(run: TrainingRun, checkpoint_folder: Path, random_state: dict[str, Any]) -> None:
+def score(validation: dict[str, float], monitor: str) -> float:
+    """Return what the best epoch has most of: AP, or the negative loss; a loss that is not finite is the worst."""
+    if monitor == "AP":
+        return validation["AP"]
+    return -validation["loss"] if math.isfinite(validation["loss"]) else -math.inf
+
+
+def save_run(run: TrainingRun, checkpoints: Checkpoints, random_state: dict[str, Any]) -> None:
     """Save the run with the random states of all processes; they wait until it is written."""
     random_states = distributed.all_gather_object(random_state)
     if distributed.is_main_process():
-        write_checkpoint(checkpoint_folder, capture_state(run, random_states))
+        write_checkpoint(checkpoints.folder, capture_state(run, random_states))
+    keep_epoch(run, checkpoints)
     distributed.any_rank(True)
+
+
+def keep_epoch(run: TrainingRun, checkpoints: Checkpoints) -> None:
+    """Keep the epoch that has just ended, with its checkpoint, if it is one of those to keep; in the main process."""
+    kept = checkpoints.kept if distributed.is_main_process() else None
+    if kept is not None and run.batch == 0 and kept.includes(run.epoch):
+        path = checkpoint_path(checkpoints.folder, run.epoch, run.batch)
+        kept.keep(run.learner.average.model.state_dict(), run.validation, path)
 
 
 def make_stop_exception(run: TrainingRun, recipe: Recipe) -> Interrupted:

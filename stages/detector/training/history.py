@@ -1,104 +1,125 @@
-"""The training log: epochs through DVCLive, iterations as points of a plot."""
+"""The training log: epochs through DVCLive, iterations as rows of a table; experiment loggers get both."""
 
 from __future__ import annotations
 
-import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from dvclive import Live
 from scmrepo.exceptions import SCMError
 
 from detector.core.errors import UserError
-from detector.core.output_files import write_text
+from detector.training.iterations import IterationTable
 from detector.training.loggers import ExperimentLogger
 from detector.training.loop import Step
 
-MAX_POINTS = 500  # of the iteration plot, which shows no more
+
+class EpochRow(NamedTuple):
+    """An epoch in the log: its last iteration, its values by name, and `epoch` and `AP` of the best epoch so far."""
+
+    iteration: int
+    values: dict[str, float]
+    best: dict[str, float]
 
 
 class History:
-    """Collects the steps of an epoch and logs once per epoch, because DVCLive rereads all its files each time.
+    """Logs each iteration and each epoch; docs/experiments.md lists the names.
 
-    loggers: get the same values.
+    loggers: get the same values, at the number of the iteration (from 0); an epoch's at that of its last iteration.
     """
 
     def __init__(self, folder: Path, loggers: Sequence[ExperimentLogger] = ()) -> None:
-        self._folder, self._loggers = folder, list(loggers)
+        self._loggers = list(loggers)
         try:
             self._live = Live(str(folder), dvcyaml=None, save_dvc_exp=False, report=None)
         except SCMError:
             raise UserError("DVCLive needs at least one commit: run `git commit` in this repository") from None
-        self._rows: list[dict[str, float]] = []
-        self._epoch: list[Step] = []
-        self._points: list[dict[str, Any]] = []
-        self._every = 1
+        self._table = IterationTable(folder / "iterations.tsv")
+        self._epochs: list[EpochRow] = []
+        self._start_epoch()
+
+    def _start_epoch(self) -> None:
+        self._sums: Counter[str] = Counter()
+        self._count, self._lr = 0, 0.0
 
     def log_step(self, step: Step) -> None:
-        """Record one iteration; with many, the plot keeps every 2nd, 4th, ... of them."""
-        self._epoch.append(step)
-        if step.iteration % self._every == 0:
-            losses = {name: round(value, 6) for name, value in step.losses.items()}
-            self._points.append({"iteration": step.iteration, "learning_rate": round(step.lr, 9), **losses})
-        if len(self._points) > MAX_POINTS:
-            self._every *= 2
-            self._points = [point for point in self._points if point["iteration"] % self._every == 0]
+        """Log one iteration."""
+        self._sums.update(step.losses)
+        self._count, self._lr = self._count + 1, step.lr
+        row = {"iteration": step.iteration, "epoch": len(self._epochs) + 1, **_round({"lr": step.lr, **step.losses})}
+        self._table.append(row)
+        self._log_iteration(row)
 
-    def average_loss(self) -> float:
-        """Return the mean loss of the epoch's iterations so far."""
-        return sum(step.losses["batch_loss"] for step in self._epoch) / len(self._epoch)
+    def average_losses(self) -> dict[str, float]:
+        """Return the mean of the loss and of each component over the epoch's iterations so far."""
+        return {name: total / self._count for name, total in self._sums.items()}
 
     def learning_rate(self) -> float:
         """Return the learning rate of the last iteration."""
-        return self._epoch[-1].lr
+        return self._lr
 
-    def log_epoch(self, epoch: int, validation: dict[str, float]) -> None:
-        """Log the epoch (from 1): the losses of its last iteration, their average, and the validation."""
-        last = self._epoch[-1]
-        values = {f"train/{name}": value for name, value in last.losses.items()}
-        values |= {"train/learning_rate": last.lr, "train/epoch": epoch}
-        values |= {"train/epoch_avg_loss": self.average_loss()}
-        values |= {f"val/{name}": value for name, value in validation.items()}
-        self._log({name: float(f"{value:.6g}") for name, value in values.items()})
-        self._epoch = []
+    def log_epoch(self, last_iteration: int, validation: dict[str, float], best: dict[str, float]) -> None:
+        """Log the end of an epoch.
+
+        last_iteration: its number. validation: loss, AP and AP50. best: `epoch` and `AP` of the best epoch so far.
+        """
+        values = {f"train/{name}": value for name, value in self.average_losses().items()}
+        values |= {f"val/{name}": value for name, value in validation.items()} | {"lr": self._lr}
+        self._log_epoch(EpochRow(last_iteration, _round(values), _round(best)))
+        self._start_epoch()
 
     def state_dict(self) -> dict[str, Any]:
         """Return what `replay` needs, as plain values; includes the current epoch."""
         return {
-            "rows": self._rows,
-            "epoch": [tuple(step) for step in self._epoch],
-            "points": self._points,
-            "every": self._every,
+            "epochs": [tuple(row) for row in self._epochs],
+            "iterations": self._table.rows,
+            "every": self._table.every,
+            "sums": dict(self._sums),
+            "count": self._count,
+            "lr": self._lr,
         }
 
     def replay(self, state: dict[str, Any]) -> None:
         """Log everything that another history had logged; DVCLive's own `resume` duplicates rows after a crash."""
-        for row in state["rows"]:
-            self._log(row)
-        self._epoch = [Step(*step) for step in state["epoch"]]
-        self._points, self._every = state["points"], state["every"]
+        self._table.restore(state["iterations"], state["every"])
+        waiting = list(reversed(self._table.rows))
+        for row in (EpochRow(*row) for row in state["epochs"]):
+            while waiting and waiting[-1]["iteration"] <= row.iteration:  # loggers want rising numbers
+                self._log_iteration(waiting.pop())
+            self._log_epoch(row)
+        while waiting:
+            self._log_iteration(waiting.pop())
+        self._sums, self._count, self._lr = Counter(state["sums"]), state["count"], state["lr"]
 
-    def _log(self, row: dict[str, float]) -> None:
-        for name, value in row.items():
+    def close(self) -> None:
+        """Close the log after the last epoch."""
+        self._live.end()
+
+    def _log_iteration(self, row: dict[str, float]) -> None:
+        values = {f"batch/{name}": value for name, value in row.items() if name != "iteration"}
+        self._log_to_loggers(int(row["iteration"]), values)
+
+    def _log_epoch(self, row: EpochRow) -> None:
+        self._epochs.append(row)
+        self._live.step = len(self._epochs)
+        for name, value in row.values.items():
             self._live.log_metric(name, value)
-        self._log_to_loggers(row)
+        # Only what people compare between trainings; everything is in the files that DVCLive has just extended.
+        summary = self._live.summary
+        self._live.summary = {"train": {"loss": summary["train"]["loss"]}, "val": summary["val"], "best": row.best}
         self._live.next_step()
-        self._rows.append(row)
+        self._log_to_loggers(row.iteration, row.values)
 
-    def _log_to_loggers(self, row: dict[str, float]) -> None:
+    def _log_to_loggers(self, iteration: int, values: dict[str, float]) -> None:
         for logger in list(self._loggers):
             try:
-                logger.log(self._live.step, row)
+                logger.log(iteration, values)
             except Exception as error:  # training does not need the logger's server
                 print(f"warning: logging to {logger.name} failed and is disabled from now on ({error})", flush=True)
                 self._loggers.remove(logger)
 
-    def close(self, summary: dict[str, float]) -> None:
-        """Close the log; `summary` is added to the last epoch's values in its metrics file."""
-        for name, value in summary.items():
-            self._live.summary[name] = value
-        self._live.make_summary()
-        self._live.end()
-        text = json.dumps(self._points, separators=(",", ":")).replace("},{", "},\n{")
-        write_text(self._folder / "iterations.json", text + "\n")
+
+def _round(values: dict[str, float]) -> dict[str, float]:
+    return {name: value if isinstance(value, int) else float(f"{value:.6g}") for name, value in values.items()}

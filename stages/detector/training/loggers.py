@@ -8,6 +8,7 @@ so every curve is complete and has no duplicate points.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,8 +21,12 @@ PROJECT = "detector"
 PIP_PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow-skinny sqlalchemy alembic"}
 
 
+SEND_SECONDS = 5.0  # between requests to an MLflow server or database, which takes longer than a fast iteration
+MAX_METRICS = 1000  # in one request to MLflow
+
+
 class ExperimentLogger(NamedTuple):
-    """log(step, values) gets the same values as DVCLive, one step per epoch, from 0; close(complete) ends the run."""
+    """log(iteration, values) gets rising numbers, an epoch's at its last iteration; close(complete) ends the run."""
 
     name: str
     log: Callable[[int, dict[str, float]], None]
@@ -62,13 +67,12 @@ def _open_tensorboard(folder: Path, run_name: str, settings: dict[str, Any]) -> 
     """Write event files to folder/tensorboard/run_name; `tensorboard --logdir` shows them."""
     from torch.utils.tensorboard import SummaryWriter
 
-    writer = SummaryWriter(str(folder / "tensorboard" / run_name))
+    writer = SummaryWriter(str(folder / "tensorboard" / run_name), flush_secs=10)
     writer.add_text("settings", "\n".join(f"    {name}: {value}" for name, value in settings.items()))
 
     def log(step: int, values: dict[str, float]) -> None:
         for name, value in values.items():
             writer.add_scalar(name, value, step)
-        writer.flush()
 
     return ExperimentLogger("tensorboard", log, lambda _complete: writer.close())
 
@@ -94,10 +98,28 @@ def _open_mlflow(folder: Path, run_name: str, settings: dict[str, Any]) -> Exper
         folder.mkdir(parents=True, exist_ok=True)
         mlflow.set_tracking_uri(f"sqlite:///{(folder / 'mlflow.db').resolve()}")
     mlflow.set_experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT))
-    mlflow.start_run(run_name=run_name)
+    run = mlflow.start_run(run_name=run_name)
     mlflow.log_params(settings)
+    client, sent = mlflow.MlflowClient(), time.monotonic()
+    waiting: list[Any] = []  # metrics
+
+    def send() -> None:
+        nonlocal sent
+        while waiting:
+            client.log_batch(run.info.run_id, metrics=waiting[:MAX_METRICS])
+            del waiting[:MAX_METRICS]
+        sent = time.monotonic()
 
     def log(step: int, values: dict[str, float]) -> None:
-        mlflow.log_metrics(values, step=step)
+        now = int(time.time() * 1000)
+        waiting.extend(mlflow.entities.Metric(name, value, now, step) for name, value in values.items())
+        if time.monotonic() - sent > SEND_SECONDS:
+            send()
 
-    return ExperimentLogger("mlflow", log, lambda complete: mlflow.end_run("FINISHED" if complete else "KILLED"))
+    def close(complete: bool) -> None:
+        try:
+            send()
+        finally:
+            mlflow.end_run("FINISHED" if complete else "KILLED")
+
+    return ExperimentLogger("mlflow", log, close)

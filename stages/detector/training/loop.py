@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import NamedTuple
 
@@ -28,13 +28,17 @@ class Step(NamedTuple):
 
 
 class Learner(NamedTuple):
-    """The model being trained, its optimizer and averaged weights; scaler: active only for fp16."""
+    """The model being trained, its optimizer and averaged weights.
+
+    scaler: active only for fp16. loss_weights: by component; of others, 1.
+    """
 
     model: nn.Module
     optimizer: Optimizer
     scaler: GradScaler
     average: AveragedWeights
     device: torch.device
+    loss_weights: Mapping[str, float]
 
 
 def train_one_epoch(
@@ -52,7 +56,7 @@ def train_one_epoch(
     The gradient of a group is the mean over its batches. Raises UserError with the loss component, the iteration
     and the images when a loss is not finite.
     """
-    model, optimizer, scaler, average, _ = learner
+    model, optimizer, scaler, average, _, _ = learner
     model.train()
     for iteration, group in enumerate(groups, first_iteration):
         lr = schedule.step(iteration)
@@ -77,9 +81,10 @@ def compute_losses(learner: Learner, batch: Batch) -> tuple[Tensor, dict[str, fl
     """Return the total loss of this process, and the values of it and its components averaged over all processes."""
     images = batch.images.to(learner.device, non_blocking=True)
     losses = learner.model(images, batch.targets.to(learner.device)).losses
+    losses = {name: loss * learner.loss_weights.get(name, 1.0) for name, loss in losses.items()}
     total = torch.stack(list(losses.values())).sum()
     values = distributed.all_reduce_mean(torch.stack([total, *losses.values()]).detach())
-    return total, dict(zip(["batch_loss", *losses], values.tolist(), strict=True))
+    return total, dict(zip(["loss", *losses], values.tolist(), strict=True))
 
 
 def group_batches(batches: Iterable[Batch], accumulate_steps: int) -> Iterator[list[Batch]]:

@@ -40,14 +40,14 @@ class Schedule:
     """Sets the learning rate before each iteration.
 
     It rises linearly from a thousandth during the first `warmup_iterations`; then multistep, cosine, plateau
-    (halved when the validation AP has not risen for 3 epochs) or constant. iterations: of the whole training.
+    (halved when the validation loss has not fallen for 3 epochs) or constant. iterations: of the whole training.
     """
 
     def __init__(self, optimizer: Optimizer, recipe: Recipe, iterations: int) -> None:
         self._optimizer, self._recipe, self._iterations = optimizer, recipe, iterations
         # Warm-up takes at most a fifth of a short training.
         self._warmup = min(recipe.warmup_iterations, iterations // 5)
-        self._best, self._stale, self._plateau = -math.inf, 0, 1.0
+        self._lowest, self._stale, self._plateau = math.inf, 0, 1.0
 
     def step(self, iteration: int) -> float:
         """Set the learning rates of `iteration` (from 0); return the one outside the backbone."""
@@ -68,12 +68,12 @@ class Schedule:
             return final + (1 - final) * (1 + math.cos(math.pi * progress)) / 2
         return self._plateau
 
-    def finish_epoch(self, score: float) -> None:
-        """Update the plateau schedule with the validation AP of the epoch."""
+    def finish_epoch(self, loss: float) -> None:
+        """Update the plateau schedule with the validation loss of the epoch."""
         if self._recipe.schedule != "plateau":
             return
-        if score > self._best:
-            self._best, self._stale = score, 0
+        if loss < self._lowest:
+            self._lowest, self._stale = loss, 0
         else:
             self._stale += 1
         if self._stale > PLATEAU_PATIENCE:
@@ -81,11 +81,11 @@ class Schedule:
 
     def state_dict(self) -> tuple[float, int, float]:
         """Return the state of the plateau schedule."""
-        return self._best, self._stale, self._plateau
+        return self._lowest, self._stale, self._plateau
 
     def load_state_dict(self, state: tuple[float, int, float]) -> None:
         """Restore what `state_dict` returned."""
-        self._best, self._stale, self._plateau = state
+        self._lowest, self._stale, self._plateau = state
 
 
 class AveragedWeights:

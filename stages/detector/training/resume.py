@@ -29,13 +29,18 @@ def fingerprint(values: dict[str, Any], files: list[Path]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
+def checkpoint_path(folder: Path, epoch: int, batch: int) -> Path:
+    """Return the path of the checkpoint after so many epochs, and batches of the next one."""
+    return folder / f"{epoch:06}-{batch:08}.pt"
+
+
 def write_checkpoint(folder: Path, state: dict[str, Any]) -> None:
     """Write a checkpoint atomically and delete all but the latest two."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     content = buffer.getbuffer()
     try:
-        with replace_file(folder / f"{state['epoch']:06}-{state['batch']:08}.pt") as new, new.open("wb") as file:
+        with replace_file(checkpoint_path(folder, state["epoch"], state["batch"])) as new, new.open("wb") as file:
             file.write(hashlib.sha256(content).digest())
             file.write(content)
         for old in sorted(folder.glob("*.pt"))[:-KEPT_CHECKPOINTS]:

@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 from dataclasses import asdict, fields
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
 from detector.core.errors import UserError
 from detector.core.params import Section
-from detector.models.recipe import Recipe
+
+if TYPE_CHECKING:  # every stage loads this module to check params.yaml, and `detector.models` imports torch
+    from detector.models.recipe import Recipe
 
 Auto = Literal["auto"]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+ModelName = Literal[  # the keys of `models.MODELS`, which would import torch
+    "simple", "effnet_lite", "effnet", "ssdlite", "retinanet", "fcos", "faster_rcnn", "faster_rcnn_resnet50", "detr",
+    "rtdetr",
+]  # fmt: skip
 
 
 class TrainParams(Section):
     """The `train:` section of params.yaml, which explains each key; `auto` takes the value of the model's recipe."""
 
-    model: str
+    model: ModelName
     weights: str
     image_size: Auto | Annotated[int, Field(gt=0, multiple_of=32)] | tuple[int, int]
     epochs: Auto | Annotated[int, Field(gt=0)]
+    monitor: Literal["AP", "loss"]
     patience: Auto | Annotated[int, Field(ge=0)]
+    keep_every: Annotated[int, Field(ge=0)]
     batch_size: Auto | Annotated[int, Field(gt=0)]
     accumulate_steps: Auto | Annotated[int, Field(gt=0)]
     optimizer: Auto | Literal["sgd", "adamw"]
@@ -36,6 +44,8 @@ class TrainParams(Section):
     min_lr_ratio: Auto | Annotated[float, Field(ge=0, le=1)]
     grad_clip_norm: Auto | NonNegative
     backbone_lr_factor: Auto | NonNegative
+    class_loss_weight: NonNegative
+    box_loss_weight: NonNegative
     state_loss_weight: Auto | NonNegative
     ema_decay: Auto | Annotated[float, Field(ge=0, lt=1)]
     flip: Auto | Fraction
@@ -62,6 +72,8 @@ def resolve_recipe(params: TrainParams, recipe: Recipe, pretrained: bool) -> Rec
     linearly with the images per step of all processes (Goyal et al. 2017); one set in params is used as is. An
     image size of two numbers is resolved to its longer side.
     """
+    from detector.models.recipe import Recipe
+
     given: dict[str, Any] = {
         field.name: getattr(params, field.name) for field in fields(Recipe) if getattr(params, field.name) != "auto"
     }

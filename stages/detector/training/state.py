@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
@@ -12,11 +12,12 @@ from detector.models.recipe import Recipe
 from detector.training.compute import ComputeSettings, prepare_model
 from detector.training.history import History
 from detector.training.loop import Learner
+from detector.training.loss_weights import get_loss_weights
 from detector.training.optimization import AveragedWeights, Schedule, make_optimizer
 
 
 class BestEpoch(NamedTuple):
-    """The averaged weights of the best epoch and its validation metrics."""
+    """The averaged weights of the best epoch, its number and validation metrics (`epoch`, `loss`, `AP`, `AP50`)."""
 
     weights: dict[str, Tensor]
     validation: dict[str, float]
@@ -26,7 +27,7 @@ class BestEpoch(NamedTuple):
 class TrainingRun:
     """A training in progress: `batch` batches of `epoch` (from 0) are done.
 
-    history: only in the main process.
+    history: only in the main process. validation: `epoch` and metrics of the last complete epoch.
     """
 
     learner: Learner
@@ -35,6 +36,7 @@ class TrainingRun:
     epoch: int = 0
     batch: int = 0
     best: BestEpoch | None = None
+    validation: dict[str, float] = field(default_factory=dict)
 
 
 def start_run(
@@ -45,7 +47,7 @@ def start_run(
     optimizer = make_optimizer(model, recipe)
     scaler = GradScaler(compute.device.type, enabled=compute.precision == "fp16")
     average = AveragedWeights(model, recipe.ema_decay)
-    learner = Learner(model, optimizer, scaler, average, compute.device)
+    learner = Learner(model, optimizer, scaler, average, compute.device, get_loss_weights(recipe))
     return TrainingRun(learner, Schedule(optimizer, recipe, iterations), history)
 
 
@@ -64,6 +66,7 @@ def capture_state(run: TrainingRun, random_states: list[dict[str, Any]]) -> dict
         "average": run.learner.average.state_dict(),
         "history": None if run.history is None else run.history.state_dict(),
         "best": None if run.best is None else tuple(run.best),
+        "validation": run.validation,
         "random_states": random_states,
     }
 
@@ -79,3 +82,4 @@ def restore_run(run: TrainingRun, state: dict[str, Any]) -> None:
     if run.history is not None:
         run.history.replay(state["history"])
     run.best = None if state["best"] is None else BestEpoch(*state["best"])
+    run.validation = state["validation"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -15,10 +16,17 @@ from detector.engine.predict import predict
 from detector.training.interruption import StopRequested, iterate_until_stop
 
 
-def validate(model: nn.Module, val: DataLoader[Any], truth: dict[str, Any], device: torch.device) -> dict[str, float]:
+def validate(
+    model: nn.Module,
+    val: DataLoader[Any],
+    truth: dict[str, Any],
+    device: torch.device,
+    loss_weights: Mapping[str, float],
+) -> dict[str, float]:
     """Return loss, AP and AP50 of `model` on val, the same in all processes; an AP without ground truth is 0.
 
-    Each process predicts its own batches. Raises StopRequested in all processes when one is asked to stop.
+    loss_weights: as in training, by component; of others, 1. Each process predicts its own batches. Raises
+    StopRequested in all processes when one is asked to stop.
     """
     annotations = val.dataset.annotations  # type: ignore[attr-defined]
     result = None
@@ -26,7 +34,8 @@ def validate(model: nn.Module, val: DataLoader[Any], truth: dict[str, Any], devi
         result = predict(model, iterate_until_stop(val), annotations, device, with_targets=True)
     if distributed.any_rank(result is None)[0] or result is None:
         raise StopRequested
-    parts = distributed.all_gather_object((result.predictions, sum(result.losses.values())))
+    own_loss = sum(loss * loss_weights.get(name, 1.0) for name, loss in result.losses.items())
+    parts = distributed.all_gather_object((result.predictions, own_loss))
     if not distributed.is_main_process():
         return distributed.broadcast_object({})
     row = {image_id: number for number, image_id in enumerate(annotations.image_ids.tolist())}

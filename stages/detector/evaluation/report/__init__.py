@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import base64
-import gzip
-import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jinja2
 import numpy as np
-import vl_convert
 from numpy.typing import NDArray
 
 from detector.core.output_files import write_text
+from detector.evaluation.calibration import calibrate_scores, read_temperature
 from detector.evaluation.error_types import ErrorAnalysis
 from detector.evaluation.galleries import GalleryPicture, select_gallery_pictures
 from detector.evaluation.report.charts import TrainingCurve, build_charts
+from detector.evaluation.report.dataset_charts import build_class_distribution, build_heat_maps
+from detector.evaluation.report.identity import ModelSize, describe_identity
 from detector.evaluation.report.label_issue_crops import MAX_CROPS, encode_issue_crops
-from detector.evaluation.report.metric_values import format_number, list_headline_metrics, list_other_metrics
+from detector.evaluation.report.metric_values import list_headline_metrics, list_other_metrics
 from detector.evaluation.report.model_card import flatten_card, list_limitations
+from detector.evaluation.report.page import FOLDER, pack_json, render_page
 from detector.evaluation.report.payload import (
     MAX_DETECTIONS,
     build_page_data,
@@ -28,20 +28,21 @@ from detector.evaluation.report.payload import (
     limit_images,
 )
 
-FOLDER = Path(__file__).parent
-SCRIPTS = ("data", "charts", "tables", "pictures", "threshold", "confusion", "page")
+SCRIPTS = tuple(FOLDER / f"{name}.js" for name in ("detections", "pictures", "threshold", "confusion", "page"))
 DETAILS = ("classes", "slices", "states", "calibration", "tide", "localization", "notes")  # keys that the page reads
 MAX_PICTURE_BYTES = 5_500_000  # of all pictures in the page, as base64
 MAX_LABEL_ISSUES = 200  # rows of the page's table; the CSV file has all
+PRINTED_LABEL_ISSUES = 10  # so that a printed page is not mostly suspects
 MAX_TABLE_ROWS = 1000  # of the other tables; metrics/evaluate/details.json has all
 
 
 class ReportInputs(NamedTuple):
-    """All that the report shows.
+    """All that the report shows. Scores and thresholds are calibrated.
 
-    split: name of the evaluated split. metrics: metrics/evaluate.json. details: metrics/evaluate/details.json.
-    card: models/detector.json. coco: the split, absent objects included. thresholds float [C]: score threshold of
-    each class. galleries: those of `select_gallery_pictures`. label_issues: rows of the label issue table, worst first.
+    split: name of the evaluated split. metrics: by name, with `_low` and `_high`. details:
+    metrics/evaluate/details.json. card: models/detector.json. size: of the model, if known. coco: the split, absent
+    objects included; splits: all of them, by name. thresholds float [C]: score threshold of each
+    class. galleries: those of `select_gallery_pictures`. label_issues: rows of the label issue table, worst first.
     curves: those of the training.
     """
 
@@ -49,7 +50,9 @@ class ReportInputs(NamedTuple):
     metrics: dict[str, Any]
     details: dict[str, Any]
     card: dict[str, Any]
+    size: ModelSize | None
     coco: dict[str, Any]
+    splits: Mapping[str, dict[str, Any]]
     analysis: ErrorAnalysis
     thresholds: NDArray[np.float64]
     galleries: dict[str, list[GalleryPicture]]
@@ -63,23 +66,33 @@ def gather_report_inputs(
     metrics: dict[str, Any],
     details: dict[str, Any],
     card: dict[str, Any],
-    coco: dict[str, Any],
+    size: ModelSize | None,
+    splits: Mapping[str, dict[str, Any]],
     analysis: ErrorAnalysis,
     thresholds: NDArray[np.float64],
     gallery_size: int,
     label_issues: list[dict[str, str]],
     curves: list[TrainingCurve],
 ) -> ReportInputs:
-    """Select the galleries' pictures, at most `gallery_size` each; the other arguments are as in `ReportInputs`."""
+    """Calibrate the scores and select the galleries' pictures, at most `gallery_size` each.
+
+    splits: COCO dictionaries by name. analysis, thresholds: of `split`, with the model's own scores. The other
+    arguments are as in `ReportInputs`.
+    """
+    temperature = read_temperature(details)
+    coco = splits[split]
+    calibrated, limits = analysis.calibrate(temperature), calibrate_scores(thresholds, temperature)
     return ReportInputs(
         split=split,
         metrics=metrics,
         details=details,
         card=card,
+        size=size,
         coco=coco,
-        analysis=analysis,
-        thresholds=thresholds,
-        galleries=select_gallery_pictures(analysis, len(coco["images"]), thresholds, gallery_size),
+        splits=splits,
+        analysis=calibrated,
+        thresholds=limits,
+        galleries=select_gallery_pictures(calibrated, len(coco["images"]), limits, gallery_size),
         label_issues=label_issues,
         curves=curves,
     )
@@ -94,13 +107,19 @@ def write_report(inputs: ReportInputs, root: Path, path: Path) -> None:
         analysis, coco = keep_first_images(analysis, shown), coco | {"images": images[:shown]}
     pictures = encode_pictures(analysis, coco, inputs.galleries, thresholds, root=root, budget=MAX_PICTURE_BYTES)
     data = build_page_data(analysis, coco, thresholds, set(pictures))
-    template = _create_environment(inputs).get_template("page.html")
-    text = template.render(
+    charts = build_charts(inputs.details, inputs.curves)
+    charts |= build_class_distribution(inputs.splits) | build_heat_maps(inputs.splits.values())
+    text = render_page(
+        FOLDER / "page.html",
+        SCRIPTS,
+        notes=inputs.details.get("notes") or {},
         inputs=inputs,
         details={key: inputs.details.get(key) for key in DETAILS},
+        temperature=read_temperature(inputs.details),
+        identity=describe_identity(inputs.card, inputs.coco, inputs.size),
         headline_metrics=list_headline_metrics(inputs.metrics),
         other_metrics=list_other_metrics(inputs.metrics),
-        charts=build_charts(inputs.details, inputs.curves),
+        charts=charts,
         pictures=pictures,
         data=pack_json(data),
         detections=len(analysis.scores),
@@ -111,32 +130,10 @@ def write_report(inputs: ReportInputs, root: Path, path: Path) -> None:
         counts=_count_data(inputs),
         limitations=list_limitations(inputs.details, inputs.coco, inputs.split),
         label_issues=inputs.label_issues[:MAX_LABEL_ISSUES],
+        printed_issues=PRINTED_LABEL_ISSUES,
         label_issue_crops=encode_issue_crops(inputs.label_issues[:MAX_CROPS], root),
-        style=(FOLDER / "style.css").read_text(encoding="utf-8"),
-        library=vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"),
-        code="\n".join((FOLDER / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS),
     )
     write_text(path, text)
-
-
-def _create_environment(inputs: ReportInputs) -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(FOLDER),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.ChainableUndefined,
-    )
-    environment.filters["number"] = format_number
-    environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":"), "allow_nan": False}
-    environment.globals["notes"] = inputs.details.get("notes") or {}
-    return environment
-
-
-def pack_json(value: Any) -> str:
-    """JSON, gzipped and base64-encoded, deterministically. Raises ValueError for NaN and infinity."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
 
 
 def _count_data(inputs: ReportInputs) -> dict[str, int]:

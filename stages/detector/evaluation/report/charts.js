@@ -23,5 +23,5 @@ async function drawCharts() {
 
 function setChartData(id, name, rows) {
   const view = views[id];
-  if (view) view.data(name, rows).runAsync();
+  if (view) view.data(name, rows.map((row) => ({ ...row }))).runAsync(); // Vega marks the rows as its own
 }

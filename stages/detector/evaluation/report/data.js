@@ -1,4 +1,4 @@
-// The page's data: detections and objects as columns, and the current thresholds.
+// The page's data, and what builds its elements.
 const failure = document.getElementById("failure");
 window.addEventListener("error", (event) => showFailure(event.message));
 window.addEventListener("unhandledrejection", (event) => showFailure(String(event.reason)));
@@ -17,17 +17,7 @@ async function unpack(id) {
 const data = await unpack("data");
 const jpegs = JSON.parse(document.getElementById("jpegs").textContent);
 const specs = JSON.parse(document.getElementById("specs").textContent);
-const BACKGROUND = data.classes.length;
-const MISSED = "missed";
-const [CORRECT, WRONG_STATE, , , , ABSENT] = data.errorTypes;
-let thresholds = [...data.thresholds]; // per class
-const listeners = []; // called after the thresholds have changed
-
 const $ = (id) => document.getElementById(id);
-const errorType = (detection) => data.errorTypes[data.errorType[detection]];
-const isAboveThreshold = (detection) => data.scores[detection] >= thresholds[data.category[detection]];
-const className = (index) => (index === BACKGROUND ? "background" : data.classes[index]);
-const stateName = (id) => (data.states.length && id ? data.states[id - 1] : "");
 
 function element(tag, attributes = {}, ...children) {
   const created = document.createElement(tag);
@@ -42,13 +32,4 @@ function element(tag, attributes = {}, ...children) {
 
 function setOptions(select, rows) {
   select.replaceChildren(...rows.map(([value, text]) => element("option", { value }, text)));
-}
-
-/** For each object, whether a detection above the threshold matches it. */
-function findDetectedObjects() {
-  const detected = new Uint8Array(data.objects.id.length);
-  data.matchedObject.forEach((object, detection) => {
-    if (object >= 0 && isAboveThreshold(detection)) detected[object] = 1;
-  });
-  return detected;
 }

@@ -1,7 +1,4 @@
-// Pictures with boxes drawn over them. An item is {detection}, {object} (missed) or {image}.
-const PAGE_SIZE = 12; // pictures at a time
-const SVG = "http://www.w3.org/2000/svg";
-const blobs = {};
+// The galleries. An item is {detection}, {object} (missed) or {image}.
 const groupByImage = (images) => {
   const groups = data.images.map(() => []);
   images.forEach((image, index) => groups[image].push(index));
@@ -9,15 +6,6 @@ const groupByImage = (images) => {
 };
 const detectionsIn = groupByImage(data.image);
 const objectsIn = groupByImage(data.objects.image);
-
-function getJpegUrl(image) {
-  if (!(image in jpegs)) return null;
-  if (!(image in blobs)) {
-    const bytes = Uint8Array.from(atob(jpegs[image]), (letter) => letter.charCodeAt(0));
-    blobs[image] = URL.createObjectURL(new Blob([bytes], { type: "image/jpeg" }));
-  }
-  return blobs[image];
-}
 
 const getImage = (item) =>
   item.detection !== undefined ? data.image[item.detection]
@@ -40,13 +28,6 @@ function describeItem(item) {
   const count = errors.filter((error) => getImage(error) === item.image).length;
   const correct = detectionsIn[item.image].filter(isCorrect).length;
   return `${correct} correct, ${count} error${count === 1 ? "" : "s"}`;
-}
-
-function svg(tag, attributes, ...children) {
-  const created = document.createElementNS(SVG, tag);
-  for (const [key, value] of Object.entries(attributes)) created.setAttribute(key, value);
-  created.append(...children);
-  return created;
 }
 
 /** The part of the image that a picture shows: [left, top, width, height] in image pixels. */
@@ -86,63 +67,14 @@ function collectBoxes(item) {
   return boxes.filter(({ box }) => box).sort((a, b) => a.emphasized - b.emphasized);
 }
 
-function drawPicture(item, large) {
-  const image = getImage(item);
-  const [file, width, height] = data.images[image];
-  const view = computeWindow(item, large);
-  const unit = Math.max(view[2] / (large ? 1000 : 250), view[3] / (large ? 700 : 188)); // image pixels per screen pixel
-  const picture = svg("svg", { class: "picture", viewBox: view.join(" "), role: "img",
-    "aria-label": `${describeItem(item)}, ${file}` });
-  const source = getJpegUrl(image);
-  if (!source) {
-    const text = svg("text", { class: "missing", x: view[0] + view[2] / 2, y: view[1] + view[3] / 2,
-      "text-anchor": "middle", "font-size": 13 * unit }, "not in this page");
-    picture.append(text);
-    return picture;
-  }
-  picture.append(svg("image", { href: source, width, height, preserveAspectRatio: "none" }));
-  const boxes = collectBoxes(item);
-  for (const { box: [x, y, w, h], style, emphasized } of boxes) {
-    const line = emphasized ? 4 : 2;
-    picture.append(svg("rect", { class: "edge", x, y, width: w, height: h, "stroke-width": line + 2 }));
-    picture.append(svg("rect", { class: style, x, y, width: w, height: h, "stroke-width": line }));
-  }
-  const labelAll = large && boxes.length <= 24;
-  const size = (large ? 15 : 12) * unit;
-  for (const { box: [x, y, w, h], style, emphasized, label } of boxes) {
-    if (!emphasized && !labelAll) continue;
-    const below = style !== "prediction"; // ground-truth labels below the box, predictions above
-    const position = {
-      x: Math.min(Math.max(x, view[0] + 2 * unit), view[0] + view[2] - 0.62 * size * label.length),
-      y: below ? Math.min(y + h + size, view[1] + view[3] - 4 * unit) : Math.max(y - 5 * unit, view[1] + size),
-    };
-    if (x > view[0] + view[2] || x + w < view[0] || y > view[1] + view[3] || y + h < view[1]) continue;
-    picture.append(svg("text", { ...position, class: style, "font-size": size, "stroke-width": 3.5 * unit }, label));
-  }
-  return picture;
-}
+const drawPicture = (item, large) => drawImage(getImage(item), computeWindow(item, large), collectBoxes(item),
+  `${describeItem(item)}, ${data.images[getImage(item)][0]}`, large ? LARGE : SMALL);
 
 function createCard(item, index, items) {
   const file = element("span", { class: "file" }, data.images[getImage(item)][0].split("/").pop());
   const text = element("span", { class: "text" }, describeItem(item), file);
   const open = () => openPicture(items, index);
   return element("li", {}, element("button", { type: "button", onclick: open }, drawPicture(item, false), text));
-}
-
-/** Fill a list with the first pictures; the button shows the next ones. */
-function fillGallery(list, button, items) {
-  let shown = 0;
-  const showMore = () => {
-    const first = shown;
-    list.append(...items.slice(first, first + PAGE_SIZE).map((item, index) => createCard(item, first + index, items)));
-    shown = Math.min(first + PAGE_SIZE, items.length);
-    button.hidden = shown >= items.length;
-    button.textContent = `Show more (${items.length - shown} remaining)`;
-    if (first) list.children[first].querySelector("button").focus();
-  };
-  list.replaceChildren();
-  button.onclick = showMore;
-  showMore();
 }
 
 let opened = [[], 0];
@@ -164,7 +96,7 @@ function movePicture(step) {
 
 function openCell(title, items) {
   $("cell-title").textContent = title;
-  fillGallery($("cell-gallery"), $("cell-more"), items);
+  fillGallery($("cell-gallery"), $("cell-more"), items, createCard);
   $("cell-dialog").showModal();
 }
 
@@ -245,7 +177,7 @@ function showGallery() {
   const items = collectItems($("filter-gallery").value).filter((item) => matchesFilter(item, filter));
   const count = `${items.length.toLocaleString("en")} picture${items.length === 1 ? "" : "s"}`;
   $("picture-count").textContent = items.length ? `${count}: ${GALLERIES[$("filter-gallery").value]}` : "No pictures match.";
-  fillGallery($("gallery"), $("more"), items);
+  fillGallery($("gallery"), $("more"), items, createCard);
 }
 
 function startPictures() {

@@ -20,25 +20,6 @@ function countObjects(category) {
   return categories.reduce((sum, one, object) => sum + (!absent[object] && (category < 0 || one === category)), 0);
 }
 
-/** Precision and recall at each score, highest score first; at most 400 points. */
-function computePrecisionRecall(category) {
-  const objects = Math.max(1, countObjects(category));
-  const points = [];
-  let tp = 0;
-  let detections = 0;
-  data.scores.forEach((score, detection) => {
-    if (category >= 0 && data.category[detection] !== category) return;
-    detections++;
-    tp += data.truePositive[detection];
-    points.push({ score, recall: tp / objects, precision: tp / detections });
-  });
-  const step = Math.max(1, points.length / 400);
-  const sampled = [];
-  for (let index = 0; index < points.length; index += step) sampled.push(points[Math.floor(index)]);
-  if (points.length) sampled.push(points[points.length - 1]);
-  return sampled;
-}
-
 function showCounts() {
   const { tp, fp, fn } = countMatches(selectedClass());
   const divide = (part, whole) => (whole ? part / whole : 0);
@@ -50,7 +31,45 @@ function showCounts() {
   $("count-precision").textContent = tp + fp ? precision.toFixed(3) : "—";
   $("count-recall").textContent = tp + fn ? recall.toFixed(3) : "—";
   $("count-f1").textContent = divide(2 * tp, 2 * tp + fp + fn).toFixed(3);
-  setChartData("pr-chart", "threshold", tp + fp ? [{ precision, recall, score: currentThreshold() }] : []);
+  const f1 = divide(2 * tp, 2 * tp + fp + fn);
+  const point = { precision, recall, F1: f1, score: currentThreshold() };
+  setChartData("pr-chart", "threshold", tp + fp ? [point] : []);
+  setChartData("confidence-chart", "threshold", [point]);
+}
+
+function showCurves() {
+  const curve = computeCurve(data, selectedClass(), countObjects(selectedClass()));
+  setChartData("pr-chart", "curve", curve);
+  setChartData("confidence-chart", "curve", curve.flatMap((row) =>
+    ["precision", "recall", "F1"].map((metric) => ({ ...row, metric, value: row[metric] }))));
+}
+
+/** Threshold, precision, recall and F1 of each class in the Classes table. */
+function showClassRows() {
+  const table = $("class-table");
+  if (!table || table.dataset.live === undefined) return;
+  const [tp, detections, objects] = [0, 0, 0].map(() => new Float64Array(data.classes.length));
+  data.scores.forEach((_, detection) => {
+    if (!isAboveThreshold(detection)) return;
+    detections[data.category[detection]]++;
+    tp[data.category[detection]] += data.truePositive[detection];
+  });
+  data.objects.category.forEach((category, object) => { objects[category] += !data.objects.absent[object]; });
+  const divide = (part, whole) => (whole ? part / whole : null);
+  for (const row of table.tBodies[0].rows) {
+    const index = Number(row.dataset.class);
+    const values = {
+      threshold: thresholds[index],
+      precision: divide(tp[index], detections[index]),
+      recall: divide(tp[index], objects[index]),
+      F1: objects[index] ? (2 * tp[index]) / (detections[index] + objects[index]) : null,
+    };
+    for (const cell of row.querySelectorAll("[data-live]")) {
+      const value = values[cell.dataset.live];
+      cell.dataset.value = value ?? "";
+      cell.textContent = value === null ? "—" : value.toFixed(3);
+    }
+  }
 }
 
 /** The slider's value: the threshold of the selected class, or the mean over the classes. */
@@ -83,7 +102,7 @@ function startThreshold() {
   setOptions($("pr-class"), [[-1, "all classes"], ...data.classes.map((name, index) => [index, name])]);
   $("pr-class").addEventListener("change", () => {
     showThreshold();
-    setChartData("pr-chart", "curve", computePrecisionRecall(selectedClass()));
+    showCurves();
     showCounts();
   });
   slider.addEventListener("input", () => {
@@ -99,7 +118,8 @@ function startThreshold() {
     showThreshold();
     updateThreshold();
   });
-  setChartData("pr-chart", "curve", computePrecisionRecall(-1));
+  listeners.push(showClassRows);
+  showCurves();
   showThreshold();
   showCounts();
 }

@@ -51,6 +51,7 @@ from detector.preprocessing.formats.files import (
     load_json_groups,
     make_dataset_relative,
 )
+from detector.preprocessing.formats.image_lookup import locate_images
 from detector.preprocessing.raw_annotations import RawBox, RawImage
 
 Id = int | str
@@ -58,6 +59,10 @@ Id = int | str
 
 def read_coco(folder: Path, log: FindingLog) -> Iterator[RawImage]:
     """Yield the images, sorted by annotation file and then by image id."""
+    yield from locate_images(folder, _read_files(folder, log), log)
+
+
+def _read_files(folder: Path, log: FindingLog) -> Iterator[RawImage]:
     groups = [_select_instances_files(folder, group, log) for group in find_json_groups(folder)]
     for path, content in load_json_groups(folder, groups, _find_format_problem, log):
         name = make_dataset_relative(folder, path)

@@ -44,6 +44,7 @@ from detector.preprocessing.formats.files import (
     load_json_groups,
     make_dataset_relative,
 )
+from detector.preprocessing.formats.image_lookup import locate_images
 from detector.preprocessing.raw_annotations import RawBox, RawImage
 
 _STATE_KEYS = ("object_state", "object_state_class")
@@ -51,6 +52,10 @@ _STATE_KEYS = ("object_state", "object_state_class")
 
 def read_delftbikes(folder: Path, log: FindingLog) -> Iterator[RawImage]:
     """Yield the images, sorted by annotation file and then by image name."""
+    yield from locate_images(folder, _read_files(folder, log), log)
+
+
+def _read_files(folder: Path, log: FindingLog) -> Iterator[RawImage]:
     for path, content in load_json_groups(folder, find_json_groups(folder), _find_format_problem, log):
         name = make_dataset_relative(folder, path)
         split = infer_annotation_split(folder, path)

@@ -130,6 +130,12 @@ def infer_annotation_split(folder: Path, path: Path) -> str | None:
     return infer_split(path.stem) or (infer_split(path.parent.name) if inside else None)
 
 
+def infer_folder_split(path: str) -> str | None:
+    """The split that the folders of a file are named after, if they agree: `valid/images/1.jpg` → val."""
+    splits = {infer_split(part) for part in path.split("/")[:-1]} - {None}
+    return splits.pop() if len(splits) == 1 else None
+
+
 def find_json_groups(folder: Path) -> list[list[Path]]:
     """The JSON files of each possible place: annotations/, the folder itself, and folders such as train/ and valid/.
 
@@ -192,3 +198,14 @@ def list_image_folders(folder: Path, annotations: Path) -> list[Path]:
     places = [folder / pattern.format(name) for name in names for pattern in patterns]
     places += [annotations.parent, annotations.parent / "images", folder, folder / "images", folder / "data"]
     return [place for place in dict.fromkeys(places) if place.is_dir()]
+
+
+def read_head(path: Path) -> str:
+    """The first 64 KB of a file as text, for a look at what it holds; "" if it cannot be read."""
+    if not is_file(path):
+        return ""
+    try:
+        with path.open("rb") as file:
+            return file.read(1 << 16).decode("utf-8-sig", errors="replace")
+    except OSError:
+        return ""

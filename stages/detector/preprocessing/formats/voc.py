@@ -2,7 +2,10 @@
 
     Annotations/000001.xml …                  also in subfolders
     ImageSets/Main/{train,val,test}.txt       optional; one name without extension per line
-    JPEGImages/000001.jpg …                   files or links; in the same subfolders, or in JPEGImages itself
+    JPEGImages/000001.jpg …                   files or links
+
+    train/1.xml, train/1.jpg …                beside each other (Roboflow)
+    annotations/1.xml …, images/1.png …       under other names, and all of it at any depth (Kaggle)
 
     <annotation>
       <filename>000001.jpg</filename>         used only if no image is named like the XML file
@@ -15,7 +18,8 @@
     </annotation>
 
 The name of the XML file says which image it describes, as VOC's own lists do; a <filename> of another image is counted
-as stale. An object that cannot be read, such as one with two names or two boxes, is dropped and counted.
+as stale. Of several images of that name, the nearest in the folders counts (`voc_images.py`). An object that cannot be
+read, such as one with two names or two boxes, is dropped and counted.
 
 Box coordinates are read unchanged. VOC counts pixels from 1 and includes the last one, so xmin - 1 would be
 exact for its own files. But labeling tools such as LabelImg count from 0, most converters expect that, and a
@@ -23,7 +27,7 @@ file does not say which convention it follows. The raw values are exact for the 
 pixel off for VOC's own.
 
 Images in trainval.txt belong to train, unless train.txt or val.txt lists them or both files exist. Lists of one class
-(aeroplane_train.txt) are ignored; an image in no list has no predefined split.
+(aeroplane_train.txt) are ignored. Without lists, folders named after splits say it (train/, valid/, test/).
 Source: http://host.robots.ox.ac.uk/pascal/VOC/
 """
 
@@ -32,96 +36,93 @@ from __future__ import annotations
 import unicodedata
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
-from pathlib import Path, PurePath
+from pathlib import Path
 from xml.etree import ElementTree  # expat fetches no external entities
 
 from detector.core.errors import UserError
-from detector.core.images import IMAGE_SUFFIXES
 from detector.preprocessing.dataset_folder import find_files
 from detector.preprocessing.findings import Finding, FindingKind, FindingLog
 from detector.preprocessing.formats.fields import build_mismatch_error, check_string, parse_image_size, parse_number
-from detector.preprocessing.formats.files import find_image, is_file, make_dataset_relative, read_bytes, read_text_file
+from detector.preprocessing.formats.files import infer_folder_split, make_dataset_relative, read_bytes, read_text_file
+from detector.preprocessing.formats.image_lookup import locate_images
+from detector.preprocessing.formats.voc_images import ImagePairing, get_last_part, name_image
 from detector.preprocessing.raw_annotations import RawBox, RawImage
-
-Files = Mapping[str, list[str]]  # name of an image -> its files, relative to the dataset
 
 
 def read_voc(folder: Path, log: FindingLog) -> Iterator[RawImage]:
     """Yield the images, sorted by the paths of their XML files."""
-    paths = {path: _name(folder / "Annotations", path) for path in find_files(folder / "Annotations", (".xml",))}
-    if not paths:
-        raise UserError(f"{folder}: found no Annotations/*.xml, expected one per image")
-    names = frozenset(paths.values())
-    splits = _read_splits(folder, names, log)
-    files: dict[str, list[str]] = defaultdict(list)
-    for path in find_files(folder / "JPEGImages", IMAGE_SUFFIXES):
-        files[_name(folder / "JPEGImages", path)].append(make_dataset_relative(folder, path))
-    for path, name in paths.items():
-        where = make_dataset_relative(folder, path)
-        root = _parse_xml(where, read_bytes(folder, path, log))
+    yield from locate_images(folder, _read_files(folder, log), log)
+
+
+def _read_files(folder: Path, log: FindingLog) -> Iterator[RawImage]:
+    roots = _read_roots(folder, log)
+    names = {where: name_image(where) for where in roots}
+    splits = _read_splits(folder, names.values(), log)
+    pairing = ImagePairing(folder, names.values())
+    for where, root in roots.items():
+        name = names[where]
         boxes = tuple(_parse_boxes(where, root, log))
         filenames = [text for element in root.findall("filename") if (text := (element.text or "").strip())]
-        image = _find_named_file(name, filenames, files, names) or _find_given_file(folder, name, filenames, names)
-        if any(_name(Path(), _last_part(text)) != _last_part(name) for text in filenames) and image in files[name]:
-            log.listed.append(Finding(FindingKind.STALE_FILENAME, where, image, details=filenames[0]))
+        image = pairing.find(name, filenames)
+        stale = any(name_image(get_last_part(text)) != get_last_part(name) for text in filenames)
+        if stale and get_last_part(name_image(image.file)) == get_last_part(name) and not image.is_missing:
+            log.listed.append(Finding(FindingKind.STALE_FILENAME, where, image.file, details=filenames[0]))
         sides = [_read_text(where, root, f"size/{side}") for side in ("width", "height")]
         size = parse_image_size(*(None if side is None else parse_number(f"{where}: size", side) for side in sides))
-        yield RawImage(image, where, boxes, split=splits.get(name), size=size)
+        split = splits.get(name) if splits else infer_folder_split(where)
+        yield RawImage(image.file, where, boxes, split=split, size=size, ambiguity=image.ambiguity)
 
 
-def _name(base: Path, path: PurePath | str) -> str:
-    """The name that an image shares with its annotations: the path without suffix, in composed Unicode."""
-    inside = PurePath(path).relative_to(base) if PurePath(path).is_relative_to(base) else PurePath(path)
-    return unicodedata.normalize("NFC", (inside.parent / inside.stem).as_posix())  # with_suffix raises without a name
-
-
-def _last_part(name: str) -> str:
-    return name.replace("\\", "/").rpartition("/")[2]
-
-
-def _find_named_file(name: str, filenames: list[str], files: Files, names: Collection[str]) -> str | None:
-    """The image named like its annotations: at the same place in JPEGImages, or else in JPEGImages itself."""
-    stem = _last_part(name)
-    found = files.get(name) or (files.get(stem) if stem not in names else None) or []
-    return next((file for file in found if _last_part(file) in map(_last_part, filenames)), found[0] if found else None)
-
-
-def _find_given_file(folder: Path, name: str, filenames: list[str], names: Collection[str]) -> str:
-    """The image that <filename> names, unless it has annotations of its own; the name it should have if none exists."""
-    images = folder / "JPEGImages"
-    for given in filenames:
-        found = find_image(folder, given, [(images / name).parent, images])
-        if is_file(folder / found) and _name(images, folder / found) not in names:
-            return found
-    return f"JPEGImages/{filenames[0] if filenames else name + '.jpg'}"
+def _read_roots(folder: Path, log: FindingLog) -> dict[str, ElementTree.Element]:
+    """The root of each XML file, by its path; outside of Annotations/, XML files of another kind are passed over."""
+    roots: dict[str, ElementTree.Element] = {}
+    for path in find_files(folder, (".xml",)):
+        where = make_dataset_relative(folder, path)
+        root = _parse_xml(where, read_bytes(folder, path, log))
+        if root.tag == "annotation":
+            roots[where] = root
+            continue
+        error = build_mismatch_error(where, f"<{root.tag[:80]}>", "<annotation> as the root element")
+        if where.startswith("Annotations/"):
+            raise error
+        log.listed.append(Finding(FindingKind.SKIPPED_ANNOTATION_FILE, where, details=str(error)))
+    if not roots:
+        raise UserError(f"{folder}: found no Annotations/*.xml or other XML files of VOC, expected one per image")
+    return roots
 
 
 def _read_splits(folder: Path, names: Collection[str], log: FindingLog) -> dict[str, str]:
-    """The split of each image in a list, with + between several."""
-    short: dict[str, list[str]] = defaultdict(list)  # lists may leave out the subfolder
-    for name in names:
-        short[_last_part(name)].append(name)
+    """The split of each image in a list, with + between several; there may be several ImageSets (VOC2007, VOC2012)."""
     found: dict[str, list[str]] = defaultdict(list)
-    lists = {split: folder / "ImageSets/Main" / f"{split}.txt" for split in ("train", "val", "test", "trainval")}
-    lists = {split: path for split, path in lists.items() if path.exists()}
-    if {"train", "val"} <= lists.keys():
-        lists.pop("trainval", None)
-    for split, path in lists.items():
-        for name in _read_list(folder, path, names, short, log):
-            if split != "trainval":
-                found[name] += [split] if split not in found[name] else []
-            elif not {"train", "val"} & set(found[name]):
-                found[name].insert(0, "train")
+    mains = {path.parent for path in find_files(folder, (".txt",)) if path.parts[-3:-1] == ("ImageSets", "Main")}
+    for main in sorted(mains):
+        base = make_dataset_relative(folder, main.parent.parent)
+        short: dict[str, list[str]] = defaultdict(list)  # what a list may call a name -> the names
+        for name in names:
+            parts = name.split("/")
+            if base == "." or name.startswith(f"{base}/"):
+                for start in range(len(parts)):
+                    short["/".join(parts[start:])].append(name)
+        lists = {split: main / f"{split}.txt" for split in ("train", "val", "test", "trainval")}
+        lists = {split: path for split, path in lists.items() if path.exists()}
+        if {"train", "val"} <= lists.keys():
+            lists.pop("trainval", None)
+        for split, path in lists.items():
+            for name in _read_list(folder, path, short, log):
+                if split != "trainval":
+                    found[name] += [split] if split not in found[name] else []
+                elif not {"train", "val"} & set(found[name]):
+                    found[name].insert(0, "train")
     return {name: "+".join(splits) for name, splits in found.items()}
 
 
-def _read_list(
-    folder: Path, path: Path, names: Collection[str], short: Mapping[str, list[str]], log: FindingLog
-) -> Iterator[str]:
+def _read_list(folder: Path, path: Path, short: Mapping[str, list[str]], log: FindingLog) -> Iterator[str]:
     """Yield the names in a list."""
     for number, line in enumerate(read_text_file(folder, path, log).split("\n"), start=1):
         name = unicodedata.normalize("NFC", line.strip())
-        matches = [name] if name in names else short.get(name, [])
+        matches = short.get(name, [])
+        highest = min((match.count("/") for match in matches), default=0)
+        matches = [match for match in matches if match.count("/") == highest]
         if name and len(matches) != 1:
             where = f"{make_dataset_relative(folder, path)}:{number}"
             problem = "is missing" if not matches else f"is there {len(matches)} times, in subfolders"
@@ -137,8 +138,6 @@ def _parse_xml(where: str, source: bytes) -> ElementTree.Element:
         raise UserError(f"{where}:{error.position[0]}: invalid XML: {problem}") from error
     except (LookupError, ValueError) as error:  # an encoding unknown to Python or expat
         raise UserError(f"{where}:1: invalid XML: {error}") from error
-    if root.tag != "annotation":
-        raise build_mismatch_error(where, f"<{root.tag}>", "<annotation> as the root element")
     return root
 
 

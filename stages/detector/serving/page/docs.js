@@ -10,6 +10,13 @@ function element(name, text = "", className = "") {
   return made;
 }
 
+// It may be wider than the page: the keyboard can scroll what has the focus.
+function block(text) {
+  const made = element("pre", text);
+  made.tabIndex = 0;
+  return made;
+}
+
 // A schema as an example value: a field's type, or what its description says.
 function example(schema) {
   if (!schema) return null;
@@ -27,22 +34,24 @@ function example(schema) {
 function command(path, method, operation) {
   const token = operation.security ? " -H \"Authorization: Bearer $TOKEN\"" : "";
   if (method === "get") return `curl${token} ${base}${path}`;
-  return [`curl${token} -H 'Content-Type: image/jpeg' --data-binary @photo.jpg ${base}${path}`,
+  const tensors = operation.requestBody.content["application/json"]?.example;
+  if (tensors) return `curl${token} -d '${JSON.stringify(tensors)}' ${base}${path}`;
+  return [`curl${token} --data-binary @photo.jpg ${base}${path}`,
     `curl${token} -F image=@one.jpg -F image=@two.jpg ${base}${path}`].join("\n");
 }
 
 function route(path, method, operation) {
   const section = element("section", "", "route"), title = element("h2"), code = element("code", path);
   title.append(element("span", method.toUpperCase(), "method"), code);
-  section.append(title, element("p", operation.description ?? operation.summary), element("pre", command(path, method, operation)));
-  for (const { name, schema, description } of operation.parameters ?? []) {
+  section.append(title, element("p", operation.description ?? operation.summary), block(command(path, method, operation)));
+  for (const { name, schema, description } of (operation.parameters ?? []).filter((one) => one.in === "query")) {
     const line = element("p");
     line.append(element("code", `?${name}=`), ` ${schema.description ?? description ?? ""}`);
     section.append(line);
   }
   for (const [status, response] of Object.entries(operation.responses)) {
     const schema = response.content?.["application/json"]?.schema;
-    if (status === "200") section.append(element("p", "Answers"), element("pre", schema ? JSON.stringify(example(schema), null, 2) : "text"));
+    if (status === "200") section.append(element("p", "Answers"), block(schema ? JSON.stringify(example(schema), null, 2) : "text"));
     else {
       const line = element("p");
       line.append(element("strong", status), ` ${response.description}`);

@@ -4,14 +4,12 @@ const $ = (id) => document.getElementById(id);
 const LOWEST = 0.01;  // what the slider can show is asked for once
 const SHARP = 1024;   // pixels of the canvas's longer side at least, so that lines stay fine on a small image
 const LARGEST = 2048; // and at most: phones refuse much larger ones
-// The colors of detector/plotting/palette.py.
-const PALETTE = ["#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#000000"];
 
 let model = null;
 let threshold = null; // of all classes; null: each its own
 let shown = -1;       // place in `images`
 let lit = -1;         // the detection whose row is pointed at
-let images = [];      // {name, bitmap, answer}
+let images = [];      // {name, file, bitmap, answer}
 
 function headers() {
   const token = sessionStorage.getItem("token");
@@ -48,6 +46,8 @@ async function meet() {
   $("model").textContent = `${model.model}: ${model.classes.join(", ")}` +
     (model.states.length ? ` (${model.states.join(", ")})` : "");
   for (const cell of document.querySelectorAll(".of-states")) cell.hidden = !model.states.length;
+  $("tiles").checked = model.tile !== "0";
+  $("tiles").parentElement.hidden = model.tile === "0" && model.auto_tile === null;
   resetThreshold();
 }
 
@@ -57,18 +57,43 @@ async function add(files) {
   const first = images.length, began = performance.now(), problems = [];
   for (const file of files) {
     try {
-      const answer = await ask(`v1/predict?threshold=${LOWEST}`, {
-        method: "POST", body: file, headers: { "Content-Type": file.type || "application/octet-stream" },
-      });
+      const answer = await predict(file);
       const bitmap = await createImageBitmap(file).catch(() => null); // a format that the browser cannot show
-      images.push({ name: file.name || "pasted image", bitmap, answer: answer.images[0] });
+      images.push({ name: file.name || "pasted image", file, bitmap, answer });
     } catch (error) {
       problems.push(`${file.name}: ${error.message}`);
     }
   }
   if (images.length > first) show(first);
+  tell(began, files.length, problems);
+}
+
+async function predict(file) {
+  const tile = !$("tiles").checked ? 0 : model.tile === "0" ? "auto" : model.tile;
+  const answer = await ask(`v1/predict?threshold=${LOWEST}&tile=${tile}`, { method: "POST", body: file });
+  return answer.images[0];
+}
+
+// All images again, after the tiles were turned on or off.
+async function again() {
+  if (!images.length) return;
+  say(images.length === 1 ? `Looking at ${images[0].name} …` : `Looking at ${images.length} images …`);
+  const began = performance.now(), problems = [];
+  for (const image of images) {
+    try {
+      image.answer = await predict(image.file);
+    } catch (error) {
+      problems.push(`${image.name}: ${error.message}`);
+    }
+  }
+  show(shown);
+  tell(began, images.length, problems);
+}
+
+function tell(began, count, problems) {
+  const milliseconds = Math.round(performance.now() - began), found = $("status").dataset.found;
   if (problems.length) say(problems.join(" "), true);
-  else say(`${$("status").dataset.found} in ${Math.round(performance.now() - began)} ms`);
+  else say(count === 1 ? `${found} in ${milliseconds} ms` : `${found}; ${count} images in ${milliseconds} ms`);
 }
 
 function limit(detection) {
@@ -80,7 +105,7 @@ function detections() {
 }
 
 function classColor(id) {
-  return PALETTE[(id - 1) % PALETTE.length];
+  return model.colors[id - 1];
 }
 
 function textColor(background) {
@@ -133,15 +158,20 @@ function draw(found) {
   const dot = canvas.width / (canvas.clientWidth || canvas.width); // a pixel of the screen
   brush.font = `600 ${13 * dot}px system-ui, sans-serif`;
   brush.textBaseline = "top";
-  for (const [index, one] of [...found.entries()].reverse()) {
+  const worstFirst = [...found.entries()].reverse();
+  const lighten = (index) => { brush.globalAlpha = lit >= 0 && lit !== index ? 0.25 : 1; };
+  for (const [index, one] of worstFirst) {
     const [left, top, right, bottom] = one.box_xyxy.map((value) => value * scale);
-    const faint = lit >= 0 && lit !== index;
-    brush.globalAlpha = faint ? 0.25 : 1;
+    lighten(index);
     for (const [style, width] of [["#000a", 4], [classColor(one.category_id), 2]]) {
       brush.strokeStyle = style;
       brush.lineWidth = width * dot;
       brush.strokeRect(left, top, right - left, bottom - top);
     }
+  }
+  for (const [index, one] of worstFirst) { // over all boxes
+    const [left, top] = one.box_xyxy.map((value) => value * scale);
+    lighten(index);
     const width = brush.measureText(text(one)).width + 8 * dot, height = 17 * dot;
     const y = top >= height ? top - height : top, x = Math.max(0, Math.min(left, canvas.width - width));
     brush.fillStyle = classColor(one.category_id);
@@ -187,6 +217,7 @@ function resetThreshold() {
 
 $("slider").addEventListener("input", () => { threshold = Number($("slider").value); update(); });
 $("slider-reset").addEventListener("click", resetThreshold);
+$("tiles").addEventListener("change", again);
 $("files").addEventListener("change", async () => { await add([...$("files").files]); $("files").value = ""; });
 $("token-form").addEventListener("submit", (event) => {
   event.preventDefault();

@@ -1,0 +1,79 @@
+"""COCO's twelve metrics computed a second time, by pycocotools, which defines them."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+from typing import Any
+
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from detector.core.errors import UserError
+from detector.engine.coco_metrics import COCO_METRICS, evaluate_boxes, read_coco_metrics
+from detector.engine.detections import Prediction
+
+TOLERANCE = 1e-6  # of a metric, 0..1
+# Images times classes; pycocotools takes about half a minute for so many, and its memory grows with them.
+MAX_CHECKED_CELLS = 200_000
+
+
+def check_coco_metrics(truth: dict[str, Any], predictions: list[Prediction], where: str) -> None:
+    """Raise UserError when pycocotools has another value than hotcoco for one of the metrics.
+
+    truth: a COCO dictionary of the objects to detect; where it is large, evenly spaced images stand for all. where:
+    what is evaluated, for the message. Nothing given is changed.
+    """
+    truth, predictions = select_images(truth, predictions)
+    ours = read_coco_metrics(evaluate_boxes(truth, predictions))
+    theirs = compute_with_pycocotools(truth, predictions)
+    different = [name for name in COCO_METRICS if not _agree(ours[name], theirs[name])]
+    if different:
+        values = "; ".join(f"{name}: {ours[name]} by hotcoco, {theirs[name]} by pycocotools" for name in different)
+        raise UserError(
+            f"{where}: two packages do not agree on COCO's metrics, so nothing is written ({values}); one of them has "
+            "a bug: install the versions of requirements.txt"
+        )
+
+
+def select_images(truth: dict[str, Any], predictions: list[Prediction]) -> tuple[dict[str, Any], list[Prediction]]:
+    """Evenly spaced images, all if they are few, with their objects and predictions."""
+    step = math.ceil(len(truth["images"]) * len(truth["categories"]) / MAX_CHECKED_CELLS)
+    if step <= 1:
+        return truth, predictions
+    images = truth["images"][::step]
+    kept = {image["id"] for image in images}
+    annotations = [annotation for annotation in truth["annotations"] if annotation["image_id"] in kept]
+    chosen = [prediction for prediction in predictions if prediction["image_id"] in kept]
+    return {**truth, "images": images, "annotations": annotations}, chosen
+
+
+def compute_with_pycocotools(truth: dict[str, Any], predictions: list[Prediction]) -> dict[str, float | None]:
+    """The twelve metrics by name, 0..1; None where there is no ground truth (-1 in pycocotools).
+
+    pycocotools adds keys to what it gets, so it gets copies.
+    """
+    # As `COCO.loadRes` does, which refuses an empty list.
+    rows: list[dict[str, Any]] = [
+        {**row, "id": number, "iscrowd": 0, "area": row["bbox"][2] * row["bbox"][3]}
+        for number, row in enumerate(predictions, 1)
+    ]
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco, results = COCO(), COCO()
+        coco.dataset = {**truth, "annotations": [dict(annotation) for annotation in truth["annotations"]]}
+        results.dataset = {**truth, "annotations": rows}
+        coco.createIndex()
+        results.createIndex()
+        evaluation = COCOeval(coco, results, "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    values = zip(COCO_METRICS, evaluation.stats.tolist(), strict=True)
+    return {name: None if value < 0 else value for name, value in values}
+
+
+def _agree(one: float | None, other: float | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return abs(one - other) <= TOLERANCE

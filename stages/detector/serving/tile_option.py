@@ -1,0 +1,31 @@
+"""The tiles that a request, or the command line, asks for."""
+
+from __future__ import annotations
+
+from detector.core.errors import UserError
+from detector.runners.model_metadata import ModelMetadata
+from detector.runners.tiling import MIN_TILE_SIDE, Tiling, choose_tiling
+
+AUTO, WHOLE = "auto", "0"
+OVERLAP = 0.2  # of neighboring tiles, as a fraction of their side: tools/predict.py's default
+
+
+def parse_tile(text: str, metadata: ModelMetadata) -> Tiling | None:
+    """A side in pixels, AUTO, or WHOLE for whole images (None).
+
+    Raises UserError for anything else, and for AUTO with a model file that does not say how large its training images
+    were.
+    """
+    if text == WHOLE:
+        return None
+    if text == AUTO:
+        if metadata.object_size is None:
+            raise UserError(
+                "tile auto: the model file has no `object_size`; `dvc repro export` adds it, or name a side"
+            )
+        return choose_tiling(metadata.object_size)
+    if not (text.isascii() and text.isdecimal() and len(text) < 8 and int(text) >= MIN_TILE_SIDE):
+        raise UserError(
+            f"tile {text[:80]}: expected a side of at least {MIN_TILE_SIDE} pixels, {AUTO}, or {WHOLE} for whole images"
+        )
+    return Tiling(int(text), OVERLAP)

@@ -1,0 +1,59 @@
+"""`image_size: auto` and `epochs: auto` follow the training set; docs/models.md has the measurements behind them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from detector.engine.dataset import Annotations
+from detector.models.recipe import Recipe
+from detector.training.settings import TrainParams
+
+# The image size of a recipe suits objects whose size, the square root of a box's area, is this fraction of the longer
+# side of their image: 20 pixels at 320.
+SMALL_OBJECT = 1 / 16
+SMALL_QUANTILE = 0.05  # one object in twenty is smaller than the small object that decides
+SIZE_FACTORS = (0.6, 2.0)  # of the recipe's image size, at least and at most
+RECIPE_IMAGES = 256  # training images for which a recipe's epochs are meant
+EPOCHS_EXPONENT = -0.25  # 16 times the images have 8 times the steps
+STEPS = (400, 90_000)  # optimizer steps, at least and at most
+
+
+def fit_to_training_set(recipe: Recipe, params: TrainParams, annotations: Annotations) -> Recipe:
+    """Return the recipe with the image size and the epochs for this training set, unless params.yaml sets them."""
+    if params.image_size == "auto":
+        recipe = replace(recipe, image_size=choose_longest_side(annotations, recipe.image_size))
+    if params.epochs == "auto":
+        images_per_step = recipe.batch_size * recipe.accumulate_steps * params.processes
+        recipe = replace(recipe, epochs=choose_epochs(len(annotations.paths), images_per_step, recipe.epochs))
+    return recipe
+
+
+def choose_longest_side(annotations: Annotations, recipe_size: int) -> int:
+    """Return the longer side of the input in pixels, a multiple of 32, at which small objects are as large as needed.
+
+    Images are not enlarged, and the result is at least 0.6 times and at most twice `recipe_size`, the recipe's own.
+    """
+    longest_sides = annotations.sizes.max(1)
+    width, height = (annotations.boxes_xyxy[:, 2:] - annotations.boxes_xyxy[:, :2]).T.astype(np.float64)
+    sizes = np.sqrt(width * height) / np.repeat(longest_sides, np.diff(annotations.starts))
+    wanted = recipe_size * SMALL_OBJECT / float(np.quantile(sizes, SMALL_QUANTILE))
+    largest = min(recipe_size * SIZE_FACTORS[1], float(np.quantile(longest_sides, 0.95)))
+    return max(round_up(min(wanted, largest)), round_up(recipe_size * SIZE_FACTORS[0]))
+
+
+def round_up(length: float) -> int:
+    """Return the smallest multiple of 32 that is not below `length`, but for a pixel."""
+    return int(-(-(length - 1) // 32)) * 32
+
+
+def choose_epochs(images: int, images_per_step: int, recipe_epochs: int) -> int:
+    """Return the number of epochs for a training set of `images`; `recipe_epochs` are meant for 256 images.
+
+    The optimizer steps grow with the power 3/4 of the number of images, between 400 and 90,000; at least one epoch.
+    """
+    steps_per_epoch = -(-images // images_per_step)
+    wanted = recipe_epochs * (images / RECIPE_IMAGES) ** EPOCHS_EXPONENT
+    at_least, at_most = (limit / steps_per_epoch for limit in STEPS)
+    return max(1, round(min(max(wanted, at_least), at_most)))

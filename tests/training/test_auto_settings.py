@@ -1,0 +1,108 @@
+"""`image_size: auto` and `epochs: auto` follow the training set."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from detector.core.yaml_files import parse_yaml
+from detector.engine.dataset import Annotations, pack_annotations
+from detector.models import MODELS
+from detector.training.auto_settings import (
+    STEPS,
+    choose_epochs,
+    choose_longest_side,
+    fit_to_training_set,
+)
+from detector.training.settings import TrainParams
+
+ROOT = Path(__file__).parents[2]
+
+
+def make_annotations(side: int, objects: list[float], images: int = 1) -> Annotations:
+    """Images of `side` x 3/4 `side` pixels, each with square objects of these lengths."""
+    boxes = [(image, length) for image in range(images) for length in objects]
+    return pack_annotations(
+        {
+            "images": [
+                {"id": image, "file_name": f"{image}.jpg", "width": side, "height": side * 3 // 4}
+                for image in range(images)
+            ],
+            "annotations": [
+                {"image_id": image, "bbox": [0, 0, length, length], "category_id": 1, "state": 0, "iscrowd": 0}
+                for image, length in boxes
+            ],
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("side", "objects", "expected"),
+    [
+        (640, [40.0], 320),  # small objects as large as the recipe wants them
+        (640, [200.0], 192),  # large objects: at least 0.6 times the recipe's size
+        (4000, [20.0], 640),  # tiny objects: at most twice
+        (4000, [200.0], 416),  # 320 / 16 / 0.05 = 400
+        (320, [10.0], 320),  # small images are not enlarged
+        (300, [10.0], 320),  # but rounded up
+        (100, [10.0], 192),
+    ],
+)
+def test_the_size_follows_the_images_and_their_objects(side: int, objects: list[float], expected: int) -> None:
+    assert choose_longest_side(make_annotations(side, objects), 320) == expected
+
+
+def test_one_object_in_twenty_may_be_smaller() -> None:
+    assert choose_longest_side(make_annotations(640, [40.0] * 98 + [2.0] * 2), 320) == 320
+    assert choose_longest_side(make_annotations(640, [40.0] * 90 + [2.0] * 10), 320) == 640
+
+
+@given(side=st.integers(10, 20_000), fraction=st.floats(0.001, 1), recipe=st.sampled_from([320, 640]))
+def test_any_size_is_a_multiple_of_32_within_its_limits(side: int, fraction: float, recipe: int) -> None:
+    size = choose_longest_side(make_annotations(side, [fraction * side]), recipe)
+    assert size % 32 == 0
+    assert 0.6 * recipe <= size <= 2 * recipe
+    assert size <= max(0.6 * recipe + 32, side + 31)
+
+
+@pytest.mark.parametrize(
+    ("images", "epochs"),
+    [
+        (256, 36),
+        (16 * 256, 18),  # 8 times the steps
+        (20, 133),  # 400 steps
+        (100_000, 7),  # 90,000 steps
+        (1_000_000, 1),  # one pass, however many steps
+    ],
+)
+def test_the_number_of_steps_grows_with_the_images_within_limits(images: int, epochs: int) -> None:
+    assert choose_epochs(images, 8, 36) == epochs
+
+
+@given(images=st.integers(1, 2_000_000), per_step=st.integers(1, 64), recipe=st.integers(1, 300))
+def test_any_number_of_epochs_keeps_the_limits(images: int, per_step: int, recipe: int) -> None:
+    per_epoch = -(-images // per_step)
+    epochs = choose_epochs(images, per_step, recipe)
+    assert epochs >= 1
+    assert (epochs + 0.5) * per_epoch >= STEPS[0]
+    assert epochs == 1 or (epochs - 0.5) * per_epoch <= STEPS[1]
+
+
+def test_values_of_params_yaml_are_kept() -> None:
+    section: dict[str, Any] = parse_yaml((ROOT / "params.yaml").read_text())["train"]
+    annotations = make_annotations(640, [200.0], images=40)
+    recipe = replace(MODELS["effnet_lite"].recipe, image_size=96, epochs=3)
+
+    def fit(**changes: object) -> tuple[int, int]:
+        params = TrainParams.model_validate({**section, "image_size": "auto", "epochs": "auto", **changes})
+        fitted = fit_to_training_set(recipe, params, annotations)
+        return fitted.image_size, fitted.epochs
+
+    assert fit(image_size=96, epochs=3) == (96, 3)
+    assert fit(image_size=[96, 64]) == (96, 80)
+    assert fit(epochs=3) == (64, 3)
