@@ -13,13 +13,14 @@ COMPILE = $(UV) pip compile $(LOCK) --universal --python-version 3.10 --generate
   --annotation-style line --quiet
 SAMPLE = data/raw/sample
 export PATH := $(abspath $(BIN)):$(PATH)
+export DATASET_FOLDER = $(value DATASET)
 
 help:  ## print this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
 
 repro: $(INSTALLED)  ## install and run the whole pipeline (DATASET=folder: on your images; FORMAT=voc if two fit)
-ifdef DATASET
-	@python tools/add_dataset.py "$(DATASET)" $(if $(FORMAT),--format $(FORMAT))
+ifeq ($(origin DATASET),command line)
+	@python tools/add_dataset.py "$$DATASET_FOLDER" $(if $(FORMAT),--format $(FORMAT))
 endif
 	@! grep -qsE '^  dataset: +$(SAMPLE)( |$$)' params.yaml || test -d $(SAMPLE) || $(MAKE) --no-print-directory $(SAMPLE)
 	dvc repro
@@ -44,7 +45,7 @@ bench: $(DEVELOPED)  ## measure this machine: the table in docs/speed.md
 	python -m benchmarks.speed
 
 bench-accuracy: $(DEVELOPED)  ## measure accuracy and training time next to YOLO11n (DATASET=folder, FORMAT=voc)
-	python -m benchmarks.yolo_comparison "$(or $(DATASET),data/raw/bccd_voc)" $(if $(FORMAT),--format $(FORMAT))
+	python -m benchmarks.yolo_comparison "$${DATASET_FOLDER:-data/raw/bccd_voc}" $(if $(FORMAT),--format $(FORMAT))
 
 bench-scale: $(DEVELOPED)  ## measure split and coco-convert on a million images
 	python -m benchmarks.scale

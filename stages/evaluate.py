@@ -14,6 +14,7 @@ time     about 20 s for the sample on 2 cores
 from __future__ import annotations
 
 import json
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -118,12 +119,12 @@ def main() -> None:
         for split in coco
     }
     write_times(clock, sum(len(split["images"]) for split in coco.values()), time.perf_counter() - start)
+    val, test = (match_split(coco[split], results[split].predictions) for split in ("val", params.split))
+    check_coco_metrics(test.truth, test.predictions, f"{params.split} split")
     for folder in (PREDICTIONS, PLOTS, GALLERIES):
         make_empty_folder(folder)
     for name, result in results.items():
         write_predictions(PREDICTIONS / f"{name}.json", result.predictions)
-    val, test = (match_split(coco[split], results[split].predictions) for split in ("val", params.split))
-    check_coco_metrics(test.truth, test.predictions, f"{params.split} split")
     thresholds = choose_thresholds(val, params.threshold_rule, params.threshold_per_class, params.cost_ratio)
     metrics = compute_metrics(
         val,
@@ -226,7 +227,8 @@ def read_curves(folder: Path) -> list[TrainingCurve]:
     for path in sorted(folder.rglob("*.tsv")):
         name = path.relative_to(folder).with_suffix("").as_posix()
         rows = path.read_text(encoding="utf-8").splitlines()[1:]
-        curves.append(TrainingCurve(name, [float(row.split("\t")[1]) for row in rows]))
+        values = [float(row.split("\t")[1]) for row in rows]
+        curves.append(TrainingCurve(name, [value if math.isfinite(value) else None for value in values]))
     return curves
 
 

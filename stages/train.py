@@ -42,7 +42,12 @@ from detector.core.stage_process import exclusive_lock, stage_lock
 from detector.core.versions import check_versions
 from detector.engine import distributed
 from detector.engine.checkpoint import Card, save_checkpoint
-from detector.engine.dataset import choose_image_size, compute_pixel_statistics
+from detector.engine.dataset import (
+    choose_image_size,
+    compute_pixel_statistics,
+    keep_present_objects,
+    pack_annotations,
+)
 from detector.engine.seeding import make_deterministic, seed_rank
 from detector.models.normalization import PixelStatistics
 from detector.models.postprocess import Postprocess
@@ -118,7 +123,7 @@ def train(params: TrainParams, machine: MachineSettings, started: float) -> None
     recipe = resolve_recipe(params, initialization.spec.recipe, initialization.pretrained)
     device = set_up_torch(params)
     data = load_training_data(COCO, recipe)
-    recipe = fit_to_training_set(recipe, params, data.annotations)
+    recipe = fit_to_training_set(recipe, params, pack_annotations(keep_present_objects(data.coco["train"])))
     statistics = initialization.statistics() or PixelStatistics(*compute_pixel_statistics(data.annotations, Path()))
     size = resolve_image_size(params, recipe, data)
     loaders = build_loaders(
@@ -148,7 +153,7 @@ def train(params: TrainParams, machine: MachineSettings, started: float) -> None
             validation={name: value for name, value in validation.items() if math.isfinite(value)},
             precision=precision,
             processes=params.processes,
-            code=compute_code_hash(),
+            code=compute_code_hash(list_code()),
             versions=versions,
         )
 
@@ -217,9 +222,13 @@ def training_fingerprint(params: TrainParams, initialization: Initialization, re
         "precision": precision,
         **get_machine_info(),
     }
-    library = Path(__file__).parent / "detector"
-    code = sorted(path for folder in CODE for path in (library / folder).rglob("*.py"))
+    code = sorted(path for place in list_code()[1:] for path in place.rglob("*.py"))
     return fingerprint(values, [Path(__file__), *code])
+
+
+def list_code() -> list[Path]:
+    """This script and the folders of the library that dvc.yaml names for the stage."""
+    return [Path(__file__), *(Path(__file__).parent / "detector" / folder for folder in CODE)]
 
 
 def lock_checkpoints(folder: Path) -> AbstractContextManager[None]:

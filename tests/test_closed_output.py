@@ -29,6 +29,7 @@ ARGUMENTS = {
     "versions": [],
     "generate_docs": [],
     "archive": ["data/raw/sample", "logs/archive"],
+    "add_dataset": ["data/raw/sample"],
 }
 Run = Callable[[list[str], Path, dict[str, str]], tuple[int, str]]
 # As a user has it: what was printed is written late, where nobody may look at an error any more.

@@ -92,6 +92,11 @@ def copy_dataset(source: Path, target: Path) -> None:
             raise UserError(
                 f"{target} exists and differs from {source}; move it away, or use it as it is: DATASET={target}"
             )
+        former = list_files(target)[0]
+        if 2 * len(set(files) & set(former)) < len(former):
+            raise UserError(
+                f"{target} holds another dataset: {source} has fewer than half of its files; rename one of the folders"
+            )
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as scratch:
         new = Path(scratch) / "new"
@@ -108,9 +113,15 @@ def copy_dataset(source: Path, target: Path) -> None:
 def list_files(folder: Path) -> tuple[list[str], int]:
     """The files below a folder, relative to it, sorted; and the number of those that are not copied.
 
-    These are hidden files, such as those of git, links that lead nowhere, pipes and devices.
+    These are hidden files, such as those of git, links that lead nowhere, pipes and devices. Raises UserError for a
+    folder that cannot be read.
     """
     entries = list(walk_folder(folder))
+    for path, problem in entries:
+        if problem == FindingKind.SKIPPED_FOLDER and not os.access(path, os.R_OK | os.X_OK):
+            raise UserError(
+                f"{path}: this folder cannot be read, so its files would be missing; change its permissions"
+            )
     files = sorted(os.path.relpath(path, folder) for path, problem in entries if problem is None)
     return files, sum(problem not in (None, FindingKind.SKIPPED_FOLDER) for _, problem in entries)
 

@@ -22,6 +22,7 @@ PREDICTIONS = "data/predictions/test.json"
 METRICS_FILE = "metrics/evaluate.json"
 DETAILS = "metrics/evaluate/details.json"
 EXPORT = "metrics/export/details.json"
+EXPORT_METRICS = "metrics/export.json"  # of revisions without EXPORT, it has the precision
 EXPORT_PREDICTIONS = "metrics/export/predictions.json"  # of an fp16 or int8 file; an fp32 file's are the model's
 CARD = "models/detector.json"
 WORKSPACE = "workspace"
@@ -30,9 +31,9 @@ WORKSPACE = "workspace"
 class Experiment(NamedTuple):
     """thresholds: by class name, of the model's own scores; None: chosen on the images.
 
-    note: about the exported file, if its results differ from the model's and are compared here. temperature:
-    that calibrates the scores, None if unknown. card: models/detector.json, {} if unknown. files: of the revision,
-    which has the images.
+    note: about the exported file, if its results differ from the model's: whose are compared. temperature: that
+    calibrates the scores, None if unknown. card: models/detector.json, {} if unknown. files: of the revision, which
+    has the images.
     """
 
     name: str
@@ -94,7 +95,10 @@ def read_revision(revision: str) -> Experiment:
     details = read(DETAILS)
     thresholds = read_thresholds(details, f"{DETAILS} of `{revision}`")
     card = read(CARD) if files.exists(CARD) else {}
-    note = describe_export(revision, read(EXPORT)) if path == EXPORT_PREDICTIONS else ""
+    if path == EXPORT_PREDICTIONS:
+        note = describe_export(revision, read(EXPORT))
+    else:
+        note = describe_older_export(revision, read(EXPORT_METRICS) if files.exists(EXPORT_METRICS) else {})
     results = DetectorResults(truth, predictions)
     return Experiment(revision, results, thresholds, note, read_temperature(details), card, files)
 
@@ -124,6 +128,14 @@ def describe_export(revision: str, details: Any) -> str:
         )
     except (KeyError, TypeError):
         raise UserError(f"{EXPORT} of `{revision}` lacks `precision` or `AP_drop`: run `dvc repro export`") from None
+
+
+def describe_older_export(revision: str, metrics: Any) -> str:
+    """The same where the file's own results are not kept, "" for a file in fp32; metrics: of its export."""
+    precision = metrics.get("precision", "fp32") if isinstance(metrics, dict) else "fp32"
+    if precision == "fp32":
+        return ""
+    return f"`{revision}` exports a file in {precision}; these figures are the model's, not the exported file's."
 
 
 def validate_ground_truth(coco: Any, where: str) -> dict[str, Any]:

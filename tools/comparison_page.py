@@ -23,7 +23,8 @@ TRUTH_FOLDERS = (".", "images")  # where images may lie, beside the COCO file of
 def write_page(comparison: Comparison, sides: tuple[Experiment, Experiment], truth: Path | None, path: Path) -> int:
     """Write the page; returns the number of pictures that are missing.
 
-    truth: the COCO file of two prediction files. Images are looked for on disk, and then in the revisions.
+    truth: the COCO file of two prediction files. Images are looked for on disk, and then in the revisions. Since such a
+    file may come from anybody, it shows only images below its own or the current folder; any other counts as missing.
     """
     common = comparison.common
     a, b = (
@@ -44,16 +45,25 @@ def write_page(comparison: Comparison, sides: tuple[Experiment, Experiment], tru
     )
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        return write_comparison_page(inputs, make_finder(sources, folder), path)
+        allowed = None if truth is None else [Path(), truth.parent]
+        return write_comparison_page(inputs, make_finder(sources, folder, allowed), path)
 
 
-def make_finder(sources: Sequence[Path | DirFileSystem], copies: Path) -> Callable[[str], Path | None]:
-    """A function that finds an image's file by name; those in a revision are copied to the folder `copies`."""
+def make_finder(
+    sources: Sequence[Path | DirFileSystem], copies: Path, allowed: Sequence[Path] | None
+) -> Callable[[str], Path | None]:
+    """A function that finds an image's file by name; those in a revision are copied to the folder `copies`.
+
+    allowed: folders below which files on disk must lie, symbolic links followed; None for anywhere.
+    """
+
+    def is_allowed(path: Path) -> bool:
+        return allowed is None or any(path.resolve().is_relative_to(folder.resolve()) for folder in allowed)
 
     def find(name: str) -> Path | None:
         for source in sources:
             if isinstance(source, Path):
-                if (source / name).is_file():
+                if (source / name).is_file() and is_allowed(source / name):
                     return source / name
             elif (content := _read_image(source, name)) is not None:
                 copy = copies / Path(name).name

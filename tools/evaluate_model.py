@@ -12,9 +12,9 @@ DATASET   train, val or test of this repository; or a dataset's folder; or a COC
           this command wrote
 FOLDER    default: evaluations/DATASET_MODEL-HASH_FORMAT
 
-Writes into FOLDER metrics.json and details.json (as the evaluate stage does), predictions.json (COCO results),
-ground_truth.json (COCO, with the category ids of the predictions), pictures/ and, for a dataset's folder,
-findings.csv (everything that was dropped or repaired).
+Writes into FOLDER metrics.json (`metrics` of metrics/evaluate/details.json, and under `about` what they refer to),
+details.json, predictions.json (COCO results), ground_truth.json (COCO, with the category ids of the predictions),
+pictures/ and, for a dataset's folder, findings.csv (everything that was dropped or repaired).
 Reads params.yaml: `evaluate`, `postprocess`, and for a folder `preprocess` and `coco_convert.absent_states`.
 """
 
@@ -47,6 +47,7 @@ from detector.manifest.manifest import SPLITS
 from detector.models.postprocess import Postprocess
 from detector.preprocessing.findings import FindingLog, describe_counts, summarize_counts
 from detector.preprocessing.formats import READERS
+from detector.preprocessing.formats.recognition import recognize_format
 from detector.preprocessing.read_dataset import read_clean_dataset
 from detector.preprocessing.settings import PreprocessParams
 from detector.runners.tiling import Tiling, make_tiling
@@ -62,11 +63,12 @@ INSPECTION_CACHE = Path(".cache/preprocess")  # what preprocess remembers of fil
 
 
 class Dataset(NamedTuple):
-    """coco: as coco-convert writes it; name: for the output folder; log: None unless it was a raw folder."""
+    """coco: as coco-convert writes it; name: for the output folder; log, format: None unless it was a raw folder."""
 
     coco: dict[str, Any]
     name: str
     log: FindingLog | None
+    format: str | None
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
@@ -146,7 +148,7 @@ def open_dataset(given: argparse.Namespace, out: Path) -> Dataset:
     if given.format or given.split:
         raise UserError(f"{given.dataset}: --format and --split apply to a dataset's folder, which this is not")
     coco = read_converted_coco(COCO / f"{path}.json" if is_split else path)
-    return Dataset(coco, path.stem, None)
+    return Dataset(coco, path.stem, None, None)
 
 
 def read_converted_coco(path: Path) -> dict[str, Any]:
@@ -168,16 +170,19 @@ def read_converted_coco(path: Path) -> dict[str, Any]:
 def read_raw_dataset(given: argparse.Namespace, out: Path) -> Dataset:
     """Read a raw dataset and clean it as params.yaml says, with all its classes and states."""
     rules = load_section(PARAMS, "preprocess", PreprocessParams)
-    every = {"dataset": given.dataset, "format": given.format or "auto", "classes": None, "states": None}
+    format_ = given.format
+    if format_ is None:
+        recognized = recognize_format(Path(given.dataset))
+        format_ = recognized.format
+        print(f"{given.dataset}: {recognized}")
+    every = {"dataset": given.dataset, "format": format_, "classes": None, "states": None}
     create_folder(out)
     cleaned = read_clean_dataset(rules.model_copy(update=every), given.split, out / "images", INSPECTION_CACHE)
     if not cleaned.images:
         found = summarize_counts(cleaned.log.counts())
         raise UserError(f"{given.dataset}: none of its images can be used; findings: {found}")
-    if cleaned.log.format:
-        print(cleaned.log.format)
     coco = build_coco_dataset(cleaned.images, cleaned.labels, load_section(PARAMS, "coco_convert", CocoConvertParams))
-    return Dataset(coco, Path(given.dataset).resolve().name, cleaned.log)
+    return Dataset(coco, Path(given.dataset).resolve().name, cleaned.log, format_)
 
 
 def load_training_data(model: LoadedModel) -> dict[str, dict[str, Any]] | None:
@@ -204,7 +209,7 @@ def describe_evaluation(
         "sha256": model.digest,
         "architecture": model.metadata.model,
         "dataset": given.dataset,
-        "format": given.format or "auto",
+        "format": dataset.format,
         "split": given.split,
         "tile": given.tile,
         "overlap": None if given.tile is None else given.overlap,

@@ -84,6 +84,7 @@ def _fetch(text: str) -> Path:
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
     from dvc.scm import RevError
+    from dvc_data.index import DataIndexError
     from scmrepo.exceptions import SCMError
 
     reference = parse_reference(text, read_artifacts(PIPELINE))
@@ -93,7 +94,7 @@ def _fetch(text: str) -> Path:
             if reference.path.endswith(CHECKPOINT):
                 _fetch_to_cache(str(Path(reference.path).with_suffix(".json")), revision)
             return _fetch_to_cache(reference.path, revision)
-    except (DvcException, RevError, SCMError, OSError) as error:
+    except (DvcException, DataIndexError, RevError, SCMError, OSError) as error:
         raise UserError(
             f"{text}: not a file, and not available from git and DVC ({error}). Expected the path of a model, a git "
             "revision, PATH@REVISION, or an artifact as NAME@v1.0.0 or NAME#stage. `git tag` and `dvc exp show` "

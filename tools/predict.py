@@ -32,10 +32,10 @@ from detector.core.errors import UserError, run_command
 from detector.core.text_output import escape_controls
 from detector.inference.annotate import ImageAnnotator
 from detector.inference.crops import CropWriter
-from detector.inference.dataset_file import JsonLinesFile
+from detector.inference.dataset_file import JsonLinesFile, check_no_dataset
 from detector.inference.decoding import UnreadableInput
 from detector.inference.inputs import CollectedInputs, collect_inputs
-from detector.inference.labeling_files import CvatFile, LabelStudioFile
+from detector.inference.labeling_files import CvatFile, LabelStudioFile, check_cvat_inputs
 from detector.inference.pipeline import Detector, Totals, predict_inputs
 from detector.inference.progress import Progress, pluralize
 from detector.inference.result_files import CocoFile, CocoResultsFile, CsvFile, ResultFile, YoloFolder
@@ -43,7 +43,7 @@ from detector.inference.thresholds import choose_classes
 from detector.inference.video import count_frames
 from detector.runners.model_metadata import ModelMetadata
 from detector.runners.onnx_runner import PROVIDERS, open_onnx
-from detector.runners.tiling import Tiling, choose_tiling, make_tiling
+from detector.runners.tiling import AUTO, OVERLAP, Tiling, choose_tiling, make_tiling
 from detector.training.interruption import (
     StopRequested,
     defer_signals,
@@ -64,8 +64,6 @@ WRITERS: dict[str, Callable[[Path, ModelMetadata, Path], ResultFile]] = {
 }
 FORMATS = (*WRITERS, "pictures")
 NEED_FRAMES = {"label-studio", "jsonl", "pictures"}  # full-size frames of videos
-AUTO = "auto"
-OVERLAP = 0.2  # of tiles
 LARGE = 2  # an image this many times as large as the training images is one for tiles
 MOST = 1024  # threads, and images per batch
 INCOMPLETE = 3  # exit code: some inputs could not be read completely
@@ -77,6 +75,10 @@ def main(arguments: list[str] | None = None) -> None:
     args = parse(sys.argv[1:] if arguments is None else arguments)
     detector = open_detector(args)
     collected = collect_inputs(args.input, args.out)
+    if "cvat" in args.format:
+        check_cvat_inputs(collected.inputs)
+    if "jsonl" in args.format:
+        check_no_dataset(args.out)
     progress, totals = Progress(count_images(collected)), Totals(find_large_side(detector))
     create_folder(args.out)
     with defer_signals():
@@ -208,13 +210,11 @@ def find_large_side(detector: Detector) -> float:
 def build_tiling(args: argparse.Namespace, metadata: ModelMetadata) -> Tiling | None:
     """Return the tiles asked for. Raises UserError for an invalid option or if the model does not know its own."""
     if args.tile is None:
+        if args.overlap is not None:
+            raise UserError("--overlap needs --tile")
         return None
     if args.tile != AUTO:
         return make_tiling(args.tile, OVERLAP if args.overlap is None else args.overlap)
-    if metadata.object_size is None:
-        raise UserError(
-            f"--tile {AUTO}: the model file has no `object_size`; `dvc repro export` adds it, or name a side"
-        )
     chosen = choose_tiling(metadata.object_size)
     return chosen if args.overlap is None else chosen._replace(overlap=make_tiling(chosen.side, args.overlap).overlap)
 

@@ -9,10 +9,12 @@ import pytest
 from PIL import Image
 
 from detector.core.errors import UserError
+from detector.core.images import load_rgb
 from detector.core.pixels import LetterboxedImage
 from detector.engine.detections import Prediction
 from detector.inference.annotate import ImageAnnotator, draw_detections
 from detector.inference.decoding import DecodedImage
+from detector.inference.video import Frame, count_frames
 from detector.plotting.box_drawing import StyledBox
 from detector.plotting.palette import PALETTE
 from detector.runners.model_metadata import ModelMetadata
@@ -79,6 +81,25 @@ def test_pictures_keep_the_subfolders_of_their_images(tmp_path: Path) -> None:
     assert written == ["a.jpg", "a.png.jpg", "b.JPEG", "c.d.jpg", "deep/a.jpg"]
     with Image.open(tmp_path / "out/a.png.jpg") as image:
         assert (image.format, image.size) == ("JPEG", (640, 480))
+
+
+def test_pictures_do_not_overwrite_each_other(tmp_path: Path) -> None:
+    """The second of two names for the same file gets a number."""
+    pictures = ImageAnnotator(tmp_path / "out", METADATA, tmp_path, 2)
+    for number, name in enumerate(("1.png", "1.png.jpg", "1.png_2.jpg")):
+        Image.new("RGB", (64, 48), (100 * number, 0, 0)).save(tmp_path / name, "PNG")
+        pictures.add(decoded_image(tmp_path / name), [])
+    for name in ("clip.avi", "clip.avi.mp4"):
+        for number in (1, 2, 3):
+            image = Image.new("RGB", (64, 48))
+            frame = decoded_image(tmp_path / name)._replace(image=image, frame=Frame(number, None, 10.0))
+            pictures.add(frame, [])
+    pictures.close()
+    written = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert written == ["1.png.jpg", "1.png_2.jpg", "1.png_2_2.jpg", "clip.avi.mp4", "clip.avi_2.mp4"]
+    for number, name in enumerate(written[:3]):
+        assert abs(np.asarray(load_rgb(tmp_path / "out" / name))[0, 0, 0] - 100.0 * number) < 5
+    assert [count_frames(tmp_path / "out" / name) for name in written[3:]] == [3, 3]
 
 
 def test_a_picture_that_cannot_be_written_or_read_again(tmp_path: Path) -> None:

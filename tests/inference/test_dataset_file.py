@@ -46,6 +46,16 @@ def test_images_in_the_output_folder_are_not_copied(tmp_path: Path) -> None:
     assert sorted(one.name for one in (tmp_path / "out").iterdir()) == ["dataset.jsonl", "photos"]
 
 
+def test_a_dataset_that_may_have_been_corrected_is_kept(tmp_path: Path) -> None:
+    path = make_image(tmp_path / "photos/a.png")
+    (tmp_path / "out").mkdir()
+    write_paths(tmp_path / "out", tmp_path / "photos", path)
+    before = (tmp_path / "out/dataset.jsonl").read_bytes()
+    with pytest.raises(UserError, match=r"dataset\.jsonl: exists and may hold corrections; move it away"):
+        JsonLinesFile(tmp_path / "out", METADATA, tmp_path / "photos")
+    assert (tmp_path / "out/dataset.jsonl").read_bytes() == before
+
+
 def test_an_image_that_cannot_be_copied(tmp_path: Path) -> None:
     path = make_image(tmp_path / "photos/a.png")
     (tmp_path / "out").mkdir()

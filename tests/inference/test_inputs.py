@@ -69,7 +69,9 @@ def test_a_number_is_a_camera_unless_a_file_has_that_name() -> None:
         ("no.jpg", r"no\.jpg: no such file or folder"),
         ("nowhere/", "nowhere/: no such file or folder"),
         ("*.gif", r"\*\.gif: no file matches this pattern"),
-        ("predictions/**/*.jpg", "no file matches"),
+        ("predictions/**/*.jpg", "no file matches this pattern outside the output folder"),
+        ("predictions", "predictions: lies in the output folder"),
+        ("predictions/pictures", "predictions/pictures: lies in the output folder"),
         ("https://example.org/a.jpg", "URLs are not supported"),
         ("rtsp://camera/1", "URLs are not supported"),
         ("deep/empty", "deep/empty: no images or videos"),
@@ -81,6 +83,17 @@ def test_invalid_inputs(text: str, message: str) -> None:
     os.mkfifo("pipe.jpg")
     with pytest.raises(UserError, match=message):
         collect_inputs([text], OUT)
+
+
+@pytest.mark.parametrize(("name", "problem"), [("a\nb", r"U\+000A"), ("a\udcff", "not UTF-8")])
+def test_a_folder_whose_name_results_cannot_contain(name: str, problem: str) -> None:
+    Path(name).mkdir()
+    Path(name, "c.jpg").touch()
+    with pytest.raises(UserError, match=f"{problem}; rename the folder"):
+        collect_inputs([name], OUT)
+    with pytest.raises(UserError, match=f"{problem}; rename the folder"):
+        collect_inputs(["b.jpg"], Path(name))
+    assert collect_inputs([name, "b.jpg"], OUT).root == Path.cwd(), "then each image is reported"
 
 
 def test_a_pipe_in_a_folder_is_skipped_and_a_broken_link_is_kept() -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
 from xml.etree import ElementTree
 
 import pytest
 
+from detector.core.errors import UserError
 from detector.engine.detections import Prediction
-from detector.inference.labeling_files import CvatFile, LabelStudioFile
+from detector.inference.inputs import Input
+from detector.inference.labeling_files import CvatFile, LabelStudioFile, check_cvat_inputs
 from detector.inference.video import Frame
 from detector.runners.model_metadata import ModelMetadata
 from tests.support.written_results import METADATA, PREDICTIONS, decoded_image, write_results
@@ -84,6 +86,16 @@ def test_frames_of_a_video_have_the_names_of_cvat(folder: Path) -> None:
     file.close()
     (image,) = read_cvat(folder).iter("image")
     assert (image.attrib["id"], image.attrib["name"]) == ("11", "frame_000011")
+
+
+@pytest.mark.parametrize("kinds", [["video", "video"], ["image", "video"], ["video", "image", "image"]])
+def test_inputs_that_a_task_in_cvat_cannot_have(kinds: list[Literal["image", "video"]]) -> None:
+    inputs = [Input(Path(str(number)), kind) for number, kind in enumerate(kinds)]
+    message = rf"takes images, or one video.*; got {kinds.count('image')} images and {kinds.count('video')} videos"
+    with pytest.raises(UserError, match=message):
+        check_cvat_inputs(inputs)
+    check_cvat_inputs([one for one in inputs if one.kind == "image"])
+    check_cvat_inputs([one for one in inputs if one.kind == "video"][:1])
 
 
 def read_tasks(folder: Path) -> list[dict[str, Any]]:

@@ -212,7 +212,7 @@ def test_a_disk_that_is_full_from_the_start(folder: Path, kind: ResultType) -> N
     ("kind", "name"),
     [
         (CocoFile, "predictions.json"), (CocoResultsFile, "results.json"), (CsvFile, "predictions.csv"),
-        (CvatFile, "cvat.xml"), (JsonLinesFile, "dataset.jsonl"), (LabelStudioFile, "label_studio.json"),
+        (CvatFile, "cvat.xml"), (LabelStudioFile, "label_studio.json"),
         (YoloFolder, "classes.txt"),
     ],
 )  # fmt: skip

@@ -76,6 +76,15 @@ def test_videos_among_images(tmp_path: Path) -> None:
     assert all(one.image is None for one in decoded if isinstance(one, DecodedImage)), "kept only if needed"
 
 
+@pytest.mark.parametrize(("name", "problem"), [("a\n.mp4", "U+000A"), ("a\udcff.mp4", "not UTF-8")])
+def test_a_video_whose_name_results_cannot_contain(tmp_path: Path, name: str, problem: str) -> None:
+    path = write_video(tmp_path / "clip.mp4", 3).rename(tmp_path / name)
+    (unreadable,) = decode_ahead([Input(path, "video")], OPTIONS, 1, 1)
+    assert isinstance(unreadable, UnreadableInput)
+    assert problem in unreadable.reason
+    assert count_frames(path) == 0
+
+
 def test_without_opencv(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(UserError, match=r"OpenCV.*pip install opencv-python-headless"):

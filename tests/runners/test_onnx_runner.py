@@ -123,6 +123,7 @@ def test_missing_or_invalid_metadata(tmp_path: Path, metadata: dict[str, object]
 DECODING = {"score_threshold": 0.1, "candidates": 5, "nms_iou": 0.5, "max_detections": 3}
 RAW_BOXES = np.array([[[0, 0, 10, 10], [1, 0, 10, 10], [20, 0, 30, 10]]], np.float32)
 RAW_SCORES = np.array([[[0.9, 0.2], [0.8, 0.0], [0.05, 0.5]]], np.float32)
+NAN_AT_LAST = np.array([[[1, 1], [1, 1], [np.nan, np.nan]]], np.float32)
 
 
 def write_raw(path: Path, **columns: NDArray[Any]) -> Path:
@@ -165,7 +166,12 @@ def test_a_file_without_nms_is_decoded(tmp_path: Path) -> None:
             r"output `scores` is .*, expected tensor\(float\) \(1, None, 2\)",
         ),
         ({"boxes": RAW_BOXES[:, :2], "scores": RAW_SCORES}, r"outputs of different lengths, \[\[2, 4\], \[3, 2\]\]"),
-        ({"boxes": RAW_BOXES + np.float32(np.inf), "scores": RAW_SCORES}, r"`location` that is infinite or no number"),
+        ({"boxes": RAW_BOXES + np.float32(np.inf), "scores": RAW_SCORES}, r"a value that is infinite or no number"),
+        ({"boxes": RAW_BOXES, "scores": RAW_SCORES * NAN_AT_LAST}, r"a value that is infinite or no number"),
+        (
+            {"boxes": RAW_BOXES, "scores": RAW_SCORES, "state_scores": RAW_SCORES * NAN_AT_LAST},
+            r"a value that is infinite or no number",
+        ),
         ({"boxes": RAW_BOXES, "scores": RAW_SCORES * 2}, r"`score` that is not from 0 to 1"),
         ({"location": BOXES, "score": SCORES}, r"output `boxes` is missing"),
     ],

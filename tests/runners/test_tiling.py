@@ -18,6 +18,7 @@ from detector.runners.tiling import (
     Tiling,
     choose_tiling,
     compute_windows,
+    count_windows,
     is_cut,
     stitch,
 )
@@ -50,6 +51,13 @@ def draw_objects(rng: np.random.Generator, count: int, width: int, height: int, 
     clash = np.triu((pairwise_iou_xyxy(boxes, boxes) > IOU - 0.01) & (labels[:, None] == labels), 1)
     free = ~clash.any(axis=0)
     return make_detections(boxes[free], rng.permutation(np.linspace(0.2, 0.9, count))[free], labels[free])
+
+
+@given(st.integers(1, 700), st.integers(1, 700), TILINGS, st.booleans())
+@settings(deadline=None)
+def test_windows_are_counted_without_them(width: int, height: int, tiling: Tiling, whole: bool) -> None:
+    tiling = tiling._replace(whole_image=whole)
+    assert count_windows(width, height, tiling) == len(compute_windows(width, height, tiling))
 
 
 @given(st.integers(1, 700), st.integers(1, 700), TILINGS)

@@ -160,6 +160,7 @@ def test_a_token_locks_what_computes_or_tells(model: Path, tmp_path: Path) -> No
     with ServiceProcess(model, "--token-file", str(tmp_path / "token")) as served:
         assert get(served.port, "/healthz").status == get(served.port, "/").status == 200
         assert get(served.port, "/v2/health/ready").status == get(served.port, "/v2/models/model/ready").status == 200
+        assert get(served.port, "/v2/models/x/ready").json() == {"error": "no model 'x'"}  # nor does it tell the name
         for path, method in (("/v1/predict", "POST"), ("/v1/model", "GET"), ("/metrics", "GET"), ("/v2", "GET"),
                              ("/v2/models/model", "GET")):  # fmt: skip
             for wrong in ({}, {"Authorization": "Bearer s"}, {"Authorization": "Basic s€cret"}):

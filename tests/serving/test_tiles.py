@@ -11,7 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fastapi import HTTPException
 from numpy.typing import NDArray
+from PIL import Image
 
 from benchmarks.service_process import HttpResponse, ServiceProcess, build_multipart, build_request, send_request
 from detector.engine.detections import Detections
@@ -19,6 +21,8 @@ from detector.inference.thresholds import apply_thresholds
 from detector.runners.onnx_runner import open_onnx
 from detector.runners.tiled import detect_in_tiles
 from detector.runners.tiling import Tiling, compute_windows
+from detector.serving import decoding
+from detector.serving.uploads import Upload
 from tests.support.bright_model import make_image, write_bright
 from tests.support.brightness import picture
 
@@ -86,6 +90,17 @@ def test_the_limits_hold(served: ServiceProcess, body: bytes, status: int, said:
     refused = send(served.port, body, "tile=32")
     assert refused.status == status
     assert said in refused.json()["detail"]
+
+
+def test_too_many_tiles_are_not_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small file may have millions of pixels in a row."""
+    built: list[int] = []
+    monkeypatch.setattr(decoding, "compute_windows", lambda *size: built.append(1))
+    file = io.BytesIO()
+    Image.new("1", (1_000_000, 1)).save(file, "PNG")
+    with pytest.raises(HTTPException, match=r"413: image 1 has 38463 tiles of 32 pixels, 256 are allowed"):
+        decoding.decode_upload_in_full(Upload("", file.getvalue()), 1, 1_000_000, Tiling(32, 0.2), 256)
+    assert not built
 
 
 def test_one_batch_of_a_request_waits_at_a_time(hosted: Hosting) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import stat
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from dvc.repo import Repo
@@ -117,6 +119,29 @@ def test_what_dvc_does_not_track_is_not_replaced(
     add(monkeypatch, str(source))
     assert snapshot(repository / "data/raw/set").keys() == {"1.jpg", "2.jpg", "dataset.jsonl"}
     assert "the former version is in DVC's cache" in capsys.readouterr().out
+    before = snapshot(repository / "data/raw/set")
+    (repository.parent / "elsewhere").mkdir()
+    other = write_dataset(repository.parent / "elsewhere/set", "a.jpg", "b.jpg")
+    with pytest.raises(UserError, match="data/raw/set holds another dataset"):
+        add(monkeypatch, str(other))
+    assert snapshot(repository / "data/raw/set") == before
+
+
+def test_a_folder_that_cannot_be_read_is_an_error(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = write_dataset(repository.parent / "set", "1.jpg")
+    (source / "private").mkdir()
+    scan, check = os.scandir, os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: not str(path).endswith("private") and check(path, mode))
+
+    def refuse(path: Any) -> Any:
+        if str(path).endswith("private"):
+            raise PermissionError(path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(UserError, match="private: this folder cannot be read"):
+        add(monkeypatch, str(source))
+    assert not (repository / "data/raw/set").exists()
 
 
 @pytest.mark.parametrize(

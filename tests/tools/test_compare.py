@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 import compare
+from comparison_page import make_finder
 from tests.support.compared_results import cells, dataset, detections, run, write
 
 Capture = pytest.CaptureFixture[str]
@@ -103,6 +104,37 @@ def test_the_page_of_two_files(files: Path, monkeypatch: pytest.MonkeyPatch, cap
     assert (page.count('"/9j/'), int(missing)) == (2, 42)  # JPEGs
     assert "B is worse: AP −0." in page
     assert "://" not in re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)
+
+
+def test_the_truth_of_somebody_else_shows_no_other_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its names may lead anywhere; what lies outside its own and the current folder counts as missing."""
+    for path in ("private.jpg", "theirs/images/1.jpg", "here/2.jpg"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    (tmp_path / "theirs/link.jpg").symlink_to(tmp_path / "private.jpg")
+    monkeypatch.chdir(tmp_path / "here")
+    theirs = Path("../theirs")
+    find = make_finder([Path(), theirs, theirs / "images"], tmp_path / "copies", [Path(), theirs])
+    for name in ("../private.jpg", "../../private.jpg", str(tmp_path / "private.jpg"), "link.jpg", "3.jpg"):
+        assert find(name) is None
+    ours, image = tmp_path / "here/2.jpg", tmp_path / "theirs/images/1.jpg"
+    for name, expected in (("1.jpg", image), ("images/1.jpg", image), ("2.jpg", ours), (str(ours), ours)):
+        found = find(name)
+        assert found is not None
+        assert found.samefile(expected)
+
+
+def test_the_page_shows_no_image_from_elsewhere(files: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    truth = dataset(60)
+    for image in truth["images"]:
+        image["file_name"] = str(files / f"{image['id']}.jpg")
+        Image.new("RGB", (400, 100)).save(image["file_name"])
+    write(files / "here/theirs/truth.json", truth)
+    monkeypatch.chdir(files / "here")
+    sides = ("../good.json", "../poor.json", "--truth", "theirs/truth.json")
+    assert run(monkeypatch, *sides, "--html", "page.html") == 0
+    assert '"/9j/' not in Path("page.html").read_text(encoding="utf-8")
+    assert "page.html: 44 images are neither" in capsys.readouterr().err
 
 
 INVALID_INPUTS = {

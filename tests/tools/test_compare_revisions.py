@@ -91,6 +91,25 @@ def test_the_detections_of_the_file_that_ships(
         repository.dvc("checkout", "--quiet")
 
 
+def test_an_older_revision_has_only_the_detections_of_the_model(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(repository.root)
+    metrics = repository.root / "metrics/export.json"
+    said = "`workspace` exports a file in int8; these figures are the model's, not the exported file's."
+    older: tuple[tuple[dict[str, Any], str], ...] = (
+        ({"precision": "int8", "AP_drop": 0.2}, said),
+        ({"precision": "fp32", "AP_drop": 0.0}, ""),
+        ({"export": {"AP": 0.7, "AP_drop": 0.0}}, ""),
+    )
+    try:
+        for content, note in older:
+            write(metrics, content)
+            assert comparison_inputs.read_revision("workspace").note == note
+    finally:
+        metrics.unlink()
+
+
 def test_the_page_of_two_revisions(repository: Repository, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """It shows calibrated thresholds, each side's, and pictures that only a revision has."""
     monkeypatch.chdir(repository.root)
@@ -104,7 +123,7 @@ def test_the_page_of_two_revisions(repository: Repository, monkeypatch: pytest.M
     assert "0.401" in page  # of 0.45
     assert "96 × 64 pixels" in page
     assert good.files is not None
-    find = comparison_page.make_finder([tmp_path, good.files], tmp_path / "copies")
+    find = comparison_page.make_finder([tmp_path, good.files], tmp_path / "copies", None)
     copy = find(comparison_inputs.PREDICTIONS)  # any file that DVC tracks
     assert copy is not None
     assert json.loads(copy.read_text(encoding="utf-8")) == good.results.predictions

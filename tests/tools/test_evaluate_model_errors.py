@@ -187,3 +187,17 @@ def test_what_only_one_side_knows_is_told(project: Path, capsys: pytest.CaptureF
     assert re.search(r" 1  objects .*: c$", printed, re.MULTILINE)
     assert re.search(r" 0  detections .*: b$", printed, re.MULTILINE)
     assert re.search(r" 1  objects in a state .*: new$", printed, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "format_", "told"),
+    [(["test"], None, ""), (["raw", "--format", "jsonl"], "jsonl", ""), (["raw"], "jsonl", "raw: format jsonl, ")],
+)
+def test_the_format_of_the_dataset_is_written(
+    project: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], format_: str | None, told: str
+) -> None:
+    evaluate_model.main([BLIND, *arguments, "--out", "out"])
+    assert json.loads(Path("out/metrics.json").read_text())["about"]["format"] == format_
+    printed = capsys.readouterr().out
+    assert printed.count("recognized by") == bool(told)
+    assert told in printed

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from dvc_data.index import DataIndexError
 
 import model_source
 from detector.core.errors import UserError
@@ -111,6 +112,15 @@ def test_a_model_missing_from_the_cache(here: Path) -> None:
     finally:
         (here / ".dvc/cache").rmdir() if (here / ".dvc/cache").exists() else None
         (here / ".dvc/lost").rename(here / ".dvc/cache")
+
+
+def test_a_folder_whose_list_of_files_is_missing(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(path: str, revision: str) -> Path:
+        raise DataIndexError(f"failed to load {path}")
+
+    monkeypatch.setattr(model_source, "_fetch_to_cache", fail)
+    with pytest.raises(UserError, match=r"HEAD: .*failed to load models/model\.onnx"):
+        resolve_model("HEAD")
 
 
 def test_files_of_one_name_are_told_apart(here: Path) -> None:

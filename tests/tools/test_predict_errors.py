@@ -50,6 +50,28 @@ def test_unreadable_images_are_reported_and_the_rest_is_processed(folder: Path) 
     assert re.search(r"^other files.*: 1$", done.stdout, re.M)
 
 
+def test_what_is_refused_before_anything_is_written(folder: Path) -> None:
+    for name in ("a.mp4", "b.mp4"):
+        (folder / name).touch()
+    assert "--format cvat takes images" in run_predict(folder, "a.mp4", "b.mp4", "--format", "cvat", code=1).stderr
+    assert not (folder / "predictions").exists()
+    (folder / "predictions").mkdir()
+    (folder / "predictions/dataset.jsonl").write_text("corrected\n")
+    done = run_predict(folder, "photos", "--format", "coco,jsonl", code=1)
+    assert "predictions/dataset.jsonl: exists and may hold corrections" in done.stderr
+    assert [path.name for path in (folder / "predictions").iterdir()] == ["dataset.jsonl"]
+    assert (folder / "predictions/dataset.jsonl").read_text() == "corrected\n"
+
+
+def test_names_that_results_cannot_contain(folder: Path) -> None:
+    (folder / "photos/a\udcff.mp4").touch()
+    done = run_predict(folder, "photos", "--format", "label-studio", code=3)
+    assert ".mp4: the name is not UTF-8" in done.stderr
+    (folder / "photos").rename(folder / "photos\udcff")
+    done = run_predict(folder, "photos\udcff", "--format", "label-studio", code=1)
+    assert "the name is not UTF-8; rename the folder" in done.stderr
+
+
 def test_only_unreadable_images(folder: Path) -> None:
     (folder / "a.jpg").write_text("hello")
     assert run_predict(folder, "a.jpg", code=3).stdout.startswith("0 images, 0 detections")
@@ -80,7 +102,8 @@ def test_a_video_that_ends_too_early(folder: Path) -> None:
         (["photos", "--tile", "8"], "--tile 8: "),
         (["photos", "--tile", "64", "--overlap", "1"], "--overlap 1.0: "),
         (["photos", "--provider", "cuda"], "provider cuda is not available"),
-        (["photos", "--tile", "auto"], "--tile auto: the model file has no `object_size`"),
+        (["photos", "--tile", "auto"], "tile auto: the model file has no `object_size`"),
+        (["photos", "--overlap", "0.5"], "error: --overlap needs --tile\n"),
         (["photos", "--classes", "wite"], "--classes: 'wite' is no class of the model; did you mean 'white'?"),
         (["photos", "--classes", "white,"], "--classes: '' is no class of the model"),
     ],

@@ -17,7 +17,11 @@ ROOT = Path(__file__).parents[2]
 def test_imported_files_are_in_the_folders_that_dvc_names() -> None:
     code = (
         "import train; from detector.training.code_hash import *; "
-        "print(*[path.relative_to(STAGES) for path in list_imported_files(STAGES)])"
+        "print(*[path.relative_to(STAGES) for path in list_imported_files(STAGES)]); "
+        "train.load_section(Path('../params.yaml'), 'train', train.TrainParams); "
+        "before = compute_code_hash(train.list_code()); "
+        "assert sys.modules.pop('detector.exporting.settings'); "
+        "assert compute_code_hash(train.list_code()) == before, 'code of other stages counts'"
     )
     names = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT / "stages", check=True, capture_output=True, text=True
@@ -34,11 +38,11 @@ def test_code_counts_and_docstrings_of_packages_do_not(tmp_path: Path, monkeypat
     package.parent.mkdir()
     package.write_text('"""Nothing."""\n')
     module.write_text("one = 1\n")
-    before = compute_code_hash(tmp_path)
+    before = compute_code_hash([tmp_path], tmp_path)
     __import__("coded.one")
-    loaded = compute_code_hash(tmp_path)
+    loaded = compute_code_hash([tmp_path], tmp_path)
     assert loaded != before
     package.write_text('"""Nothing at all."""\n')
-    assert compute_code_hash(tmp_path) == loaded
+    assert compute_code_hash([tmp_path], tmp_path) == loaded
     module.write_text("one = 2\n")
-    assert compute_code_hash(tmp_path) != loaded
+    assert compute_code_hash([tmp_path], tmp_path) != loaded

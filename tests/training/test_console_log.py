@@ -65,6 +65,12 @@ def test_the_error_that_ends_a_training_is_in_the_log(tmp_path: Path) -> None:
     assert lines[-1] == "ZeroDivisionError: division by zero"
 
 
+def test_an_error_that_names_a_file_whose_name_is_not_utf_8(tmp_path: Path) -> None:
+    with pytest.raises(UserError), keep_console_log(tmp_path / "log"):
+        raise UserError("ü\udcff.jpg: no such file")
+    assert read(tmp_path / "log") == ["error: ü\\udcff.jpg: no such file"]
+
+
 def test_a_large_log_starts_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(console_log, "MAX_BYTES", 1000)
     with keep_console_log(tmp_path / "log"):

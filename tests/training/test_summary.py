@@ -89,7 +89,7 @@ def test_every_setting_is_shown_in_aligned_columns() -> None:
     assert max(map(len, lines)) < 120
     starts = [
         line.index(name)
-        for line, name in zip(lines, ("min_lr_ratio", "grad_clip_norm", "backbone_lr_factor"), strict=False)
+        for line, name in zip(lines, ("grad_clip_norm", "backbone_lr_factor", "class_loss_weight"), strict=False)
     ]
     assert len(set(starts)) == 1
 

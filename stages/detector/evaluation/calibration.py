@@ -87,8 +87,8 @@ def calibrate_score(score: float, temperature: float | None) -> float:
 
 
 def calibrate_scores(scores: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
-    """Scores [*] as the pages show them, to 8 digits: enough to keep their order, and short in a page."""
-    calibrated: NDArray[np.float64] = (scores if temperature == 1 else rescale_scores(scores, temperature)).round(8)
+    """Scores [*] as the pages show them, to 12 digits, to keep the order also of scores near 1."""
+    calibrated: NDArray[np.float64] = (scores if temperature == 1 else rescale_scores(scores, temperature)).round(12)
     return calibrated
 
 

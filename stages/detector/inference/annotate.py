@@ -13,7 +13,7 @@ from detector.engine.detections import Prediction
 from detector.inference.decoding import DecodedImage
 from detector.inference.inputs import name_input
 from detector.inference.picture_writer import WriteQueue, save_jpeg
-from detector.inference.video import VideoWriter
+from detector.inference.video import Frame, VideoWriter
 from detector.plotting.box_drawing import StyledBox, draw_boxes
 from detector.plotting.palette import palette_color
 from detector.runners.model_metadata import ModelMetadata
@@ -22,7 +22,7 @@ from detector.runners.model_metadata import ModelMetadata
 MIN_SIDE, MAX_SIDE = 640, 4096
 MIN_FONT_SIZE, MIN_LINE_WIDTH = 11, 2  # pixels
 JPEG_QUALITY = 90
-JPEG_SUFFIXES = (".jpg", ".jpeg")
+JPEG_SUFFIXES, VIDEO_COPY_SUFFIXES = (".jpg", ".jpeg"), (".mp4",)
 
 
 class ImageAnnotator:
@@ -32,13 +32,22 @@ class ImageAnnotator:
         """root: see `CollectedInputs`; its subfolders are recreated in `folder`."""
         self.folder, self.metadata, self.root = folder, metadata, root
         self.video: VideoWriter | None = None
-        self.source: Path | None = None
+        self.written = folder  # the file of `video`
+        self.source: Path | None = None  # the video that was added last
+        self.target = folder  # its copy
+        self.given: set[Path] = set()
         self.images, self.frames = WriteQueue(threads), WriteQueue(1)
 
     def add(self, decoded: DecodedImage, predictions: list[Prediction]) -> None:
         """Queue an image for drawing. Raises UserError when an earlier one could not be written."""
-        queue = self.images if decoded.frame is None else self.frames
-        queue.submit(lambda: self._write(decoded, predictions))
+        if decoded.frame is None:
+            path = self._choose_path(decoded)
+            self.images.submit(lambda: save_jpeg(self._draw(decoded, predictions), path, JPEG_QUALITY))
+            return
+        if self.source != decoded.path:
+            self.source, self.target = decoded.path, self._choose_path(decoded)
+        frame, target = decoded.frame, self.target
+        self.frames.submit(lambda: self._write_frame(self._draw(decoded, predictions), frame, target))
 
     def close(self) -> None:
         """Wait for all queued images."""
@@ -51,25 +60,29 @@ class ImageAnnotator:
                 if self.video is not None:
                     self.video.close()
 
-    def _write(self, decoded: DecodedImage, predictions: list[Prediction]) -> None:
-        path = self._choose_path(decoded)
+    def _draw(self, decoded: DecodedImage, predictions: list[Prediction]) -> Image.Image:
         image = load_rgb(decoded.path, at_least=(MAX_SIDE, MAX_SIDE)) if decoded.image is None else decoded.image
-        picture = draw_detections(image, decoded.width, predictions, self.metadata)
-        if decoded.frame is None:
-            save_jpeg(picture, path, JPEG_QUALITY)
-            return
-        if self.video is None or self.source != decoded.path:
+        return draw_detections(image, decoded.width, predictions, self.metadata)
+
+    def _write_frame(self, picture: Image.Image, frame: Frame, path: Path) -> None:
+        if self.video is None or self.written != path:
             if self.video is not None:
                 self.video.close()
-            self.video, self.source = VideoWriter(path, decoded.frame.fps, picture.size), decoded.path
+            self.video, self.written = VideoWriter(path, frame.fps, picture.size), path
         self.video.add(picture)
 
     def _choose_path(self, decoded: DecodedImage) -> Path:
-        """Return the path of the copy; if its format differs from the input's, a suffix is appended."""
+        """The path of the copy: with another suffix appended if its format differs; _2, _3 if that name is taken."""
         path = self.folder / name_input(decoded.path, self.root)
-        if decoded.frame is not None:
-            return path if path.suffix.lower() == ".mp4" else path.with_name(path.name + ".mp4")
-        return path if path.suffix.lower() in JPEG_SUFFIXES else path.with_name(path.name + ".jpg")
+        suffixes = JPEG_SUFFIXES if decoded.frame is None else VIDEO_COPY_SUFFIXES
+        if path.suffix.lower() not in suffixes:
+            path = path.with_name(path.name + suffixes[0])
+        stem, number = path.stem, 1
+        while path in self.given:
+            number += 1
+            path = path.with_stem(f"{stem}_{number}")
+        self.given.add(path)
+        return path
 
 
 def draw_detections(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
+from detector.core.errors import UserError
 from detector.core.output_files import replace_file
 from detector.engine.detections import Prediction
 from detector.inference.decoding import DecodedImage
@@ -17,6 +19,15 @@ from detector.runners.model_metadata import ModelMetadata
 
 FRAME_QUALITY = 95  # JPEG quality of saved video frames
 FRAMES = "frames"  # folder of the output
+DATASET = "dataset.jsonl"
+
+
+def check_no_dataset(folder: Path) -> None:
+    """Raise UserError if the output folder has a dataset: someone may have corrected it since."""
+    if os.path.lexists(folder / DATASET):
+        raise UserError(
+            f"{folder / DATASET}: exists and may hold corrections; move it away or choose another --out folder"
+        )
 
 
 class JsonLinesFile:
@@ -28,7 +39,8 @@ class JsonLinesFile:
 
     def __init__(self, folder: Path, metadata: ModelMetadata, root: Path) -> None:
         self.folder, self.metadata, self.root = folder, metadata, root
-        path = folder / "dataset.jsonl"
+        check_no_dataset(folder)
+        path = folder / DATASET
         self.lines = LineWriter(path, path)
 
     def add(self, decoded: DecodedImage, predictions: list[Prediction]) -> None:

@@ -113,6 +113,9 @@ def decode_image(path: Path, options: DecodeOptions) -> DecodedImage | Unreadabl
 
 def _decode_frames(one: Input, options: DecodeOptions) -> Iterator[DecodedImage | UnreadableInput]:
     """Yield the frames of a video or camera."""
+    if problem := find_path_problem(str(one.path)):
+        yield UnreadableInput(one.path, problem)
+        return
     try:
         for frame, image in read_frames(one):
             letterboxed = letterbox(image, options.metadata.size, options.metadata.fill)

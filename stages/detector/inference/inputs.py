@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 from detector.core.errors import UserError
 from detector.core.images import IMAGE_SUFFIXES
-from detector.core.path_lists import read_path_list
+from detector.core.path_lists import find_path_problem, read_path_list
 
 LIST_SUFFIX = ".txt"
 STANDARD_INPUT = "-"
@@ -45,7 +45,8 @@ def collect_inputs(given: list[str], out: Path) -> CollectedInputs:
     """Collect all inputs outside `out`; otherwise a second run would process the pictures of the first.
 
     Folders are searched recursively, without hidden folders and links to folders. Raises UserError for an input that
-    is missing or a URL, a folder without images, or a list of which no path exists.
+    is missing or a URL, a folder without images, a list of which no path exists, and a name of `root` or `out` that
+    results cannot contain.
     """
     by_path: dict[str, Input] = {}
     count, skipped = 0, Counter[str]()
@@ -59,7 +60,11 @@ def collect_inputs(given: list[str], out: Path) -> CollectedInputs:
     if len(inputs) > 1 and any(one.kind == "camera" for one in inputs):
         raise UserError("a camera must be the only input, because it never ends")
     folders = {Path(text).resolve() for text, _ in paths if Path(text).is_dir()}
-    return CollectedInputs(inputs, _find_root(folders, inputs), count - len(inputs), skipped)
+    root = _find_root(folders, inputs)
+    for folder in (root, out.resolve()):
+        if problem := find_path_problem(str(folder)):
+            raise UserError(f"{folder}: {problem}; rename the folder")
+    return CollectedInputs(inputs, root, count - len(inputs), skipped)
 
 
 def name_input(path: Path, root: Path) -> str:
@@ -117,7 +122,8 @@ def _expand_argument(text: str, out: Path, skipped: Counter[str], *, is_listed: 
         matches = sorted(Path(match) for match in glob.glob(text, recursive=True))  # noqa: PTH207  ** and absolute patterns
         outside = [match for match in matches if not _is_inside(match, out)]
         if not outside:
-            raise UserError(f"{text}: no file matches this pattern")
+            where = " outside the output folder; choose another --out folder" if matches else ""
+            raise UserError(f"{text}: no file matches this pattern{where}")
         for match in outside:
             if match.is_file() or not match.is_dir():
                 yield from _classify_by_suffix(match, skipped)
@@ -128,6 +134,8 @@ def _expand_argument(text: str, out: Path, skipped: Counter[str], *, is_listed: 
 def _expand_path(path: Path, out: Path, skipped: Counter[str]) -> Iterator[Input]:
     if path.is_dir():
         found = list(_walk_folder(path, out, skipped))
+        if not found and _is_inside(path, out):
+            raise UserError(f"{path}: lies in the output folder, which is not searched; choose another --out folder")
         if not found:
             raise UserError(
                 f"{path}: no images or videos in this folder; expected {', '.join(sorted(IMAGE_SUFFIXES))} …"

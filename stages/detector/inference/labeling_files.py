@@ -12,16 +12,27 @@ from typing import Any
 from urllib.parse import quote
 from xml.etree import ElementTree as ET
 
+from detector.core.errors import UserError
 from detector.core.output_files import write_text
 from detector.engine.detections import Prediction
 from detector.inference.dataset_file import save_frame
 from detector.inference.decoding import DecodedImage
-from detector.inference.inputs import name_input
+from detector.inference.inputs import Input, name_input
 from detector.inference.line_writer import DocumentWriter, ListWriter, build_write_error
 from detector.plotting.palette import palette_color
 from detector.runners.model_metadata import ModelMetadata
 
 LOCAL_FILES = "/data/local-files/?d="  # Label Studio's address of files on its own disk
+
+
+def check_cvat_inputs(inputs: list[Input]) -> None:
+    """Raise UserError for inputs that one task in CVAT cannot have: its frames are those of one video, or images."""
+    images = sum(one.kind == "image" for one in inputs)
+    if 0 < images < len(inputs) or len(inputs) - images > 1:
+        raise UserError(
+            f"--format cvat takes images, or one video: a task in CVAT has one; got {images:,} images and "
+            f"{len(inputs) - images:,} videos; process each video with a command and an --out folder of its own"
+        )
 
 
 class CvatFile:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from detector.core.errors import UserError
 from detector.core.output_files import replace_file
+from detector.core.path_lists import find_path_problem
 from detector.inference.inputs import Input
 
 CODEC = "mp4v"  # MPEG-4 Part 2, which every build of OpenCV writes
@@ -51,6 +52,8 @@ def import_opencv() -> ModuleType:
 def count_frames(path: Path) -> int:
     """Return the frame count stated in a video file, 0 if there is none or the file cannot be read."""
     cv2 = import_opencv()
+    if find_path_problem(str(path)):  # OpenCV crashes with a name that is not UTF-8
+        return 0
     video = cv2.VideoCapture(str(path))
     count = int(video.get(cv2.CAP_PROP_FRAME_COUNT)) if video.isOpened() else 0
     video.release()

@@ -76,6 +76,7 @@ class FindingKind(Enum):
     REPEATED_CLASS = Severity.NOTE, "two ids have the same class name; they are one class"
     STALE_FILENAME = Severity.NOTE, "<filename> names another image; the annotation file's own name counts"
     SKIPPED_ANNOTATION_FILE = Severity.NOTE, "annotation file is not used"
+    OUTSIDE_IMAGE = Severity.NOTE, "image lies outside the dataset folder, where DVC does not track it; copy it there"
     UNUSED_IMAGE = Severity.NOTE, "image file that no annotation names"
     UNUSED_MEMBER = Severity.NOTE, "image of a shard that no line names"
     UNUSED_FILE = Severity.NOTE, "file is neither an image nor an annotation"

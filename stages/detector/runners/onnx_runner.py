@@ -181,8 +181,9 @@ def _run_raw(
     if len({len(column) for column in columns}) > 1:
         shapes = [list(column.shape) for column in columns]
         raise UserError(f"{path} returned outputs of different lengths, {shapes}; export it again")
-    with np.errstate(invalid="ignore"):  # what is no number is refused below
-        found = decode_raw_outputs(columns[0], columns[1], columns[2] if metadata.states else None, metadata.decoding)
+    if not all(np.isfinite(column).all() for column in columns):  # decoding would drop a NaN score unseen
+        raise UserError(f"{path} returned a value that is infinite or no number; export it again")
+    found = decode_raw_outputs(columns[0], columns[1], columns[2] if metadata.states else None, metadata.decoding)
     _check_detections(path, metadata, found, 0)
     return found
 

@@ -21,6 +21,8 @@ from detector.core.errors import UserError
 from detector.engine.detections import Detections
 from detector.runners.model_metadata import ObjectSize
 
+AUTO = "auto"  # the tiles of `choose_tiling`
+OVERLAP = 0.2  # of neighboring tiles with a given side, as a fraction of it
 MIN_TILE_SIDE = 32  # pixels, the same minimum as for a model input
 MIN_AUTO_OVERLAP, MAX_AUTO_OVERLAP = 0.2, 0.5
 # A box that ends closer to an inner edge than this fraction of the tile's side counts as cut by it.
@@ -52,12 +54,15 @@ def make_tiling(side: int, overlap: float) -> Tiling:
     return Tiling(side, overlap)
 
 
-def choose_tiling(trained_on: ObjectSize) -> Tiling:
+def choose_tiling(trained_on: ObjectSize | None) -> Tiling:
     """Tiles for images whose objects are as large in pixels as in the training images.
 
     A tile is as large as a training image, so that the model sees its objects as it did in training. The overlap is the
     size of large objects (their 90th percentile), so that these too lie entirely in one tile.
+    Raises UserError for a model that does not know the size of its training images.
     """
+    if trained_on is None:
+        raise UserError(f"tile {AUTO}: the model file has no `object_size`; `dvc repro export` adds it, or name a side")
     side = max(MIN_TILE_SIDE, trained_on.image_side)
     overlap = math.ceil(20 * trained_on.p90 / side) / 20
     return Tiling(side, min(max(MIN_AUTO_OVERLAP, overlap), MAX_AUTO_OVERLAP), whole_image=False)
@@ -69,8 +74,7 @@ def compute_windows(width: int, height: int, tiling: Tiling) -> NDArray[np.int64
     An object whose sides are at most overlap * side lies entirely inside at least one of them. An image that fits into
     one tile gets one window.
     """
-    step = max(1, tiling.side - int(tiling.side * tiling.overlap + 0.5))
-    lefts, tops = (_window_starts(length, tiling.side, step) for length in (width, height))
+    lefts, tops = ([*_inner_starts(length, tiling), max(0, length - tiling.side)] for length in (width, height))
     tiles = [
         (left, top, min(left + tiling.side, width), min(top + tiling.side, height)) for top in tops for left in lefts
     ]
@@ -78,8 +82,16 @@ def compute_windows(width: int, height: int, tiling: Tiling) -> NDArray[np.int64
     return np.array([*tiles, whole] if tiling.whole_image and tiles != [whole] else tiles, np.int64)
 
 
-def _window_starts(length: int, side: int, step: int) -> list[int]:
-    return [0] if length <= side else [*range(0, length - side, step), length - side]
+def count_windows(width: int, height: int, tiling: Tiling) -> int:
+    """Return the number of `compute_windows`, without building them: an image may have millions."""
+    columns, rows = (len(_inner_starts(length, tiling)) + 1 for length in (width, height))
+    return columns * rows + (tiling.whole_image and columns * rows > 1)
+
+
+def _inner_starts(length: int, tiling: Tiling) -> range:
+    """Where tiles start along a side of the image, except for the last one, which ends with it."""
+    step = max(1, tiling.side - int(tiling.side * tiling.overlap + 0.5))
+    return range(0, length - tiling.side, step)
 
 
 def stitch(

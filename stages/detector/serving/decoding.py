@@ -13,7 +13,7 @@ from PIL import Image
 
 from detector.core.images import ImageError, ImageProblem, OpenedImage, open_image
 from detector.core.pixels import LetterboxedImage
-from detector.runners.tiling import Tiling, compute_windows
+from detector.runners.tiling import Tiling, compute_windows, count_windows
 from detector.serving.uploads import Upload
 
 # Not all of IMAGE_FORMATS: the other decoders are slow or little used, and anybody may send an image.
@@ -56,11 +56,11 @@ def decode_upload_in_full(upload: Upload, number: int, max_pixels: int, tiling: 
     """Decode image `number` of a request in full size. Raises as `decode_upload`, and 413 for more than max_tiles."""
     with _refuse_unusable(number):
         image = _open_upload(upload, max_pixels)
-        windows = compute_windows(image.width, image.height, tiling)
-        if len(windows) > max_tiles:
-            message = f"image {number} has {len(windows)} tiles of {tiling.side} pixels, {max_tiles} are allowed"
+        count = count_windows(image.width, image.height, tiling)
+        if count > max_tiles:
+            message = f"image {number} has {count} tiles of {tiling.side} pixels, {max_tiles} are allowed"
             raise HTTPException(413, f"{message}: choose larger ones with `tile`")
-        return TiledImage(image.decode(), windows)
+        return TiledImage(image.decode(), compute_windows(image.width, image.height, tiling))
 
 
 def _open_upload(upload: Upload, max_pixels: int) -> OpenedImage:

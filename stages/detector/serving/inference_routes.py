@@ -31,7 +31,9 @@ async def find_service(request: Request, name: str) -> Service:
     service: Service = request.app.state.service
     version = request.path_params.get("version", VERSION)
     if name != service.name:
-        raise HTTPException(404, f"no model {name[:80]!r}{suggest(name, [service.name])}")
+        # The probe needs no token, so it must not tell the name.
+        hint = "" if request.scope["path"].endswith("/ready") else suggest(name, [service.name])
+        raise HTTPException(404, f"no model {name[:80]!r}{hint}")
     if version != VERSION:
         raise HTTPException(404, f"no version {version[:80]!r} of the model, expected {VERSION!r} or none")
     return service

@@ -25,7 +25,7 @@ _OUTPUTS: dict[str, tuple[str, list[int]]] = {
     "location": ("FP32", [4]), "score": ("FP32", []), "category": ("INT64", []), "state": ("INT64", []),
     "state_score": ("FP32", []),
 }  # fmt: skip
-_TYPES = {"FP32": np.dtype("<f4"), "INT64": np.dtype("<i8")}
+_TYPES: dict[str, np.dtype[Any]] = {"FP32": np.dtype("<f4"), "INT64": np.dtype("<i8")}
 MAX_JSON = 8_000_000  # bytes: less than a second
 _REQUEST = Path("the request")  # its place in messages
 
@@ -214,7 +214,7 @@ def _read_outputs(request: _Request, metadata: ModelMetadata) -> dict[str, bool]
 def _pad(found: list[Detections], column: int, datatype: str, shape: list[int]) -> NDArray[Any]:
     """One column of the detections of all images: [B, N, *shape] for at most N detections in an image."""
     most = max(len(one.labels) for one in found)
-    padded = np.zeros((len(found), most, *shape), _TYPES[datatype])
+    padded: NDArray[Any] = np.zeros((len(found), most, *shape), _TYPES[datatype])
     for row, detections in zip(padded, found, strict=True):
         row[: len(detections.labels)] = detections[column]
     return padded

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from detector.core.errors import UserError
 from detector.runners.model_metadata import ModelMetadata
-from detector.runners.tiling import MIN_TILE_SIDE, Tiling, choose_tiling
+from detector.runners.tiling import AUTO, MIN_TILE_SIDE, OVERLAP, Tiling, choose_tiling
 
-AUTO, WHOLE = "auto", "0"
-OVERLAP = 0.2  # of neighboring tiles, as a fraction of their side: tools/predict.py's default
+WHOLE = "0"
 
 
 def parse_tile(text: str, metadata: ModelMetadata) -> Tiling | None:
@@ -19,10 +18,6 @@ def parse_tile(text: str, metadata: ModelMetadata) -> Tiling | None:
     if text == WHOLE:
         return None
     if text == AUTO:
-        if metadata.object_size is None:
-            raise UserError(
-                "tile auto: the model file has no `object_size`; `dvc repro export` adds it, or name a side"
-            )
         return choose_tiling(metadata.object_size)
     if not (text.isascii() and text.isdecimal() and len(text) < 8 and int(text) >= MIN_TILE_SIDE):
         raise UserError(

@@ -21,20 +21,27 @@ STEPS = (400, 90_000)  # optimizer steps, at least and at most
 
 
 def fit_to_training_set(recipe: Recipe, params: TrainParams, annotations: Annotations) -> Recipe:
-    """Return the recipe with the image size and the epochs for this training set, unless params.yaml sets them."""
+    """Return the recipe with the image size and the epochs for this training set, unless params.yaml sets them.
+
+    annotations: the objects to be detected, of all images.
+    """
     if params.image_size == "auto":
         recipe = replace(recipe, image_size=choose_longest_side(annotations, recipe.image_size))
     if params.epochs == "auto":
-        images_per_step = recipe.batch_size * recipe.accumulate_steps * params.processes
-        recipe = replace(recipe, epochs=choose_epochs(len(annotations.paths), images_per_step, recipe.epochs))
+        images = len(annotations.paths)
+        batches = max(1, images // (recipe.batch_size * params.processes))  # the sampler drops an incomplete one
+        recipe = replace(recipe, epochs=choose_epochs(images, -(-batches // recipe.accumulate_steps), recipe.epochs))
     return recipe
 
 
 def choose_longest_side(annotations: Annotations, recipe_size: int) -> int:
     """Return the longer side of the input in pixels, a multiple of 32, at which small objects are as large as needed.
 
-    Images are not enlarged, and the result is at least 0.6 times and at most twice `recipe_size`, the recipe's own.
+    Images are not enlarged, and the result is at least 0.6 times and at most twice `recipe_size`, the recipe's own,
+    which is the result without objects.
     """
+    if not len(annotations.labels):
+        return recipe_size
     longest_sides = annotations.sizes.max(1)
     width, height = (annotations.boxes_xyxy[:, 2:] - annotations.boxes_xyxy[:, :2]).T.astype(np.float64)
     sizes = np.sqrt(width * height) / np.repeat(longest_sides, np.diff(annotations.starts))
@@ -48,12 +55,11 @@ def round_up(length: float) -> int:
     return int(-(-(length - 1) // 32)) * 32
 
 
-def choose_epochs(images: int, images_per_step: int, recipe_epochs: int) -> int:
+def choose_epochs(images: int, steps_per_epoch: int, recipe_epochs: int) -> int:
     """Return the number of epochs for a training set of `images`; `recipe_epochs` are meant for 256 images.
 
     The optimizer steps grow with the power 3/4 of the number of images, between 400 and 90,000; at least one epoch.
     """
-    steps_per_epoch = -(-images // images_per_step)
-    wanted = recipe_epochs * (images / RECIPE_IMAGES) ** EPOCHS_EXPONENT
+    wanted = recipe_epochs * float((images / RECIPE_IMAGES) ** EPOCHS_EXPONENT)
     at_least, at_most = (limit / steps_per_epoch for limit in STEPS)
     return max(1, round(min(max(wanted, at_least), at_most)))

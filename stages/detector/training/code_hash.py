@@ -5,18 +5,22 @@ from __future__ import annotations
 import ast
 import hashlib
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 STAGES = Path(__file__).resolve().parents[2]
 
 
-def compute_code_hash(root: Path = STAGES) -> str:
-    """SHA-256 of the names and contents of the files under `root` that this process has imported.
+def compute_code_hash(places: Sequence[Path], root: Path = STAGES) -> str:
+    """SHA-256 of the names, relative to `root`, and contents of the imported files at or in one of `places`.
 
-    For a stage these are files that dvc.yaml names: like the results, the hash does not depend on other code.
+    places: what dvc.yaml names for the stage. Other imported code, such as the other sections of params.yaml, does not
+    decide what the stage writes.
     """
     digest = hashlib.sha256()
     for path in list_imported_files(root):
+        if not any(path.is_relative_to(place.resolve()) for place in places):
+            continue
         content = hashlib.sha256(path.read_bytes()).hexdigest()
         digest.update(f"{path.relative_to(root).as_posix()} {content}\n".encode())
     return digest.hexdigest()

@@ -55,7 +55,10 @@ class _LogFile:
         self._handler: RotatingFileHandler | None = None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._handler = _RaisingHandler(path, maxBytes=MAX_BYTES, backupCount=1, encoding="utf-8")
+            # Errors: the name of a file that is not UTF-8 has lone surrogates.
+            self._handler = _RaisingHandler(
+                path, maxBytes=MAX_BYTES, backupCount=1, encoding="utf-8", errors="backslashreplace"
+            )
             self._handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
         except OSError as error:
             self._warn(error)

@@ -82,7 +82,10 @@ class History:
         }
 
     def replay(self, state: dict[str, Any]) -> None:
-        """Log everything that another history had logged; DVCLive's own `resume` duplicates rows after a crash."""
+        """Log all epochs of another history, and those of its iterations that iterations.tsv has kept.
+
+        DVCLive's own `resume` duplicates rows after a crash.
+        """
         self._table.restore(state["iterations"], state["every"])
         waiting = list(reversed(self._table.rows))
         for row in (EpochRow(*row) for row in state["epochs"]):

@@ -1,8 +1,8 @@
 """Experiment loggers: TensorBoard, Weights & Biases, MLflow.
 
 All are optional: a package is imported only when machine.yaml names it, and a logger that fails during training is
-disabled. Each process start is a new run; a resumed training logs the earlier epochs again (see `History.replay`),
-so every curve is complete and has no duplicate points.
+disabled. Each process start is a new run; a resumed training logs all earlier epochs again, and those earlier
+iterations that iterations.tsv has kept (see `History.replay`). No curve has duplicate points.
 """
 
 from __future__ import annotations

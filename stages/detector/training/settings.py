@@ -24,7 +24,10 @@ ModelName = Literal[  # the keys of `models.MODELS`, which would import torch
 
 
 class TrainParams(Section):
-    """The `train:` section of params.yaml, which explains each key; `auto` takes the value of the model's recipe."""
+    """The `train:` section of params.yaml, which explains each key.
+
+    `auto` takes the value of the model's recipe; `auto_settings` fits its image size and epochs to the training set.
+    """
 
     model: ModelName
     weights: str

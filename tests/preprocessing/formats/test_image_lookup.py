@@ -74,6 +74,25 @@ def test_a_file_that_an_entry_names_as_it_is_fits_no_other(tmp_path: Path) -> No
     assert locate(tmp_path, ["1.jpg"], ["/x/1.jpg", "1.jpg"])[0] == {}
 
 
+@pytest.mark.parametrize("path", ["seq1/1.jpg", "Seq1/1.jpg", "a/seq1/1.jpg", "/home/me/seq1/1.jpg", "s\u00e91/1.jpg"])
+def test_a_file_of_another_folder_is_another_image(tmp_path: Path, path: str) -> None:
+    located, log = locate(tmp_path, ["seq1/2.jpg", "seq2/1.jpg", "se\u03011/2.jpg"], [path, "seq1/2.jpg"])
+    assert (located, log.listed) == ({}, [])
+
+
+def test_a_file_outside_is_used_only_if_none_inside_fits(tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    paths = [f"{tmp_path}/{name}" for name in ("1.jpg", "2.jpg", "3.jpg")]
+    for path in paths[:2]:
+        Path(path).touch()
+    located, log = locate(folder, ["images/1.jpg"], paths)
+    assert located == {paths[0]: Located("images/1.jpg")}
+    assert [finding[:3] for finding in log.listed] == [
+        (FindingKind.IMAGE_FOUND_ELSEWHERE, f"a.json: {paths[0]}", "images/1.jpg"),
+        (FindingKind.OUTSIDE_IMAGE, f"a.json: {paths[1]}", paths[1]),
+    ]
+
+
 def test_images_keep_their_order_and_boxes(tmp_path: Path) -> None:
     for name in ("a/1.jpg", "b/1.jpg", "2.jpg"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

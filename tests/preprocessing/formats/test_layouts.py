@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -207,6 +208,43 @@ def test_a_layout_of_another_tool_is_recognized_and_read(name: str, tmp_path: Pa
     counts = {kind: count for kinds in log.counts().values() for kind, count in kinds.items()}
     listed = {kind: count for kind, count in layout.counts.items() if not kind.startswith("unused")}
     assert counts == listed
+
+
+COPIED: dict[str, Files] = {  # {} is the folder of the original
+    "jsonl": {"dataset.jsonl": line("{}/images/1.jpg") + line("{}/images/2.jpg")},
+    "coco": {"labels.json": json.dumps(coco("{}/images/1.jpg", "{}/images/2.jpg"))},
+    "yolo": {"data.yaml": "path: {}\nnames: [cell]\ntrain: images\n", "labels/1.txt": LABEL, "labels/2.txt": LABEL},
+    "yolo, absolute folder": {"data.yaml": "names: [cell]\ntrain: {}/images\n", "labels/1.txt": LABEL},
+    "yolo, absolute list": {
+        "data.yaml": "names: [cell]\ntrain: {}/train.txt\n", "train.txt": "{}/images/1.jpg\n{}/images/2.jpg\n",
+        "labels/1.txt": LABEL},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COPIED)
+def test_a_copy_does_not_read_the_original(name: str, tmp_path: Path) -> None:
+    original, copy = tmp_path / "original", tmp_path / "copy"
+    files = {path: text.replace("{}", str(original)) for path, text in COPIED[name].items()}
+    write_files(original, {**files, **beside("images/1.jpg", "images/2.jpg")})
+    shutil.copytree(original, copy)
+    log = FindingLog()
+    images = list(READERS[name.partition(",")[0]](copy, log))
+    assert [image.path for image in images] == ["images/1.jpg", "images/2.jpg"]
+    assert not any(image.where.startswith("/") for image in images)
+    assert all(Path(path).is_relative_to(copy) for path in log.annotation_files)
+    assert "outside_image" not in log.counts().get("note", {})
+
+
+@pytest.mark.parametrize("name", COPIED)
+def test_images_that_are_only_outside_are_used_and_counted(name: str, tmp_path: Path) -> None:
+    original, copy = tmp_path / "original", tmp_path / "copy"
+    files = {path: text.replace("{}", str(original)) for path, text in COPIED[name].items()}
+    write_files(original, {**files, **beside("images/1.jpg", "images/2.jpg")})
+    write_files(copy, files)
+    log = FindingLog()
+    images = list(READERS[name.partition(",")[0]](copy, log))
+    assert [image.path for image in images] == [f"{original}/images/1.jpg", f"{original}/images/2.jpg"]
+    assert log.counts()["note"]["outside_image"] == 2
 
 
 @pytest.mark.parametrize(

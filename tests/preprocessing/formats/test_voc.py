@@ -115,6 +115,27 @@ def test_a_file_without_its_image_does_not_take_that_of_another(tmp_path: Path) 
     assert [image.where for image in read_all(tmp_path)] == ["Annotations/0.xml", "Annotations/1.xml"]
 
 
+@pytest.mark.parametrize("filename", ["", "<filename>7.jpg</filename>"])
+def test_an_image_of_another_folder_is_not_taken(tmp_path: Path, filename: str) -> None:
+    write(tmp_path, stem="a/1", filename=filename)
+    touch(tmp_path, "a/2.jpg", "b/1.jpg", "b/7.jpg")
+    (image,) = read_all(tmp_path)
+    assert image.path.startswith("JPEGImages/a/"), "it is missing"
+
+
+def test_an_image_in_an_unexpected_folder_is_counted(tmp_path: Path) -> None:
+    write(tmp_path, stem="a/1", filename="")
+    write(tmp_path, stem="2", filename="")
+    touch(tmp_path, "b/1.jpg", "2.jpg")
+    log = FindingLog()
+    write(tmp_path, stem="c/3", filename="")
+    touch(tmp_path, "3.jpg")
+    paths = {f"JPEGImages/{name}.jpg" for name in ("b/1", "2", "3")}
+    assert {image.path for image in read_voc(tmp_path, log)} == paths
+    (finding,) = log.listed
+    assert finding[:3] == (FindingKind.IMAGE_FOUND_ELSEWHERE, "Annotations/a/1.xml", "JPEGImages/b/1.jpg")
+
+
 def test_files_in_subfolders_and_in_capitals(tmp_path: Path) -> None:
     for stem in ("a/1", "b/1", "c/2", "3"):
         write(tmp_path, stem=stem, filename="")

@@ -90,8 +90,10 @@ def test_layouts(tmp_path: Path, config: str, image: str, label: str) -> None:
 def test_a_path_outside_the_folder(tmp_path: Path) -> None:
     write(tmp_path, {"raw/data.yaml": NAMES + "path: ../store\nval: images", "store/images/1.jpg": ""})
     store = tmp_path.resolve() / "store"
-    (found,) = read_yolo(tmp_path / "raw", FindingLog())
+    log = FindingLog()
+    (found,) = read_yolo(tmp_path / "raw", log)
     assert (found.path, found.where) == (f"{store}/images/1.jpg", f"{store}/labels/1.txt")
+    assert log.counts()["note"] == {"missing_label_file": 1, "outside_image": 1}
 
 
 def test_lists_of_images_keep_their_order(tmp_path: Path) -> None:

@@ -42,10 +42,10 @@ COMPONENTS = "Components of the training loss"  # a chart of all other series of
 
 
 class TrainingCurve(NamedTuple):
-    """A series of the training log: its name, such as val/AP, and its values from epoch 1 on."""
+    """A series of the training log: its name, such as val/AP, and its values from epoch 1 on; None: not finite."""
 
     name: str
-    values: Sequence[float]
+    values: Sequence[float | None]
 
 
 def build_charts(details: dict[str, Any], curves: Sequence[TrainingCurve]) -> dict[str, dict[str, Any]]:

@@ -1,10 +1,11 @@
 """Find the images that annotations name by a path of another computer, by a URL, or in another case.
 
-Labeling tools write the path that an image had where it was labeled. A path that leads to no file is therefore
-compared with the images in the dataset folder, part by part from its end: `/home/me/night/1.jpg` fits
-`images/night/1.jpg` better than `images/1.jpg`. The one file that fits best is used and counted
-(`image_found_elsewhere`). Where several fit equally well, or one fits several entries, nothing is guessed: the image is
-dropped with their names (`ambiguous_path`).
+Labeling tools write the path that an image had where it was labeled. A path that leads to no file in the dataset folder
+is therefore compared with the images there, part by part from its end: `/home/me/night/1.jpg` fits `images/night/1.jpg`
+better than `images/1.jpg`. The one file that fits best is used and counted (`image_found_elsewhere`). If there is a
+folder of images with the path's name (`night`), only its files fit: that of another folder is another image. Where
+several fit equally well, or one fits several entries, nothing is guessed: the image is dropped with their names
+(`ambiguous_path`). A file outside the dataset folder is used only if none inside fits (`outside_image`).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -28,7 +29,12 @@ from detector.preprocessing.raw_annotations import RawImage
 MAX_NAMED = 5  # files in a message
 _UPLOAD_PREFIX = re.compile(r"[0-9a-f]{8}-(?=.)")  # Label Studio puts it before the name of an uploaded file
 
-Index = Mapping[str, list[str]]  # folded base name -> files, relative to the dataset
+
+class _Index(NamedTuple):
+    """files: by folded base name, those that no entry names, relative to the dataset. folders: ends of all folders."""
+
+    files: Mapping[str, list[str]]
+    folders: Collection[str]
 
 
 class Located(NamedTuple):
@@ -48,7 +54,7 @@ class _Fit(NamedTuple):
 
 
 def locate_images(folder: Path, images: Iterable[RawImage], log: FindingLog) -> Iterator[RawImage]:
-    """The images in their order, with the file that fits where the path leads to none, or with an `ambiguity`."""
+    """The images in their order, with the file that fits where the path leads to none inside, or an `ambiguity`."""
     read = list(images)
     located = locate_paths(folder, {image.path: image.where for image in read}, log)
     for image in read:
@@ -57,11 +63,13 @@ def locate_images(folder: Path, images: Iterable[RawImage], log: FindingLog) -> 
 
 
 def locate_paths(folder: Path, wheres: Mapping[str, str], log: FindingLog) -> dict[str, Located]:
-    """What fits those of the paths that lead to no file; the result lacks the paths that nothing fits.
+    """What fits those of the paths that lead to no file in the dataset; the result lacks the paths that nothing fits.
 
     wheres: the place in the annotations of each path, relative to the dataset folder or absolute.
     """
-    missing = [path for path in wheres if not find_path_problem(path) and not is_file(folder / path)]
+    outside = [path for path in wheres if path.startswith("/") and not find_path_problem(path)]
+    inside = [path for path in wheres if not path.startswith("/") and not find_path_problem(path)]
+    missing = [*outside, *(path for path in inside if not is_file(folder / path))]
     if not missing:
         return {}
     index = _index_images(folder, wheres.keys() - set(missing))
@@ -84,32 +92,55 @@ def locate_paths(folder: Path, wheres: Mapping[str, str], log: FindingLog) -> di
         elif all(fits[other][1:3] == fit[1:3] for other in equal):
             places = _name_some([f"{other} ({wheres[other]})" for other in equal])
             located[path] = Located(path, f"{best} fits {len(equal)} entries: {places}")
+    for path in outside:
+        if path not in located and is_file(Path(path)):
+            log.listed.append(Finding(FindingKind.OUTSIDE_IMAGE, wheres[path], path))
     return located
 
 
-def _index_images(folder: Path, named: Iterable[str]) -> Index:
-    """The image files of the dataset that no entry names as they are."""
+def collect_folder_ends(files: Iterable[str]) -> set[str]:
+    """The ends of the folders of these files, folded: `A/b/1.jpg` → a/b, b."""
+    folders = {file.rpartition("/")[0] for file in files}
+    parts = [fold_name(folder).split("/") for folder in folders if folder]
+    return {"/".join(names[start:]) for names in parts for start in range(len(names))}
+
+
+def find_folder_end(path: str, ends: Collection[str]) -> str:
+    """The longest end of the folder of `path` that is among these, folded; "" if none is."""
+    parts = [fold_name(part) for part in split_path(path)[:-1]]
+    names = ("/".join(parts[start:]) for start in range(len(parts)))
+    return next((name for name in names if name in ends), "")
+
+
+def _index_images(folder: Path, named: Iterable[str]) -> _Index:
+    """The image files of the dataset."""
     index: dict[str, list[str]] = defaultdict(list)
     taken = set(named)
-    for path in find_files(folder, IMAGE_SUFFIXES):
-        file = make_dataset_relative(folder, path)
-        if file not in taken and is_file(path):
-            index[_fold(path.name)].append(file)
-    return index
+    files = [make_dataset_relative(folder, path) for path in find_files(folder, IMAGE_SUFFIXES)]
+    for file in files:
+        if file not in taken and is_file(folder / file):
+            index[fold_name(file.rpartition("/")[2])].append(file)
+    return _Index(index, collect_folder_ends(files))
 
 
-def _fit_path(path: str, index: Index) -> _Fit | None:
+def _fit_path(path: str, index: _Index) -> _Fit | None:
     for spelled, change in _spell(path):
-        parts = _split(spelled)
-        files = index.get(_fold(parts[-1]), []) if parts else []
+        parts = split_path(spelled)
+        files = index.files.get(fold_name(parts[-1]), []) if parts else []
+        end = find_folder_end(spelled, index.folders)
+        files = (
+            [file for file in files if f"/{fold_name(file)}".endswith(f"/{end}/{fold_name(parts[-1])}")]
+            if end
+            else files
+        )
         if not files:
             continue
-        shared = {file: _count_shared(parts, _split(file)) for file in files}
+        shared = {file: _count_shared(parts, split_path(file)) for file in files}
         most = max(shared.values())
         best = [file for file in files if shared[file] == most]
         reasons = [change] if change else []
         reasons += ["other case"] if most[1] < most[0] else []
-        reasons += ["other folder"] if most[0] < max(len(parts), len(_split(best[0]))) else []
+        reasons += ["other folder"] if most[0] < max(len(parts), len(split_path(best[0]))) else []
         return _Fit(best, *most, ", ".join(reasons) or "other spelling")
     return None
 
@@ -123,16 +154,18 @@ def _spell(path: str) -> Iterator[tuple[str, str]]:
     yield path, ""
     if decoded != path:
         yield decoded, "URL-decoded"
-    parts = _split(decoded)
+    parts = split_path(decoded)
     if parts and _UPLOAD_PREFIX.match(parts[-1]):
         yield "/".join([*parts[:-1], parts[-1][9:]]), "without the prefix of an upload"
 
 
-def _split(path: str) -> list[str]:
+def split_path(path: str) -> list[str]:
+    """The names in a path with / or \\, without `.` and `..`."""
     return [part for part in path.replace("\\", "/").split("/") if part not in ("", ".", "..")]
 
 
-def _fold(name: str) -> str:
+def fold_name(name: str) -> str:
+    """The name without regard to case and Unicode form."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
@@ -140,7 +173,7 @@ def _count_shared(first: list[str], second: list[str]) -> tuple[int, int]:
     """How many parts from the end are equal but for their case, and how many of these in their case too."""
     shared = exact = 0
     for one, other in zip(reversed(first), reversed(second), strict=False):
-        if _fold(one) != _fold(other):
+        if fold_name(one) != fold_name(other):
             break
         shared += 1
         exact += unicodedata.normalize("NFC", one) == unicodedata.normalize("NFC", other)

@@ -45,7 +45,7 @@ from detector.preprocessing.findings import Finding, FindingKind, FindingLog
 from detector.preprocessing.formats.fields import build_mismatch_error, check_string, parse_image_size, parse_number
 from detector.preprocessing.formats.files import infer_folder_split, make_dataset_relative, read_bytes, read_text_file
 from detector.preprocessing.formats.image_lookup import locate_images
-from detector.preprocessing.formats.voc_images import ImagePairing, get_last_part, name_image
+from detector.preprocessing.formats.voc_images import ImagePairing, get_last_part, lies_elsewhere, name_image
 from detector.preprocessing.raw_annotations import RawBox, RawImage
 
 
@@ -67,6 +67,9 @@ def _read_files(folder: Path, log: FindingLog) -> Iterator[RawImage]:
         stale = any(name_image(get_last_part(text)) != get_last_part(name) for text in filenames)
         if stale and get_last_part(name_image(image.file)) == get_last_part(name) and not image.is_missing:
             log.listed.append(Finding(FindingKind.STALE_FILENAME, where, image.file, details=filenames[0]))
+        if not (image.is_missing or image.ambiguity) and lies_elsewhere(name, image.file):
+            details = f"{where} -> {image.file} (other folder)"
+            log.listed.append(Finding(FindingKind.IMAGE_FOUND_ELSEWHERE, where, image.file, details=details))
         sides = [_read_text(where, root, f"size/{side}") for side in ("width", "height")]
         size = parse_image_size(*(None if side is None else parse_number(f"{where}: size", side) for side in sides))
         split = splits.get(name) if splits else infer_folder_split(where)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from detector.core.images import IMAGE_SUFFIXES
 from detector.preprocessing.dataset_folder import find_files
 from detector.preprocessing.formats.files import make_dataset_relative
+from detector.preprocessing.formats.image_lookup import collect_folder_ends, find_folder_end, fold_name
 
 # Folders of images, in lower case; others may hold pictures of the same names, such as VOC's SegmentationClass.
 _IMAGE_FOLDERS = ("jpegimages", "images", "image", "imgs", "img", "photos", "data")
@@ -41,8 +42,9 @@ class ImagePairing:
     def __init__(self, folder: Path, names: Collection[str]) -> None:
         self._files: dict[str, list[str]] = defaultdict(list)  # last part without suffix -> images
         self._names: dict[str, list[str]] = defaultdict(list)  # last part -> names of annotations
-        for path in find_files(folder, IMAGE_SUFFIXES):
-            file = make_dataset_relative(folder, path)
+        files = [make_dataset_relative(folder, path) for path in find_files(folder, IMAGE_SUFFIXES)]
+        self._folder_ends = collect_folder_ends(files)
+        for file in files:
             self._files[get_last_part(name_image(file))].append(file)
         for name in names:
             self._names[get_last_part(name)].append(name)
@@ -51,17 +53,20 @@ class ImagePairing:
         """The image of the annotations `name` whose <filename> elements are `filenames`.
 
         One named like the annotations, unless other annotations are nearer to it; else one that <filename> names and
-        that has no annotations of its name; else a file that does not exist.
+        that has no annotations of its name; else a file that does not exist. For annotations in `a/`, where there are
+        images in a folder `a/`, an image of another folder is not theirs.
         """
         lasts = [get_last_part(given) for given in filenames]
-        own = [file for file in self._files[get_last_part(name)] if self._is_nearest(name, file)]
+        end = find_folder_end(name, self._folder_ends)
+        own = [file for file in self._files[get_last_part(name)] if self._is_nearest(name, file) and _has(end, file)]
         if own:
             image = _choose(name, own, lasts)
             rivals = self._find_rivals(name, image.file)
             return image if not rivals else image._replace(ambiguity=f"{', '.join(rivals)} may describe it, too")
         for given in lasts:
             if given and not self._names[get_last_part(name_image(given))]:
-                files = [file for file in self._files[get_last_part(name_image(given))] if get_last_part(file) == given]
+                files = [file for file in self._files[get_last_part(name_image(given))] if _has(end, file)]
+                files = [file for file in files if get_last_part(file) == given]
                 if files:
                     return _choose(name, files, lasts)
         return PairedImage(_expect_file(name, filenames, bool(self._files.get(get_last_part(name)))), is_missing=True)
@@ -76,6 +81,20 @@ class ImagePairing:
         return [other for other in others if other != name and _measure_distance(other, file) == distance][:5]
 
 
+def lies_elsewhere(name: str, file: str) -> bool:
+    """Whether both paths have more than one folder that the other lacks: Annotations/a/ and JPEGImages/b/.
+
+    One such as Annotations/ and JPEGImages/ is usual, and so are several on one side only: voc/Annotations/ and data/.
+    """
+    first, second, shared = _compare_folders(name, file)
+    return min(first, second) - shared > 1
+
+
+def _has(end: str, file: str) -> bool:
+    """Whether the file lies in a folder of this end, or below one."""
+    return not end or f"/{end}/" in f"/{fold_name(file.rpartition('/')[0])}/"
+
+
 def _choose(name: str, files: list[str], lasts: list[str]) -> PairedImage:
     """The nearest file; of several with one name, that which <filename> names, or else the first."""
     ranks = {file: (_measure_distance(name, file), not _lies_among_images(file)) for file in files}
@@ -87,10 +106,16 @@ def _choose(name: str, files: list[str], lasts: list[str]) -> PairedImage:
 
 def _measure_distance(name: str, file: str) -> int:
     """How many folders two paths do not share, counted from both ends."""
+    first, second, shared = _compare_folders(name, file)
+    return first + second - 2 * shared
+
+
+def _compare_folders(name: str, file: str) -> tuple[int, int, int]:
+    """The number of folders of each path, and how many they share at both ends together."""
     first, second = name.split("/")[:-1], name_image(file).split("/")[:-1]
     head = _count_equal(first, second)
     tail = _count_equal(first[head:][::-1], second[head:][::-1])
-    return len(first) + len(second) - 2 * (head + tail)
+    return len(first), len(second), head + tail
 
 
 def _count_equal(first: Iterable[str], second: Iterable[str]) -> int:

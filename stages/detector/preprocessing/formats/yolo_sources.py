@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +14,15 @@ from detector.core.yaml_files import parse_yaml
 from detector.preprocessing.dataset_folder import is_hidden_name
 from detector.preprocessing.findings import FindingLog
 from detector.preprocessing.formats.fields import build_mismatch_error, check_mapping, check_string, parse_number
-from detector.preprocessing.formats.files import infer_split, is_dir, is_file, read_head, read_text_file, spell_path
+from detector.preprocessing.formats.files import (
+    infer_split,
+    is_dir,
+    is_file,
+    make_dataset_relative,
+    read_head,
+    read_text_file,
+    spell_path,
+)
 
 MAX_CONFIG_BYTES = 1 << 20
 SPLIT_KEYS = {"train": "train", "val": "val", "valid": "val", "test": "test"}  # key of data.yaml → split
@@ -74,20 +82,33 @@ def _has_keys(path: Path) -> bool:
 
 
 def find_place(folder: Path, root: Path, key: str, entry: str) -> Path | None:
-    """The folder or list that an entry names: below `root` or `folder`, or for a path of another computer, its end.
+    """The folder or list that an entry names: below `root` or `folder`, or for an absolute path, its end.
 
-    The end of such a path counts only if it names the split of `key`: `/content/set/train/images` → `train/images`.
+    What lies in the dataset folder comes first: the path may lead to the folder that the dataset was copied from. The
+    end of such a path counts only if it names the split of `key`: `/content/set/train/images` → `train/images`.
     """
     given = entry.replace("\\", "/")
     inside = given
     while inside.startswith("../"):
         inside = inside[len("../") :]
-    parts = [part for part in inside.split("/") if part not in ("", ".", "..")]
-    ends = ["/".join(parts[start:]) for start in range(1, len(parts))] if _is_foreign(given) else []
+    ends = _list_ends(inside)[1:] if _is_foreign(given) else []
     ends = [end for end in ends if SPLIT_KEYS[key] in {infer_split(part) for part in end.split("/")}]
-    names = [spelled for name in (entry, inside, *ends) for spelled in spell_path(name)]
+    names = [spelled for name in (entry, inside or entry, *ends) for spelled in spell_path(name)]
     places = [base / name for base in (root, folder) for name in names]
-    return next((place for place in places if is_dir(place) or is_file(place)), None)
+    return _choose_inside(folder, (place for place in places if is_dir(place) or is_file(place)))
+
+
+def _choose_inside(folder: Path, places: Iterable[Path]) -> Path | None:
+    """The first place in the dataset folder, or else the first."""
+    found = list(places)
+    inside = (place for place in found if not make_dataset_relative(folder, place).startswith("/"))
+    return next(inside, found[0] if found else None)
+
+
+def _list_ends(path: str) -> list[str]:
+    """The ends of a path, the longest first: `/a/b` → a/b, b."""
+    parts = [part for part in path.replace("\\", "/").split("/") if part not in ("", ".", "..")]
+    return ["/".join(parts[start:]) for start in range(len(parts))]
 
 
 def _is_foreign(path: str) -> bool:
@@ -110,7 +131,8 @@ def _read_yaml(folder: Path, path: Path, log: FindingLog) -> YoloSources:
     given = config.get("path") or ""
     if not isinstance(given, str):
         raise build_mismatch_error(f"{name}: path", given, "a folder")
-    root = next((folder / spelled for spelled in spell_path(given) if is_dir(folder / spelled)), folder)
+    roots = [folder / spelled for end in (given, *_list_ends(given)) for spelled in spell_path(end)]
+    root = _choose_inside(folder, filter(is_dir, roots)) or folder
     classes = _parse_classes(f"{name}: names", config.get("names"))
     return YoloSources(name, classes, root, list(_list_entries(name, config)), _count_keypoint_values(name, config))
 
@@ -131,9 +153,7 @@ def _read_darknet(folder: Path, path: Path, log: FindingLog) -> YoloSources:
     pairs = [line.partition("=")[::2] for line in _read_lines(folder, path, log) if "=" in line]
     config = {key.strip(): value.strip() for key, value in pairs}
     given = config.get("names", "obj.names")
-    parts = [part for part in given.replace("\\", "/").split("/") if part]
-    ends = [folder / "/".join(parts[start:]) for start in range(len(parts))]
-    names = next((end for end in ends if is_file(end)), None)
+    names = next((folder / end for end in _list_ends(given) if is_file(folder / end)), None)
     if names is None:
         raise build_mismatch_error(f"{path.name}: names", given, f"a file of class names in {folder}")
     classes = _parse_classes(names.name, _read_lines(folder, names, log))
