@@ -50,7 +50,7 @@ from detector.preprocessing.formats import READERS
 from detector.preprocessing.formats.recognition import recognize_format
 from detector.preprocessing.read_dataset import read_clean_dataset
 from detector.preprocessing.settings import PreprocessParams
-from detector.runners.tiling import Tiling, make_tiling
+from detector.runners.tiling import OVERLAP, Tiling, make_tiling
 from detector.splitting.coco_writer import build_coco_dataset
 from detector.splitting.settings import CocoConvertParams
 from model_source import resolve_model
@@ -79,7 +79,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--format", choices=READERS, help="format of the dataset's folder (default: recognized)")
     parser.add_argument("--split", choices=SPLITS, help="only this one of the dataset's own lists")
     parser.add_argument("--tile", type=int, help="side in pixels of overlapping tiles, for large images")
-    parser.add_argument("--overlap", type=float, default=0.2, help="overlap of tiles, as a fraction (default: 0.2)")
+    parser.add_argument("--overlap", type=float, help=f"overlap of tiles, as a fraction (default: {OVERLAP})")
     parser.add_argument("--out", type=Path, help="output folder")
     return parser.parse_args(arguments)
 
@@ -90,6 +90,9 @@ def main(arguments: list[str] | None = None) -> None:
     params = load_section(PARAMS, "evaluate", EvaluateParams)
     machine = load_machine_settings(MACHINE)
     postprocess = Postprocess(**load_section(PARAMS, "postprocess", PostprocessParams).model_dump())
+    if given.tile is None and given.overlap is not None:
+        raise UserError("--overlap needs --tile")
+    given.overlap = OVERLAP if given.overlap is None else given.overlap
     tiling = None if given.tile is None else make_tiling(given.tile, given.overlap)
     make_deterministic(0, params.threads)
     keep_freed_memory()

@@ -98,6 +98,7 @@ def test_what_the_mistakes_are_made_from_is_right(project: Path) -> None:
         ([BLIND, "test", "--tile", "31"], "--tile 31: "),
         ([BLIND, "test", "--tile", "80"], "--tile 80: "),
         ([BLIND, "test", "--tile", "50", "--overlap", "1"], "--overlap 1.0: "),
+        ([BLIND, "test", "--overlap", "0.5"], "--overlap needs --tile"),
         ([BLIND, "test", "--tile", "50", "--overlap", "nan"], "--overlap nan: "),
         ([BLIND, "test", "--out", "raw/1.png"], "raw/1.png: cannot be written"),
         ([BLIND, "test", "--out", "raw/1.png/out"], "raw/1.png/out: cannot be written"),
