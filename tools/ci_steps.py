@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -62,6 +63,19 @@ def read_progress(path: Path, commit: str) -> Progress:
     if progress.commit != commit:
         raise UserError(f"{path} is about commit {progress.commit[:10]}: run the step `fetch` on {commit[:10]} first")
     return progress
+
+
+def run_stages(path: Path, progress: Progress, run: Callable[[], object]) -> None:
+    """The step `run`: call `run` without secrets and write the progress. Raises UserError."""
+    check_no_secrets()
+    try:
+        run()
+        progress = progress._replace(done=True)
+    except UserError as error:
+        progress = progress._replace(error=str(error))
+        raise
+    finally:
+        write_progress(path, progress)
 
 
 def check_no_secrets() -> None:

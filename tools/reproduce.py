@@ -24,7 +24,7 @@ import ci_comment
 import ci_pipeline
 from ci_commit import RESULTS
 from ci_job import CIJob, read_job
-from ci_steps import Progress, check_no_secrets, parse_steps, read_progress, write_progress
+from ci_steps import Progress, parse_steps, read_progress, run_stages, write_progress
 from comparison_inputs import METRICS_FILE
 from detector.core.errors import UserError, run_command
 from detector.evaluation.metric_names import COMPARED_METRICS, interval_names
@@ -72,17 +72,8 @@ def fetch(head: str) -> None:
 def run(head: str) -> None:
     """The step `run`. Raises UserError."""
     progress = read_progress(PROGRESS, head)
-    if progress.error:
-        return
-    check_no_secrets()
-    try:
-        ci_pipeline.rerun_from_scratch()
-        progress = progress._replace(done=True)
-    except UserError as error:
-        progress = progress._replace(error=str(error))
-        raise
-    finally:
-        write_progress(PROGRESS, progress)
+    if not progress.error:
+        run_stages(PROGRESS, progress, ci_pipeline.rerun_from_scratch)
 
 
 def publish(job: CIJob, head: str) -> int:

@@ -25,7 +25,7 @@ import ci_comment
 import ci_pipeline
 from ci_commit import Checkout, NewerInputs, read_remote_url
 from ci_job import CIJob, git_auth_environment, read_job
-from ci_steps import Progress, check_no_secrets, parse_steps, read_progress, write_progress
+from ci_steps import Progress, parse_steps, read_progress, run_stages, write_progress
 from detector.core.errors import UserError, run_command
 from detector.core.output_files import write_text
 from gate import GateResult, evaluate_gate
@@ -87,17 +87,8 @@ def find_skip_reason(job: CIJob) -> str:
 def run(checkout: Checkout) -> None:
     """The step `run`. Raises UserError."""
     progress = read_progress(PROGRESS, checkout.start)
-    if progress.skip or progress.error:
-        return
-    check_no_secrets()
-    try:
-        ci_pipeline.run_outdated()
-        progress = progress._replace(done=True)
-    except UserError as error:
-        progress = progress._replace(error=str(error))
-        raise
-    finally:
-        write_progress(PROGRESS, progress)
+    if not (progress.skip or progress.error):
+        run_stages(PROGRESS, progress, ci_pipeline.run_outdated)
 
 
 def publish(job: CIJob, checkout: Checkout) -> int:
