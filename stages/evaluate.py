@@ -120,7 +120,7 @@ def main() -> None:
     }
     write_times(clock, sum(len(split["images"]) for split in coco.values()), time.perf_counter() - start)
     val, test = (match_split(coco[split], results[split].predictions) for split in ("val", params.split))
-    check_coco_metrics(test.truth, test.predictions, f"{params.split} split")
+    check_coco_metrics(test.truth, test.predictions, test.evaluation, f"{params.split} split")
     for folder in (PREDICTIONS, PLOTS, GALLERIES):
         make_empty_folder(folder)
     for name, result in results.items():

@@ -42,12 +42,7 @@ from detector.core.stage_process import exclusive_lock, stage_lock
 from detector.core.versions import check_versions
 from detector.engine import distributed
 from detector.engine.checkpoint import Card, save_checkpoint
-from detector.engine.dataset import (
-    choose_image_size,
-    compute_pixel_statistics,
-    keep_present_objects,
-    pack_annotations,
-)
+from detector.engine.dataset import choose_image_size, compute_pixel_statistics
 from detector.engine.seeding import make_deterministic, seed_rank
 from detector.models.normalization import PixelStatistics
 from detector.models.postprocess import Postprocess
@@ -123,7 +118,8 @@ def train(params: TrainParams, machine: MachineSettings, started: float) -> None
     recipe = resolve_recipe(params, initialization.spec.recipe, initialization.pretrained)
     device = set_up_torch(params)
     data = load_training_data(COCO, recipe)
-    recipe = fit_to_training_set(recipe, params, pack_annotations(keep_present_objects(data.coco["train"])))
+    absent = [state for state, present in enumerate(data.names.present, 1) if not present]
+    recipe = fit_to_training_set(recipe, params, data.annotations, absent)
     statistics = initialization.statistics() or PixelStatistics(*compute_pixel_statistics(data.annotations, Path()))
     size = resolve_image_size(params, recipe, data)
     loaders = build_loaders(

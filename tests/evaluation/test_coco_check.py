@@ -7,7 +7,7 @@ import copy
 import pytest
 
 from detector.core.errors import UserError
-from detector.engine.coco_metrics import COCO_METRICS
+from detector.engine.coco_metrics import COCO_METRICS, evaluate_boxes
 from detector.evaluation import coco_check
 from detector.evaluation.coco_check import check_coco_metrics, compute_with_pycocotools, select_images
 from tests.support.random_cases import make_random_case
@@ -17,7 +17,7 @@ from tests.support.random_cases import make_random_case
 def test_both_agree_with_crowds_and_tied_scores(seed: int) -> None:
     truth, predictions = make_random_case(seed, images=8, classes=3, detections=9)
     before = copy.deepcopy((truth, predictions))
-    check_coco_metrics(truth, predictions, "test split")
+    check_coco_metrics(truth, predictions, evaluate_boxes(truth, predictions), "test split")
     assert (truth, predictions) == before
 
 
@@ -25,16 +25,16 @@ def test_both_agree_on_more_detections_than_count() -> None:
     """As with a `max_detections` above 100: at most so many of an image and class count in both."""
     truth, predictions = make_random_case(3, images=3, classes=1, detections=250)
     assert len(predictions) > 300
-    check_coco_metrics(truth, predictions, "test split")
+    check_coco_metrics(truth, predictions, evaluate_boxes(truth, predictions), "test split")
 
 
 def test_without_detections_or_objects() -> None:
     truth, predictions = make_random_case(4, images=4, classes=2, detections=5)
     assert compute_with_pycocotools(truth, [])["AP"] == 0
-    check_coco_metrics(truth, [], "test split")
+    check_coco_metrics(truth, [], evaluate_boxes(truth, []), "test split")
     nothing = {**truth, "annotations": []}
     assert set(compute_with_pycocotools(nothing, predictions).values()) == {None}
-    check_coco_metrics(nothing, predictions, "test split")
+    check_coco_metrics(nothing, predictions, evaluate_boxes(nothing, predictions), "test split")
 
 
 @pytest.mark.parametrize("name", ["AP", "AR_large"])
@@ -50,12 +50,12 @@ def test_a_difference_is_an_error_that_names_the_metric(name: str, monkeypatch: 
 
     answer(value + 2e-6)
     with pytest.raises(UserError, match=rf"test split: .*\({name}: 0\.\d+ by hotcoco, 0\.\d+ by pycocotools\)"):
-        check_coco_metrics(truth, predictions, "test split")
+        check_coco_metrics(truth, predictions, evaluate_boxes(truth, predictions), "test split")
     answer(None)
     with pytest.raises(UserError, match=f"{name}: .* None by pycocotools"):
-        check_coco_metrics(truth, predictions, "test split")
+        check_coco_metrics(truth, predictions, evaluate_boxes(truth, predictions), "test split")
     answer(value + 5e-7)
-    check_coco_metrics(truth, predictions, "test split")
+    check_coco_metrics(truth, predictions, evaluate_boxes(truth, predictions), "test split")
 
 
 def test_of_a_large_split_evenly_spaced_images_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,4 +66,4 @@ def test_of_a_large_split_evenly_spaced_images_are_compared(monkeypatch: pytest.
     kept = [image["id"] for image in part["images"]]
     assert kept == [image["id"] for image in truth["images"]][::2]
     assert {row["image_id"] for row in [*part["annotations"], *chosen]} <= set(kept)
-    check_coco_metrics(truth, predictions, "test split")
+    check_coco_metrics(truth, predictions, evaluate_boxes(truth, predictions), "test split")

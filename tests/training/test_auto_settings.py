@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -66,6 +67,14 @@ def test_without_objects_the_size_is_the_recipes() -> None:
     assert choose_longest_side(make_annotations(640, []), 320) == 320
 
 
+def test_objects_that_are_not_to_be_detected_do_not_count() -> None:
+    annotations = make_annotations(640, [200.0, 10.0])
+    assert choose_longest_side(annotations, 320) == 640
+    annotations = annotations._replace(states=np.array([1, 2]))
+    assert choose_longest_side(annotations, 320, absent=[2]) == 192
+    assert choose_longest_side(annotations, 320, absent=[1, 2]) == 320
+
+
 @given(side=st.integers(10, 20_000), fraction=st.floats(0.001, 1), recipe=st.sampled_from([320, 640]))
 def test_any_size_is_a_multiple_of_32_within_its_limits(side: int, fraction: float, recipe: int) -> None:
     size = choose_longest_side(make_annotations(side, [fraction * side]), recipe)
@@ -104,7 +113,7 @@ def test_values_of_params_yaml_are_kept() -> None:
 
     def fit(**changes: object) -> tuple[int, int]:
         params = TrainParams.model_validate({**section, "image_size": "auto", "epochs": "auto", **changes})
-        fitted = fit_to_training_set(recipe, params, annotations)
+        fitted = fit_to_training_set(recipe, params, annotations, [])
         return fitted.image_size, fitted.epochs
 
     assert fit(image_size=96, epochs=3) == (96, 3)

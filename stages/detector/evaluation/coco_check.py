@@ -7,6 +7,7 @@ import io
 import math
 from typing import Any
 
+import hotcoco
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -19,15 +20,17 @@ TOLERANCE = 1e-6  # of a metric, 0..1
 MAX_CHECKED_CELLS = 200_000
 
 
-def check_coco_metrics(truth: dict[str, Any], predictions: list[Prediction], where: str) -> None:
+def check_coco_metrics(
+    truth: dict[str, Any], predictions: list[Prediction], evaluation: hotcoco.COCOeval, where: str
+) -> None:
     """Raise UserError when pycocotools has another value than hotcoco for one of the metrics.
 
-    truth: a COCO dictionary of the objects to detect; where it is large, evenly spaced images stand for all. where:
-    what is evaluated, for the message. Nothing given is changed.
+    truth: a COCO dictionary of the objects to detect; where it is large, evenly spaced images stand for all.
+    evaluation: hotcoco's of all images. where: what is evaluated, for the message. Nothing given is changed.
     """
-    truth, predictions = select_images(truth, predictions)
-    ours = read_coco_metrics(evaluate_boxes(truth, predictions))
-    theirs = compute_with_pycocotools(truth, predictions)
+    images, chosen = select_images(truth, predictions)
+    ours = read_coco_metrics(evaluation if images is truth else evaluate_boxes(images, chosen))
+    theirs = compute_with_pycocotools(images, chosen)
     different = [name for name in COCO_METRICS if not _agree(ours[name], theirs[name])]
     if different:
         values = "; ".join(f"{name}: {ours[name]} by hotcoco, {theirs[name]} by pycocotools" for name in different)

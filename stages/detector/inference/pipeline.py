@@ -16,7 +16,7 @@ from detector.inference.inputs import Input
 from detector.inference.thresholds import apply_thresholds
 from detector.runners.model_metadata import ModelMetadata
 from detector.runners.tiled import Runner, detect_image_in_tiles, run_batched
-from detector.runners.tiling import Tiling, compute_windows
+from detector.runners.tiling import Tiling, count_windows
 
 
 class Detector(NamedTuple):
@@ -108,7 +108,7 @@ def _detect(
 def _detect_in_tiles(decoded: DecodedImage, detector: Detector, tiling: Tiling, watch: Watch) -> Detections:
     assert decoded.image is not None
     metadata, done = detector.metadata, 0
-    count = len(compute_windows(*decoded.image.size, tiling))
+    count = count_windows(*decoded.image.size, tiling)
 
     def run(images: NDArray[np.uint8]) -> list[Detections]:
         nonlocal done

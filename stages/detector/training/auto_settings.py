@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -20,13 +21,13 @@ EPOCHS_EXPONENT = -0.25  # 16 times the images have 8 times the steps
 STEPS = (400, 90_000)  # optimizer steps, at least and at most
 
 
-def fit_to_training_set(recipe: Recipe, params: TrainParams, annotations: Annotations) -> Recipe:
+def fit_to_training_set(recipe: Recipe, params: TrainParams, annotations: Annotations, absent: Sequence[int]) -> Recipe:
     """Return the recipe with the image size and the epochs for this training set, unless params.yaml sets them.
 
-    annotations: the objects to be detected, of all images.
+    absent: ids of the states in which an object is not to be detected.
     """
     if params.image_size == "auto":
-        recipe = replace(recipe, image_size=choose_longest_side(annotations, recipe.image_size))
+        recipe = replace(recipe, image_size=choose_longest_side(annotations, recipe.image_size, absent))
     if params.epochs == "auto":
         images = len(annotations.paths)
         batches = max(1, images // (recipe.batch_size * params.processes))  # the sampler drops an incomplete one
@@ -34,18 +35,19 @@ def fit_to_training_set(recipe: Recipe, params: TrainParams, annotations: Annota
     return recipe
 
 
-def choose_longest_side(annotations: Annotations, recipe_size: int) -> int:
+def choose_longest_side(annotations: Annotations, recipe_size: int, absent: Sequence[int] = ()) -> int:
     """Return the longer side of the input in pixels, a multiple of 32, at which small objects are as large as needed.
 
     Images are not enlarged, and the result is at least 0.6 times and at most twice `recipe_size`, the recipe's own,
-    which is the result without objects.
+    which is the result without objects in other states than `absent`.
     """
-    if not len(annotations.labels):
+    present = ~np.isin(annotations.states, absent)
+    if not present.any():
         return recipe_size
     longest_sides = annotations.sizes.max(1)
     width, height = (annotations.boxes_xyxy[:, 2:] - annotations.boxes_xyxy[:, :2]).T.astype(np.float64)
     sizes = np.sqrt(width * height) / np.repeat(longest_sides, np.diff(annotations.starts))
-    wanted = recipe_size * SMALL_OBJECT / float(np.quantile(sizes, SMALL_QUANTILE))
+    wanted = recipe_size * SMALL_OBJECT / float(np.quantile(sizes[present], SMALL_QUANTILE))
     largest = min(recipe_size * SIZE_FACTORS[1], float(np.quantile(longest_sides, 0.95)))
     return max(round_up(min(wanted, largest)), round_up(recipe_size * SIZE_FACTORS[0]))
 

@@ -127,12 +127,9 @@ def _fit_path(path: str, index: _Index) -> _Fit | None:
     for spelled, change in _spell(path):
         parts = split_path(spelled)
         files = index.files.get(fold_name(parts[-1]), []) if parts else []
-        end = find_folder_end(spelled, index.folders)
-        files = (
-            [file for file in files if f"/{fold_name(file)}".endswith(f"/{end}/{fold_name(parts[-1])}")]
-            if end
-            else files
-        )
+        if end := find_folder_end(spelled, index.folders):
+            tail = f"/{end}/{fold_name(parts[-1])}"
+            files = [file for file in files if f"/{fold_name(file)}".endswith(tail)]
         if not files:
             continue
         shared = {file: _count_shared(parts, split_path(file)) for file in files}

@@ -23,6 +23,7 @@ from detector.preprocessing.formats.files import (
     read_text_file,
     spell_path,
 )
+from detector.preprocessing.formats.image_lookup import split_path
 
 MAX_CONFIG_BYTES = 1 << 20
 SPLIT_KEYS = {"train": "train", "val": "val", "valid": "val", "test": "test"}  # key of data.yaml → split
@@ -107,7 +108,7 @@ def _choose_inside(folder: Path, places: Iterable[Path]) -> Path | None:
 
 def _list_ends(path: str) -> list[str]:
     """The ends of a path, the longest first: `/a/b` → a/b, b."""
-    parts = [part for part in path.replace("\\", "/").split("/") if part not in ("", ".", "..")]
+    parts = split_path(path)
     return ["/".join(parts[start:]) for start in range(len(parts))]
 
 
