@@ -59,7 +59,6 @@ def prepare_data(folder: Path, dataset: Path, format: str, strategy: str) -> Non
     params = parse_yaml((folder / "params.yaml").read_text(encoding="utf-8"))
     params["preprocess"] |= {"dataset": "data/raw/dataset", "format": format, "classes": None, "states": None}
     params["split"]["strategy"] = strategy
-    params["coco_convert"]["absent_states"] = []
     params["train"] |= {"image_size": "auto", "epochs": "auto"}
     write_params(folder, params)
     for stage in ("preprocess", "split", "coco_convert"):
