@@ -30,10 +30,12 @@ def test_the_same_detections_as_in_torch(nms: bool, states: int, locations: int)
     probabilities = batch[2][0].softmax(-1).numpy() if states else None
     found = decode_raw_outputs(boxes, scores, probabilities, decoding)
     count = int(expected.counts[0])
-    assert len(found.scores) == count == (20 if locations > 1 else len(found.scores))
-    for ours, theirs in zip(found, expected, strict=False):
-        np.testing.assert_allclose(ours, theirs[0, :count].numpy(), rtol=1e-6)
-        assert ours.dtype == theirs.numpy().dtype
+    assert len(found.scores) == count
+    assert count == 20 or locations == 1
+    for field in found._fields:
+        ours, theirs = getattr(found, field), getattr(expected, field).numpy()[0, :count]
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+        assert ours.dtype == theirs.dtype
 
 
 def test_nothing_above_the_threshold() -> None:
