@@ -7,7 +7,8 @@ endif
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 DEVELOPED = $(VENV)/.installed-dev
-UV = VIRTUAL_ENV="$(abspath $(VENV))" $(BIN)/uv
+# Bytecode is compiled once: where Python may not write it, each process would compile torch again for 18 s.
+UV = UV_COMPILE_BYTECODE=1 VIRTUAL_ENV="$(abspath $(VENV))" $(BIN)/uv
 LOCK = --upgrade
 COMPILE = $(UV) pip compile $(LOCK) --universal --python-version 3.10 --generate-hashes --no-header \
   --annotation-style line --quiet
@@ -44,8 +45,8 @@ docs: $(INSTALLED)  ## write the generated pages of docs/
 bench: $(DEVELOPED)  ## measure this machine: the table in docs/speed.md
 	python -m benchmarks.speed
 
-bench-accuracy: $(DEVELOPED)  ## measure accuracy and training time next to YOLO11n (DATASET=folder, FORMAT=voc)
-	python -m benchmarks.yolo_comparison "$${DATASET_FOLDER:-data/raw/bccd_voc}" $(if $(FORMAT),--format $(FORMAT))
+bench-accuracy: $(DEVELOPED)  ## measure accuracy and training time next to YOLO (DATASETS="folder folder ...")
+	python -m benchmarks.accuracy $(DATASETS)
 
 bench-scale: $(DEVELOPED)  ## measure split and coco-convert on a million images
 	python -m benchmarks.scale

@@ -59,7 +59,7 @@ MODEL_PAIRS = (
     ModelPair("ssdlite", detection.ssdlite320_mobilenet_v3_large, {}, (320, 320), 1.5),
     ModelPair(
         "faster_rcnn",
-        detection.fasterrcnn_mobilenet_v3_large_fpn,
+        detection.fasterrcnn_mobilenet_v3_large_320_fpn,
         {"min_size": 320, "max_size": 427},
         (320, 448),
         3.0,

@@ -32,11 +32,12 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
-from detector.core.boxes import scale_to_fit
+from detector.core.boxes import to_image_pixels
 from detector.core.errors import UserError
 from detector.core.images import load_letterboxed
 from detector.core.output_files import make_empty_folder, write_bytes, write_text
 from detector.core.params import load_section
+from detector.core.pixels import fit_scale
 from detector.core.versions import check_versions
 from detector.engine.checkpoint import load_checkpoint
 from detector.engine.coco_metrics import evaluate_boxes, read_coco_metrics
@@ -228,8 +229,8 @@ def build_predictions(test: dict[str, Any], detections: list[Detections], metada
     predictions = []
     for image, found in zip(test["images"], detections, strict=True):
         width, height = image["width"], image["height"]
-        scale = scale_to_fit(width, height, metadata.size[1], metadata.size[0])
-        in_image = found._replace(boxes_xyxy=found.boxes_xyxy.astype(np.float64) / scale)
+        scale = fit_scale(width, height, metadata.size[1], metadata.size[0])
+        in_image = found._replace(boxes_xyxy=to_image_pixels(found.boxes_xyxy, scale))
         predictions += to_coco_results(in_image, image["id"], width, height)
     return predictions
 

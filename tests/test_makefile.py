@@ -56,8 +56,7 @@ def test_a_target_runs_the_programs_of_its_environment(folder: Path, target: str
         (["repro", "DATASET=../my photos"], "python tools/add_dataset.py ../my photos in "),
         (["repro", 'DATASET=my "best" `id` $5'], 'python tools/add_dataset.py my "best" `id` $5 in '),
         (["repro", "DATASET=photos", "FORMAT=voc"], "python tools/add_dataset.py photos --format voc in "),
-        (["bench-accuracy"], "python -m benchmarks.yolo_comparison data/raw/bccd_voc in "),
-        (["bench-accuracy", "DATASET=a b", "FORMAT=voc"], "python -m benchmarks.yolo_comparison a b --format voc in "),
+        (["bench-accuracy", "DATASETS=cells photos"], "python -m benchmarks.accuracy cells photos in "),
     ],
 )
 def test_a_dataset_is_named(folder: Path, arguments: list[str], expected: str) -> None:

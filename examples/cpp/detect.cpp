@@ -71,10 +71,8 @@ Bytes resample(const Bytes& bytes, int lines, int before, int after, int step, i
 }
 
 // The image at the top left of the input, as planes of R, G and B; the rest is `fill`.
-Bytes letterbox(const Image& image, double scale, const json& about) {
+Bytes letterbox(const Image& image, int columns, int rows, const json& about) {
   const int height = about["size"][0], width = about["size"][1];
-  const int columns = std::max(1, static_cast<int>(std::nearbyint(image.width * scale)));  // halves to even
-  const int rows = std::max(1, static_cast<int>(std::nearbyint(image.height * scale)));
   const Bytes narrow = resample(image.rgb, image.height, image.width, columns, 3, 3 * image.width, 3 * columns);
   const Bytes small = resample(narrow, columns, image.height, rows, 3 * columns, 3, 3);
   Bytes planes;
@@ -110,7 +108,9 @@ void detect(Ort::Session& session, const json& about, const std::string& path) {
   const Image image = readImage(path);
   const int height = about["size"][0], width = about["size"][1];
   const double scale = std::min(static_cast<double>(width) / image.width, static_cast<double>(height) / image.height);
-  Bytes pixels = letterbox(image, scale, about);
+  const int columns = std::max(1, static_cast<int>(std::nearbyint(image.width * scale)));  // halves to even
+  const int rows = std::max(1, static_cast<int>(std::nearbyint(image.height * scale)));
+  Bytes pixels = letterbox(image, columns, rows, about);
   const std::array<std::int64_t, 4> shape{1, 3, height, width};
   const auto memory = Ort::MemoryInfo::CreateCpu(OrtDeviceAllocator, OrtMemTypeCPU);
   const auto input =
@@ -129,8 +129,8 @@ void detect(Ort::Session& session, const json& about, const std::string& path) {
     if (score[i] < about["threshold"][name].get<double>()) continue;
     json row{{"image", path}, {"class", name}, {"score", roundTo(calibrate(score[i], about["temperature"]), 1e5)}};
     for (int k = 0; k < 4; k++) {
-      const double most = k % 2 ? image.height : image.width;
-      row["box"].push_back(roundTo(std::clamp(location[4 * i + k] / scale, 0.0, most), 100));
+      const double before = k % 2 ? image.height : image.width, after = k % 2 ? rows : columns;
+      row["box"].push_back(roundTo(std::clamp(location[4 * i + k] * before / after, 0.0, before), 100));
     }
     if (hasStates) row["state"] = about["states"][found[3].GetTensorData<std::int64_t>()[i] - 1];
     std::cout << row.dump() << '\n';

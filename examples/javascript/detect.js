@@ -24,15 +24,18 @@ for (const path of imagePaths) {
 async function detect(image) {
   const [height, width] = about.size;
   const scale = Math.min(width / image.width, height / image.height);
-  const input = new ort.Tensor("uint8", letterbox(image, scale), [1, 3, height, width]);
+  const columns = Math.max(1, roundToEven(image.width * scale));
+  const rows = Math.max(1, roundToEven(image.height * scale));
+  const input = new ort.Tensor("uint8", letterbox(image, columns, rows), [1, 3, height, width]);
   const { location, score, category, state } = await session.run({ image: input });
   const found = [];
   for (let i = 0; i < category.data.length; i++) {
     const name = about.classes[Number(category.data[i]) - 1];
     if (name === undefined || score.data[i] < about.threshold[name]) continue; // padding has the category 0
-    const box = [...location.data.slice(4 * i, 4 * i + 4)].map((side, k) =>
-      round(Math.min(Math.max(side / scale, 0), k % 2 ? image.height : image.width), 2)
-    );
+    const box = [...location.data.slice(4 * i, 4 * i + 4)].map((side, k) => {
+      const [before, after] = k % 2 ? [image.height, rows] : [image.width, columns];
+      return round(Math.min(Math.max((side * before) / after, 0), before), 2);
+    });
     const row = { class: name, score: round(calibrate(score.data[i]), 5), box };
     if (state) row.state = about.states[Number(state.data[i]) - 1];
     found.push(row);
@@ -55,10 +58,8 @@ function roundToEven(value) {
 }
 
 // The image at the top left of the input, as planes of R, G and B; the rest is `fill`.
-function letterbox(image, scale) {
+function letterbox(image, columns, rows) {
   const [height, width] = about.size;
-  const columns = Math.max(1, roundToEven(image.width * scale));
-  const rows = Math.max(1, roundToEven(image.height * scale));
   const narrow = resample(image.data, image.height, image.width, columns, 3, 3 * image.width, 3 * columns);
   const small = resample(narrow, columns, image.height, rows, 3 * columns, 3, 3);
   const planes = new Uint8Array(3 * height * width);

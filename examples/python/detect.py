@@ -33,6 +33,6 @@ for path in sys.argv[2:]:
             continue
         odds = np.clip(score, 1e-5, 1 - 1e-5)
         calibrated = 1 / (1 + np.exp(-np.log(odds / (1 - odds)) / about["temperature"]))
-        box = (found["location"][index].astype(float) / scale).clip(0, [*size, *size])
+        box = (found["location"][index] * np.tile(np.divide(size, fitted), 2)).clip(0, [*size, *size])
         row = {"image": path, "class": name, "score": round(calibrated, 5), "box": [round(side, 2) for side in box]}
         print(json.dumps(row | ({"state": about["states"][found["state"][index] - 1]} if about["states"] else {})))

@@ -15,9 +15,12 @@ from detector.core.boxes import (
     area_xyxy,
     pairwise_iou_xyxy,
     scale_to_fit,
+    to_image_pixels,
+    to_input_pixels,
     xywh_to_xyxy,
     xyxy_to_xywh,
 )
+from detector.core.pixels import fit_scale, fit_size
 
 EMPTY = np.zeros((0, 4))
 coordinates = st.floats(-1000, 1000, width=32)
@@ -91,6 +94,24 @@ def test_boxes_that_only_touch_do_not_overlap() -> None:
     assert pairwise_iou_xyxy(np.array([[0.0, 0, 2, 2]]), np.array([[2.0, 0, 4, 2], [1, 0, 3, 2]])).tolist() == [
         [0, 1 / 3]
     ]
+
+
+SIDE = st.integers(1, 20_000)
+
+
+@given(SIDE, SIDE, st.integers(32, 2048), st.integers(32, 2048), st.lists(st.floats(0, 1), min_size=4, max_size=4))
+def test_boxes_round_trip_and_corners_map_to_corners(
+    width: int, height: int, target_width: int, target_height: int, box: list[float]
+) -> None:
+    """Also in single precision, which a dataset and a model have."""
+    scale = fit_scale(width, height, target_width, target_height)
+    boxes = np.array([box, [0, 0, 1, 1]]) * np.array([width, height] * 2)
+    there = to_input_pixels(boxes, scale)
+    assert there[1].tolist() == pytest.approx([0, 0, *fit_size(width, height, target_width, target_height)], rel=1e-12)
+    np.testing.assert_allclose(to_image_pixels(there, scale), boxes, rtol=1e-12)
+    in_single = there.astype(np.float32)
+    assert in_single[1].tolist() == [0, 0, *fit_size(width, height, target_width, target_height)]
+    np.testing.assert_allclose(to_image_pixels(in_single, scale), boxes, atol=1e-3, rtol=1e-7)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from detector.core.pixels import letterbox
 from detector.engine.dataset import (
     Annotations,
     Batch,
@@ -21,6 +22,7 @@ from detector.engine.dataset import (
     collate,
     pack_annotations,
 )
+from detector.models.padding import make_content_mask
 from detector.training.augmentation import Augmenter
 
 SIZE, FILL = (64, 96), (7, 8, 9)
@@ -65,6 +67,27 @@ def test_content_is_at_the_top_left(root: Path) -> None:
         assert (sample.image[:, height - 1] != fill).any()
         assert (sample.image[:, :, width - 1] != fill).any()
         assert height == SIZE[0] or width == SIZE[1]
+
+
+SIDE = st.integers(1, 200)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.tuples(SIDE, SIDE), min_size=1, max_size=4), st.booleans())
+def test_the_mask_of_a_batch_is_that_of_the_letterbox(sides: list[tuple[int, int]], augmented: bool) -> None:
+    """In training, where colors are distorted and images flipped, as in evaluation."""
+    fill = torch.tensor(FILL, dtype=torch.uint8)[:, None]
+    white = [letterbox(Image.new("RGB", one, "white"), SIZE, FILL).pixels for one in sides]
+    noise = [letterbox(Image.effect_noise(one, 90).convert("RGB"), SIZE, FILL).pixels for one in sides]
+    images = [{"id": i, "file_name": "", "width": w, "height": h} for i, (w, h) in enumerate(sides)]
+    annotations = pack_annotations({"images": images, "annotations": []})
+    augmentation = Augmenter(0.5, (0.5, 1.8), 0.3, FILL, crop=0.5, rotation=5.0) if augmented else None
+    data = DetectionDataset(annotations, Path(), SIZE, FILL, decoded=np.stack(noise), augmentation=augmentation)
+    batch = collate([data[row] for row in range(len(data))])
+    mask = make_content_mask(batch.targets.content, SIZE, 1)
+    for row, pixels in enumerate(white):
+        assert torch.equal(mask[row], torch.from_numpy((pixels == 255).all(2)))
+        assert (batch.images[row][:, ~mask[row]] == fill).all()
 
 
 def test_a_sample_depends_only_on_its_key(root: Path) -> None:

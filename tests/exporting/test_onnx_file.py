@@ -18,10 +18,10 @@ from detector.core.errors import UserError
 from detector.engine.detections import Detections
 from detector.exporting.onnx_file import ExportWrapper, convert_to_onnx, export_onnx
 from detector.exporting.parity import compute_difference
-from detector.models import MODELS, detr
 from detector.models.state_head import StateConfig
 from detector.runners.model_metadata import ModelMetadata
 from detector.runners.onnx_runner import open_onnx
+from tests.support.models import TESTED
 from tests.support.synthetic_model import build_synthetic_model
 
 SIZE = (64, 96)
@@ -48,12 +48,9 @@ SHORT = ("simple", "effnet_lite")
 
 @pytest.mark.parametrize(
     ("name", "states"),
-    [("simple", 0), *[pytest.param(name, 2, marks=() if name in SHORT else pytest.mark.long) for name in MODELS]],
+    [("simple", 0), *[pytest.param(name, 2, marks=() if name in SHORT else pytest.mark.long) for name in TESTED]],
 )
-def test_detections_match_the_model_for_any_batch_size(
-    name: str, states: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(detr, "LAYERS", 1)  # all layers are alike, and six take half a minute
+def test_detections_match_the_model_for_any_batch_size(name: str, states: int, tmp_path: Path) -> None:
     model = build_synthetic_model(name, StateConfig((True, False)[:states], (1.0, 1.0)[:states], 0.5), IMAGES)
     export_onnx(model, METADATA.model_copy(update={"states": ["whole", "gone"][:states]}), tmp_path / "model.onnx")
     session = open_session(tmp_path / "model.onnx")

@@ -19,13 +19,15 @@ from detector.exporting.onnx_file import export_onnx
 from detector.exporting.parity import compute_difference, count_unmatched
 from detector.exporting.raw_head import lower_opset, remove_nms
 from detector.exporting.settings import TWO_STAGE_MODELS
-from detector.models import MODELS, detr
+from detector.models import MODELS
 from detector.models.normalization import PixelStatistics
 from detector.models.postprocess import Postprocess
+from detector.models.query_architectures import ARCHITECTURES
 from detector.models.state_head import StateConfig
 from detector.runners.model_metadata import ModelMetadata
 from detector.runners.onnx_runner import open_onnx
 from detector.runners.torch_runner import build_runner
+from tests.support.models import TESTED
 from tests.support.synthetic_model import build_synthetic_model
 
 SIZE = (64, 96)
@@ -77,18 +79,17 @@ def test_decoded_detections_match_the_model(raw: RawFile) -> None:
     check_detections(raw)
     assert raw.metadata.decoding is not None
     assert raw.metadata.decoding.nms_iou == POSTPROCESS.nms_iou
-    assert raw.metadata.decoding.candidates == 150
+    assert raw.metadata.decoding.candidates == 600
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", [name for name in MODELS if name not in TWO_STAGE_MODELS])
-def test_every_one_stage_model(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(detr, "LAYERS", 1)
+@pytest.mark.parametrize("name", [name for name in TESTED if name not in TWO_STAGE_MODELS])
+def test_every_one_stage_model(name: str, tmp_path: Path) -> None:
     file = write_raw(name, tmp_path / "model.onnx", [])
     check_detections(file)
     check_fixed_shapes(file.path)
     assert file.metadata.decoding is not None
-    assert (file.metadata.decoding.nms_iou is None) == (name in ("detr", "rtdetr"))
+    assert (file.metadata.decoding.nms_iou is None) == (name in ARCHITECTURES)
 
 
 def check_fixed_shapes(path: Path) -> None:
@@ -125,7 +126,7 @@ def test_the_decoding_in_the_docs(raw: RawFile) -> None:
         assert difference.unmatched == 0
 
 
-@pytest.mark.parametrize("name", ["simple", *[pytest.param(name, marks=pytest.mark.long) for name in MODELS][1:]])
+@pytest.mark.parametrize("name", ["simple", *[pytest.param(name, marks=pytest.mark.long) for name in TESTED][1:]])
 def test_exactly_two_stage_models_are_refused(name: str) -> None:
     model = MODELS[name].build(2, StateConfig(), PixelStatistics((0,) * 3, (1,) * 3), POSTPROCESS, "none").eval()
     if name not in TWO_STAGE_MODELS:

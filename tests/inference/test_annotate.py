@@ -65,7 +65,7 @@ def test_labels_show_class_state_and_score(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def decoded_image(path: Path) -> DecodedImage:
-    letterboxed = LetterboxedImage(np.zeros((64, 64, 3), np.uint8), 1.0)
+    letterboxed = LetterboxedImage(np.zeros((64, 64, 3), np.uint8), (1.0, 1.0))
     return DecodedImage(path, 64, 48, letterboxed, image=None, frame=None, is_multi_page=False)
 
 

@@ -146,7 +146,7 @@ def test_a_photograph_of_20000_by_20000_pixels(tmp_path: Path) -> None:
     for decoded in decode_ahead([Input(tmp_path / "large.jpg", "image")] * 2, SMALL, 2, 2):
         assert isinstance(decoded, DecodedImage)
         assert (decoded.width, decoded.height) == (20_000, 20_000)
-        assert decoded.letterboxed.scale == 64 / 20_000
+        assert decoded.letterboxed.scale == (64 / 20_000,) * 2
         assert (decoded.letterboxed.pixels == 255).all()
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torchvision.models.detection._utils import BoxCoder, Matcher
+from torchvision.models.detection._utils import BoxCoder, Matcher, SSDMatcher
 from torchvision.ops import box_iou
 
-from detector.engine.structures import Targets
-from detector.models.anchors import decode_offsets, encode_boxes, match_anchors, sample_balanced
+from detector.models.anchors import decode_offsets, encode_boxes, match_anchors, match_default_boxes, sample_balanced
+from tests.support.targets import no_targets, whole_image_targets
 
 WEIGHTS = (10.0, 10.0, 5.0, 5.0)
+SIZE = (160, 160)  # of the images
 
 
 def random_boxes(count: int, seed: int) -> torch.Tensor:
@@ -39,7 +40,7 @@ def test_matching_equals_torchvision(background_iou: float, object_iou: float, a
     expected = Matcher(object_iou, background_iou, allow_low_quality_matches=allow_low_quality_matches)(
         box_iou(objects, anchors)
     )
-    targets = Targets(objects[None], torch.ones(1, 6).long(), torch.zeros(1, 6).long())
+    targets = whole_image_targets(objects[None], torch.ones(1, 6).long(), None, SIZE)
     assert torch.equal(
         match_anchors(anchors, targets, background_iou, object_iou, allow_low_quality_matches)[0], expected
     )
@@ -47,10 +48,34 @@ def test_matching_equals_torchvision(background_iou: float, object_iou: float, a
 
 def test_padding_and_empty_images_match_nothing() -> None:
     anchors = random_boxes(20, 4)
-    padded = Targets(torch.zeros(2, 3, 4), torch.zeros(2, 3).long(), torch.zeros(2, 3).long())
+    padded = no_targets(2, SIZE, objects=3)
     assert (match_anchors(anchors, padded, 0.3, 0.7, allow_low_quality_matches=True) == -1).all()
-    empty = Targets(torch.zeros(2, 0, 4), torch.zeros(2, 0).long(), torch.zeros(2, 0).long())
-    assert match_anchors(anchors, empty, 0.3, 0.7, allow_low_quality_matches=True).shape == (2, 20)
+    assert (match_default_boxes(anchors, padded, 0.5) == -1).all()
+    empty = no_targets(2, SIZE)
+    assert match_anchors(anchors, empty, 0.3, 0.7, allow_low_quality_matches=True).tolist() == [[-1] * 20] * 2
+    assert match_default_boxes(anchors, empty, 0.5).tolist() == [[-1] * 20] * 2
+
+
+@pytest.mark.parametrize("objects", [1, 6, 40])
+def test_default_boxes_are_matched_as_in_torchvision(objects: int) -> None:
+    """Of 40 objects some have the same best anchor; every object overlaps the first one."""
+    anchors = torch.cat([torch.tensor([[0.0, 0, *SIZE]]), random_boxes(60, 2)])
+    boxes = torch.stack([random_boxes(objects, seed) for seed in (3, 4)])
+    boxes[1, objects // 2 :] = 0  # padding
+    labels = (boxes[..., 2] > 0).long()
+    matched = match_default_boxes(anchors, whole_image_targets(boxes, labels, None, SIZE), 0.5)
+    for image, real in enumerate(labels > 0):
+        if real.any():
+            assert torch.equal(matched[image], SSDMatcher(0.5)(box_iou(boxes[image, real], anchors)))
+
+
+def test_an_object_keeps_its_best_default_box() -> None:
+    """The first anchor overlaps the large object more, but it is the best one of the small object."""
+    anchors = torch.tensor([[0.0, 0, 20, 20], [4, 0, 24, 20]])
+    boxes = torch.tensor([[[0.0, 0, 8, 8], [3, 0, 23, 20]]])
+    targets = whole_image_targets(boxes, torch.tensor([[1, 2]]), None, SIZE)
+    assert match_anchors(anchors, targets, 0.5, 0.5, allow_low_quality_matches=True).tolist() == [[1, 1]]
+    assert match_default_boxes(anchors, targets, 0.5).tolist() == [[0, 1]]
 
 
 def test_sampling_respects_count_and_positive_fraction() -> None:

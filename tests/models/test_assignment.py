@@ -7,6 +7,7 @@ import torch
 from detector.engine.structures import Targets
 from detector.models.assignment import assign_task_aligned
 from detector.models.dense_head import make_locations
+from tests.support.targets import no_targets, whole_image_targets
 
 
 def make_centers() -> torch.Tensor:
@@ -19,12 +20,12 @@ def boxes_around(centers: torch.Tensor, half: float) -> torch.Tensor:
 
 
 def make_targets(boxes: list[list[float]], labels: list[int]) -> Targets:
-    return Targets(torch.tensor([boxes]), torch.tensor([labels]), torch.zeros(1, len(labels), dtype=torch.int64))
+    return whole_image_targets(torch.tensor([boxes]), torch.tensor([labels]), None, (64, 64))
 
 
 def test_without_boxes_everything_is_background() -> None:
     centers = make_centers()
-    empty = Targets(torch.zeros(1, 0, 4), torch.zeros(1, 0).long(), torch.zeros(1, 0).long())
+    empty = no_targets(1, (64, 64))
     assignment = assign_task_aligned(boxes_around(centers, 8), torch.full((1, 64, 2), 0.5), centers, empty)
     assert not assignment.quality.any()
 

@@ -16,7 +16,8 @@ from detector.models import MODELS, effnet_lite, load_model
 from detector.models.normalization import PixelStatistics
 from detector.models.postprocess import Postprocess
 from detector.models.state_head import StateConfig
-from tests.support.models import EACH_MODEL
+from tests.support.models import EACH_MODEL, TESTED
+from tests.support.targets import no_targets, whole_image_targets
 
 SIZE = (96, 128)
 STATISTICS = PixelStatistics((120, 110, 100), (60, 60, 60))
@@ -35,8 +36,19 @@ LOSSES = {
     "faster_rcnn_resnet50": TWO_STAGE_LOSSES,
     "detr": {"loss_ce", "loss_bbox", "loss_giou"},
     "rtdetr": {"loss_vfl", "loss_bbox", "loss_giou"},
+    "dfine_n": {"loss_vfl", "loss_bbox", "loss_giou", "loss_fgl", "loss_ddf"},
+    "deimv2_n": {"loss_mal", "loss_bbox", "loss_giou", "loss_fgl", "loss_ddf"},
+    "rfdetr_nano": {"loss_ce", "loss_bbox", "loss_giou"},
 }
-CLASS_LOSSES = {"loss_cls", "loss_classifier", "loss_objectness", "loss_ce", "loss_vfl"}  # all others are box losses
+CLASS_LOSSES = {
+    "loss_cls",
+    "loss_classifier",
+    "loss_objectness",
+    "loss_ce",
+    "loss_vfl",
+    "loss_mal",
+}  # all others are box losses
+TRAINING_LOSSES = {"loss_fgl", "loss_ddf"}  # which transformers does not compute in evaluation
 STATES = StateConfig(present=(True, False), weights=(1.0, 2.0), loss_weight=0.5)
 
 
@@ -56,10 +68,10 @@ def make_batch(count: int) -> tuple[torch.Tensor, Targets]:
         label = index % 3 + 1
         images[index, label - 1, top : top + 40, left : left + 48] = 250
         boxes[index, 0], labels[index, 0] = torch.tensor([left, top, left + 48.0, top + 40.0]), label
-    return images, Targets(boxes, labels, torch.zeros(count, 2, dtype=torch.int64))
+    return images, whole_image_targets(boxes, labels, None, SIZE)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", TESTED)
 def test_interface(name: str) -> None:
     model = build(name)
     images, targets = make_batch(3)
@@ -70,7 +82,7 @@ def test_interface(name: str) -> None:
     with torch.no_grad():
         output = model.eval()(images, targets)
         without_targets = model(images).detections
-    assert output.losses.keys() == LOSSES[name]
+    assert output.losses.keys() == LOSSES[name] - TRAINING_LOSSES
     detections = output.detections
     assert detections.boxes_xyxy.shape == (3, 20, 4)
     assert detections.boxes_xyxy.dtype == torch.float32
@@ -125,13 +137,12 @@ def test_batches_without_objects(name: str, states: StateConfig) -> None:
     model = build(name, states=states).train()
     images, _ = make_batch(2)
     for objects in (0, 2):
-        none = Targets(torch.zeros(2, objects, 4), torch.zeros(2, objects).long(), torch.zeros(2, objects).long())
-        losses = model(images, none).losses
+        losses = model(images, no_targets(2, SIZE, objects)).losses
         assert all(loss.isfinite() for loss in losses.values())
         torch.stack(list(losses.values())).sum().backward()
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", TESTED)
 def test_without_detections_all_is_padding(name: str) -> None:
     model = build(name, score_threshold=0.9999).eval()
     with torch.no_grad():
@@ -169,7 +180,7 @@ def test_fits_a_few_images(name: str, steps: int, lr: float, max_loss_ratio: flo
     assert sum(totals[-3:]) < max_loss_ratio * sum(totals[:3])
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", TESTED)
 def test_weights_round_trip(name: str) -> None:
     model = build(name).eval()
     loaded = load_model(name, model.state_dict(), 3, 0, Postprocess(0.001, max_detections=20))

@@ -101,3 +101,22 @@ def test_without_nms_selects_the_best_pairs_and_pads() -> None:
     assert detections.boxes_xyxy[0, :, 3].tolist() == [9, 8, 8, 9, 9, 0, 0]
     best = Postprocess(0.01, 0.5, 2).select_without_nms(boxes, scores, states)
     assert best.labels.tolist() == [[1, 1]]
+
+
+def test_no_object_of_a_crowd_is_displaced_by_others() -> None:
+    """100 objects, each found at 20 locations, the clearest of them everywhere with higher scores than the others."""
+    left, top = (100.0 * torch.arange(10)).repeat(10), (100.0 * torch.arange(10)).repeat_interleave(10)
+    corners = torch.stack([left, top], dim=1).repeat_interleave(20, dim=0)
+    corners = corners + torch.rand(2000, 2, generator=torch.Generator().manual_seed(0)) * 4
+    boxes = torch.cat([corners, corners + 50], dim=1)[None]
+    scores = torch.linspace(1, 0.1, 2000)[None, :, None]
+    detections = Postprocess(score_threshold=0.05, nms_iou=0.6, max_detections=100)(boxes, scores)
+    found = (detections.boxes_xyxy[0, :, :2] / 100).floor()
+    assert detections.counts.tolist() == [100]
+    assert len(found.unique(dim=0)) == 100
+
+
+def test_a_long_chain_of_suppressions() -> None:
+    left = torch.arange(60.0) * 4
+    boxes = torch.stack([left, torch.zeros(60), left + 10, torch.full((60,), 10.0)], dim=1)
+    assert batched_nms_mask(boxes[None], torch.zeros(1, 60), 0.4)[0].tolist() == [True, False] * 30

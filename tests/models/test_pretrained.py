@@ -11,14 +11,28 @@ import pytest
 import torchvision.models
 
 from detector.core.errors import UserError
-from detector.models import MODELS, detr, rtdetr
+from detector.models import MODELS
 from detector.models.pretrained import HubWeights, download_hub_weights
+from detector.models.query_architectures import ARCHITECTURES
 
 
-@pytest.mark.parametrize("hub", [detr.HUB, rtdetr.HUB])
-def test_hub_names_are_pinned(hub: HubWeights) -> None:
-    assert re.fullmatch(r"[0-9a-f]{40}", hub.commit)
-    assert re.fullmatch(r"[0-9a-f]{64}", hub.digest)
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_a_known_hash_is_of_a_known_commit(name: str) -> None:
+    architecture = ARCHITECTURES[name]
+    assert re.fullmatch(r"[0-9a-f]{40}" if architecture.digest else r"main|[0-9a-f]{40}", architecture.commit)
+    assert re.fullmatch(r"([0-9a-f]{64})?", architecture.digest)
+
+
+def test_an_unknown_hash_is_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "snapshots" / ("d" * 40)
+    folder.mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(b"weights")
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda _, name, revision: str(folder / name))
+    assert download_hub_weights(HubWeights("owner/name", "main", "")) == folder
+    digest = hashlib.sha256(b"weights").hexdigest()
+    assert capsys.readouterr().out == f"COCO weights owner/name, commit {'d' * 40}, SHA-256 {digest}\n"
 
 
 def test_weights_of_another_hash_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,13 +17,16 @@ from detector.models.fcos import fcos_loss
 from detector.models.normalization import PixelStatistics
 from detector.models.postprocess import Postprocess
 from detector.models.retinanet import retinanet_loss
+from detector.models.ssdlite import make_default_boxes
 from detector.models.state_head import StateConfig
+from tests.support.targets import whole_image_targets
+from tests.support.torchvision_reference import to_file_names
 
 SIZE = (128, 192)
 STATISTICS = PixelStatistics((120, 110, 100), (60, 60, 60))
 PEERS: dict[str, Callable[..., nn.Module]] = {
     "ssdlite": detection.ssdlite320_mobilenet_v3_large,
-    "faster_rcnn": detection.fasterrcnn_mobilenet_v3_large_fpn,
+    "faster_rcnn": detection.fasterrcnn_mobilenet_v3_large_320_fpn,
     "faster_rcnn_resnet50": detection.fasterrcnn_resnet50_fpn,
     "retinanet": detection.retinanet_resnet50_fpn,
     "fcos": detection.fcos_resnet50_fpn,
@@ -47,25 +50,6 @@ def peer_with_weights(name: str, monkeypatch: pytest.MonkeyPatch) -> Any:
             value.normal_(0, 0.1)
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *_, **__: to_file_names(stored))
     return PEERS[name](weights="DEFAULT").eval()
-
-
-def to_file_names(stored: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rename tensors as in torchvision's weight files, which are older than its code; it renames them when loading."""
-    new = {
-        f"{block}.{index}.0.": f"{block}.{index}." for block in ("inner_blocks", "layer_blocks") for index in range(4)
-    }
-    new |= {"rpn.head.conv.0.0.": "rpn.head.conv."}
-    new |= {f"_head.conv.{index}.0.": f"_head.conv.{2 * index}." for index in range(4) if has_plain_tower(stored)}
-    renamed = {}
-    for name, value in stored.items():
-        part = next((part for part in new if part in name), "")
-        renamed[name.replace(part, new.get(part, ""))] = value
-    return renamed
-
-
-def has_plain_tower(stored: dict[str, Tensor]) -> bool:
-    """Whether the head has RetinaNet's tower, whose convolutions were once in one list with their activations."""
-    return "head.regression_head.conv.0.0.weight" in stored
 
 
 def is_close(ours: Tensor, theirs: Tensor) -> bool:
@@ -93,9 +77,24 @@ def test_coco_weights_of_ssdlite(images: Tensor, monkeypatch: pytest.MonkeyPatch
     for (own, other), level, their_level in zip(blocks, maps, theirs, strict=True):
         assert is_close(own[0](level)[:, : their_level.shape[1]], other[0](their_level))
         assert not is_close(own[1].weight[:, : their_level.shape[1]], other[1].weight)
-    assert torch.equal(
-        ours.boxes(ImageList(images, [SIZE]), maps)[0], peer.anchor_generator(ImageList(images, [SIZE]), theirs)[0]
-    )
+    square = torch.zeros(1, 3, 320, 320)
+    maps = [torch.zeros(1, 1, side, side) for side in (20, 10, 5, 3, 2, 1)]
+    expected = peer.anchor_generator(ImageList(square, [(320, 320)]), maps)[0]
+    assert torch.allclose(make_default_boxes(ours.boxes, square, maps), expected, atol=1e-4)
+
+
+def test_default_boxes_are_not_squashed() -> None:
+    ours = build("ssdlite", "none")
+    boxes = []
+    for height in (320, 192):
+        maps = [torch.zeros(1, 1, height // stride, 320 // stride) for stride in (16, 32)]
+        boxes.append(make_default_boxes(ours.boxes, torch.zeros(1, 3, height, 320), maps))
+    square, wide = boxes
+    # The same boxes at the same places as on a square input, of which only the upper rows are left.
+    assert torch.allclose(wide[: 12 * 20 * 6], square[: 12 * 20 * 6], atol=1e-4)
+    assert torch.allclose(wide[12 * 20 * 6 :], square[20 * 20 * 6 :][: 6 * 10 * 6], atol=1e-4)
+    sides = wide[:, 2:] - wide[:, :2]
+    assert torch.allclose(sides[0], torch.tensor([64.0, 64.0]), atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["faster_rcnn", "faster_rcnn_resnet50"])
@@ -105,7 +104,7 @@ def test_coco_weights_of_two_stages(name: str, images: Tensor, monkeypatch: pyte
     theirs = peer.backbone(images)
     maps = list(ours.pyramid(ours.backbone(images)).values())
     assert all(is_close(own, other) for own, other in zip(maps, theirs.values(), strict=True))
-    objectness, offsets, anchors = ours.proposal_network(maps, images)
+    objectness, offsets, anchors, _ = ours.proposal_network(maps, images)
     their_objectness, their_offsets = peer.rpn.head(list(theirs.values()))
     assert is_close(objectness, torch.cat([level.permute(0, 2, 3, 1).flatten(1) for level in their_objectness], 1))
     assert is_close(offsets.flatten(1), torch.cat([level.permute(0, 2, 3, 1).flatten(1) for level in their_offsets], 1))
@@ -155,7 +154,7 @@ def make_targets() -> Targets:
     """Two images with small and large boxes, some overlapping; the third box of the second image is padding."""
     boxes = [[[10, 10, 60, 70], [20, 20, 190, 120], [60, 40, 76, 60]], [[0, 0, 40, 30], [100, 20, 180, 100], [0] * 4]]
     labels = torch.tensor([[1, 2, 3], [3, 1, 0]])
-    return Targets(torch.tensor(boxes, dtype=torch.float32), labels, torch.zeros_like(labels))
+    return whole_image_targets(torch.tensor(boxes, dtype=torch.float32), labels, None, SIZE)
 
 
 def to_torchvision_targets(targets: Targets, image: int) -> list[dict[str, Tensor]]:

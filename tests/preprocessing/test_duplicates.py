@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -14,9 +15,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
-from detector.preprocessing import duplicates
-from detector.preprocessing.duplicates import ShiftedThumbnails, find_near_duplicate_pairs, group_duplicates
+from detector.manifest.union_find import DisjointSets
+from detector.preprocessing import duplicates, thumbnail_clusters
+from detector.preprocessing.duplicates import (
+    CentralClusters,
+    OneCluster,
+    find_near_duplicate_pairs,
+    group_duplicates,
+    list_shifts,
+    make_clusters,
+)
 from detector.preprocessing.inspection import THUMBNAIL_SIZE, inspect_image
+from detector.preprocessing.thumbnail_vectors import ShiftedPairs, read_pixels
 
 BCCD = Path(__file__).parents[2].parent / "shared/datasets/bccd/data"
 SIMILARITY = 0.85  # as in params.yaml
@@ -52,24 +62,6 @@ def random_thumbnails(count: int, seed: int = 0) -> list[bytes]:
     """Smooth thumbnails, like those of photographs, that differ from each other."""
     cells = np.random.default_rng(seed).integers(0, 256, (count, 6, 6), np.uint8)
     return [grid.repeat(4, 0).repeat(4, 1).tobytes() for grid in cells]
-
-
-def slow_correlation(first: bytes, second: bytes) -> float:
-    """The definition with NumPy's correlation: the best of all shifts by up to two pixels."""
-    one, other = (
-        np.frombuffer(data, np.uint8).reshape(THUMBNAIL_SIZE, THUMBNAIL_SIZE).astype(float) for data in (first, second)
-    )
-    padded = np.pad(other, 2, constant_values=np.nan)
-    best = -1.0
-    for dy in range(5):
-        for dx in range(5):
-            moved = padded[dy : dy + THUMBNAIL_SIZE, dx : dx + THUMBNAIL_SIZE]
-            seen = ~np.isnan(moved)
-            if one[seen].std() > 0 and moved[seen].std() > 0:
-                best = max(best, np.corrcoef(one[seen], moved[seen])[0, 1])
-            else:
-                best = max(best, 0.0)
-    return best
 
 
 def test_no_images() -> None:
@@ -158,38 +150,69 @@ def test_groups_do_not_depend_on_the_order(random: Random, seed: int) -> None:
     assert all(group == min(place for place, other in enumerate(shuffled) if other == group) for group in shuffled)
 
 
-@settings(deadline=None, max_examples=20)
-@given(st.integers(0, 1000))
-def test_the_correlation_matches_its_definition(seed: int) -> None:
+def slow_groups(thumbnails: list[bytes], similarity: float) -> list[int]:
+    """Of the exact correlation of every pair at every shift."""
+    pixels, images = read_pixels(thumbnails), np.arange(len(thumbnails), dtype=np.int32)
+    sets = DisjointSets(len(thumbnails))
+    for shift in list_shifts():
+        linked = ShiftedPairs(pixels, shift).correlate_all(images, images) >= similarity
+        for first, second in zip(*linked.nonzero(), strict=True):
+            sets.union(int(first), int(second))
+    return [sets.find(index) for index in range(len(thumbnails))]
+
+
+def near_and_far(seed: int, count: int, smoothness: int) -> list[bytes]:
+    """Thumbnails of which two thirds are shifted, noisy, partly covered versions of others, many just as similar as
+    SIMILARITY; smoothness: side in pixels of their cells, 1 for noise.
+    """
     random = np.random.default_rng(seed)
-    raw = random.integers(0, 256, (4, THUMBNAIL_SIZE, THUMBNAIL_SIZE), np.uint8)
-    raw[1] = np.roll(raw[0], (1, -2), (0, 1))
-    raw[2] = raw[0] // 2 + random.integers(0, 60, (THUMBNAIL_SIZE, THUMBNAIL_SIZE))
-    raw[3, :, 3:] = 9
-    shifted = ShiftedThumbnails(raw.astype(np.float32) - 128, 2)
-    first, second = np.triu_indices(4)
-    expected = [slow_correlation(raw[i].tobytes(), raw[j].tobytes()) for i, j in zip(first, second, strict=True)]
-    np.testing.assert_allclose(shifted.compute_best_correlation(first, second), expected, atol=1e-9)
+    side = -(-(THUMBNAIL_SIZE + 4) // smoothness)
+    originals = random.integers(0, 256, (count // 3, side, side)).repeat(smoothness, 1).repeat(smoothness, 2)
+    found = []
+    for index in range(count):
+        top, left = random.integers(0, 5, 2) if index % 3 else (2, 2)
+        pixels = originals[index % len(originals), top : top + THUMBNAIL_SIZE, left : left + THUMBNAIL_SIZE].copy()
+        if index % 3 == 1 and smoothness > 1:
+            pixels[: random.integers(0, 12), : random.integers(0, 18)] = random.integers(0, 256)
+        noise = random.normal(0, random.uniform(0, 70), pixels.shape) if index % 3 else 0
+        found.append(np.clip(pixels * random.uniform(0.3, 1) + noise, 0, 255).astype(np.uint8).tobytes())
+    return found
 
 
-def test_products_of_unit_vectors_are_correlations() -> None:
-    pixels = np.random.default_rng(0).integers(-128, 128, (5, 8, 8)).astype(np.float32)
-    pixels[4] = 17
-    coarse = ShiftedThumbnails(pixels, 1)
-    first, second = (grid.ravel() for grid in np.indices((5, 5)))
-    best = np.max(
-        [coarse.compute_unit_vectors((y, x)) @ coarse.compute_unit_vectors((-y, -x)).T for y, x in coarse.shifts],
-        axis=0,
-    )
-    np.testing.assert_allclose(best.ravel(), coarse.compute_best_correlation(first, second), atol=1e-5)
+@pytest.mark.parametrize("smoothness", [1, 4, 7])
+@pytest.mark.parametrize("similarity", [0.6, SIMILARITY, 0.95])
+def test_the_groups_are_those_of_all_correlations(similarity: float, smoothness: int) -> None:
+    thumbnails = near_and_far(smoothness, 300, smoothness)
+    expected = slow_groups(thumbnails, similarity)
+    assert 30 < len(set(expected)) < 290
+    assert groups(thumbnails, similarity) == expected
 
 
-def test_pairs_across_blocks_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    block = 64
-    monkeypatch.setattr(duplicates, "BLOCK_SIZE", block)
+@pytest.mark.parametrize("smoothness", [1, 4])
+def test_clusters_do_not_change_the_groups(smoothness: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    thumbnails = near_and_far(0, 2500, smoothness)
+    expected = groups(thumbnails)
+    monkeypatch.setattr(duplicates, "EXHAUSTIVE_LIMIT", 0)
+    monkeypatch.setattr(thumbnail_clusters, "PER_CENTER", 8)
+    with ThreadPoolExecutor(1) as threads:
+        assert isinstance(make_clusters(read_pixels(thumbnails), threads), CentralClusters)
+    assert groups(thumbnails) == expected
+
+
+def test_of_one_scene_every_pair_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(duplicates, "EXHAUSTIVE_LIMIT", 0)
+    with ThreadPoolExecutor(1) as threads:
+        assert isinstance(make_clusters(read_pixels(random_thumbnails(1) * 500), threads), OneCluster)
+    assert groups(random_thumbnails(1) * 500) == [0] * 500
+
+
+def test_pairs_across_matrix_products_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, columns = 64, 48
+    monkeypatch.setattr(duplicates, "ROWS", rows)
+    monkeypatch.setattr(duplicates, "COLUMNS", columns)
     monkeypatch.setattr(duplicates, "PAIRS_PER_BATCH", 2)
-    thumbnails = random_thumbnails(2 * block + 10)
-    copies = {3: 0, block + 5: block + 1, 2 * block + 9: 7, 2 * block + 8: block - 1}
+    thumbnails = random_thumbnails(2 * rows + 10)
+    copies = {3: 0, rows + 5: rows + 1, 2 * rows + 9: 7, 2 * rows + 8: rows - 1}
     for later, earlier in copies.items():
         thumbnails[later] = thumbnails[earlier]
     assert {(b, a) for a, b in find_near_duplicate_pairs(thumbnails, 0.99)} == set(copies.items())

@@ -53,7 +53,7 @@ def main() -> None:
     print(f"peak memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
 
 
-def make_split(classes: int, images: int, objects: int) -> tuple[dict[str, Any], list[Any]]:
+def make_split(classes: int, images: int, objects: int) -> tuple[dict[str, Any], Any]:
     """Frequent and rare classes, some with long names; most detections fit, some are of another class or missing."""
     rng = np.random.default_rng(0)
     Path("data").mkdir()

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from detector.engine.structures import Targets
 from detector.models import MODELS
 from detector.models.normalization import PixelStatistics
 from detector.models.postprocess import Postprocess
 from detector.models.state_head import StateConfig
+from tests.support.targets import no_targets
 
 
 def build_synthetic_model(name: str, states: StateConfig, images: NDArray[np.uint8]) -> torch.nn.Module:
@@ -35,7 +35,6 @@ def build_synthetic_model(name: str, states: StateConfig, images: NDArray[np.uin
             module.momentum = None  # sets the statistics to those of this batch
     layers = [module for module in model.modules() if isinstance(module, torch.nn.Conv2d | torch.nn.Linear)]
     hooks = {layer: layer.register_forward_hook(rescale) for layer in layers}
-    empty = torch.zeros(len(images), 0, dtype=torch.int64)
     with torch.no_grad():
-        model.train()(torch.from_numpy(images), Targets(torch.zeros(len(images), 0, 4), empty, empty))
+        model.train()(torch.from_numpy(images), no_targets(len(images), images.shape[-2:]))
     return model.eval()

@@ -26,7 +26,7 @@ PREDICTIONS: list[Prediction] = [
 def decoded_image(path: Path, frame: Frame | None = None) -> DecodedImage:
     """An image of 200 x 100 pixels."""
     image = Image.new("RGB", (200, 100))
-    letterboxed = LetterboxedImage(np.zeros((64, 64, 3), np.uint8), 0.32)
+    letterboxed = LetterboxedImage(np.zeros((64, 64, 3), np.uint8), (0.32, 0.32))
     return DecodedImage(path, 200, 100, letterboxed, image=image, frame=frame, is_multi_page=False)
 
 

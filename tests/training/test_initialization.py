@@ -75,16 +75,20 @@ def test_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert capsys.readouterr().out == f"initialized from {path}\n"
     model = build(3)
     load_initial_weights(model, initialization, LabelNames(["a", "b", "c"], ["x", "y"], [True, False]), path)
+    assert capsys.readouterr().out == f"initialized from {path}; new classes: c, trained: a, b\n"
+    load_initial_weights(build(2), initialization, LabelNames(["u", "v"], ["y", "z"], [True, False]), path)
     printed = capsys.readouterr().out
-    assert "2 tensors: head.class_logits.weight, head.class_logits.bias" in printed
-    assert "classes changed: a, b -> a, b, c" in printed
+    assert "new classes: u, v (none of the trained classes has a name of yours)" in printed
+    assert "new states: z, trained: y" in printed
     assert torch.equal(model.backbone.stem[0][0].weight, same.backbone.stem[0][0].weight)  # type: ignore[union-attr,index]
 
 
 def test_state_buffers_come_from_the_dataset(tmp_path: Path) -> None:
     path = checkpoint(tmp_path / "old.safetensors", ["a"])
     model = build(1, StateConfig((False, True), (3.0, 4.0), 0.5))
-    load_initial_weights(model, resolve_initialization("simple", path), LabelNames(["a"], [], []), path)
+    load_initial_weights(
+        model, resolve_initialization("simple", path), LabelNames(["a"], ["x", "y"], [False, True]), path
+    )
     assert model.get_buffer("head.states.present").tolist() == [False, True]
     assert model.get_buffer("head.states.weights").tolist() == [3.0, 4.0]
 

@@ -13,8 +13,9 @@ from detector.core.errors import UserError
 from detector.engine.dataset import Batch
 from detector.engine.structures import Output, Targets
 from detector.models.recipe import REFERENCE
-from detector.training.loop import Learner, Step, check_finite, group_batches, train_one_epoch
+from detector.training.loop import MAX_SKIPPED_STEPS, Learner, Step, check_finite, group_batches, train_one_epoch
 from detector.training.optimization import AveragedWeights, Schedule, make_optimizer
+from tests.support.targets import no_targets
 
 WEIGHTS = {"b": 0.5, "loss_ciou": 2.0}
 
@@ -33,15 +34,16 @@ class Toy(nn.Module):
 
 
 def batch(value: int, row: int) -> Batch:
-    empty = Targets(torch.zeros(1, 0, 4), torch.zeros(1, 0).long(), torch.zeros(1, 0).long())
-    return Batch(torch.full((1, 3, 4, 4), value, dtype=torch.uint8), empty, [row], [1.0])
+    return Batch(torch.full((1, 3, 4, 4), value, dtype=torch.uint8), no_targets(1, (4, 4)), [row], [(1.0, 1.0)])
 
 
-def run(model: nn.Module, batches: list[Batch], lr: float = 0.1, accumulate_steps: int = 1) -> list[Step]:
+def run(
+    model: nn.Module, batches: list[Batch], lr: float = 0.1, accumulate_steps: int = 1, *, scaled: bool = False
+) -> list[Step]:
     recipe = dataclasses.replace(REFERENCE, lr=lr, schedule="constant", warmup_iterations=0, grad_clip_norm=1.0)
     optimizer = make_optimizer(model, recipe)
     steps: list[Step] = []
-    scaler = GradScaler("cpu", enabled=False)
+    scaler = GradScaler("cpu", enabled=scaled)
     learner = Learner(model, optimizer, scaler, AveragedWeights(model, 0.9), torch.device("cpu"), WEIGHTS)
     train_one_epoch(
         learner,
@@ -102,3 +104,37 @@ def test_a_loss_that_is_not_finite_names_component_iteration_and_images() -> Non
 
 def test_finite_losses_pass() -> None:
     check_finite({"a": 1.0, "b": 0.0}, 0, [])
+
+
+class Overflowing(Toy):
+    """Its loss is infinite in the first `steps` steps."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.steps = steps
+
+    def forward(self, images: torch.Tensor, targets: Targets | None = None) -> Output:
+        output = super().forward(images, targets)
+        self.steps -= 1
+        return output if self.steps < 0 else Output({**output.losses, "a": output.losses["a"] * torch.inf}, None)
+
+
+def test_steps_that_overflow_in_fp16_are_skipped_and_reported(capsys: pytest.CaptureFixture[str]) -> None:
+    model = Overflowing(3)
+    steps = run(model, [batch(3, 0)] * 4, scaled=True)
+    assert len(steps) == 4
+    assert model.number.item() == pytest.approx(0.19, abs=1e-4)  # as after one step
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == 3
+    assert printed[0] == "iteration 5: the loss overflowed in fp16, step skipped; loss scale 32768"
+    assert printed[2].endswith("loss scale 8192")
+
+
+def test_a_loss_that_stays_infinite_in_fp16_ends_the_training() -> None:
+    with pytest.raises(UserError, match=rf"not finite at iteration {5 + MAX_SKIPPED_STEPS}: loss, a .*\n.*image_0"):
+        run(Overflowing(99), [batch(3, 0)] * 40, scaled=True)
+
+
+def test_without_a_scaler_the_first_infinite_loss_does() -> None:
+    with pytest.raises(UserError, match="not finite at iteration 5: loss, a "):
+        run(Overflowing(1), [batch(3, 0)])

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import copy
-import json
-from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
 from detector.core.errors import UserError
-from detector.engine.structures import Output, Targets
+from detector.engine.structures import Targets
 from detector.models import MODELS
 from detector.models.normalization import PixelStatistics
 from detector.models.postprocess import Postprocess
 from detector.models.state_head import StateConfig
-from detector.training import precision
 from detector.training.precision import check_precision, choose_precision, use_precision
 from tests.support.models import EACH_MODEL
+from tests.support.targets import whole_image_targets
 
 CPU = torch.device("cpu")
 STATES = StateConfig(present=(True, False), weights=(1.0, 2.0), loss_weight=0.5)
@@ -34,7 +32,7 @@ def batch() -> tuple[torch.Tensor, Targets]:
     """Two images: one object in the first, none in the second."""
     images = torch.randint(0, 256, (2, 3, 96, 128), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     boxes = torch.tensor([[[10.0, 8.0, 90.0, 77.0]], [[0.0, 0.0, 0.0, 0.0]]])
-    return images, Targets(boxes, torch.tensor([[2], [0]]), torch.tensor([[1], [0]]))
+    return images, whole_image_targets(boxes, torch.tensor([[2], [0]]), torch.tensor([[1], [0]]), (96, 128))
 
 
 def compute_losses(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -99,45 +97,10 @@ def test_precisions_that_the_device_does_not_support(monkeypatch: pytest.MonkeyP
         check_precision("bf16", torch.device("cuda"))
 
 
-class Toy(nn.Module):
-    """Draws a random number, and has statistics that a training step changes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Dropout(0.5))
-
-    def forward(self, images: torch.Tensor, targets: Targets | None = None) -> Output:
-        assert targets is not None
-        assert targets.boxes_xyxy[0, 0].tolist() == [16, 8, 48, 24]
-        return Output({"a": self.layer(images.float()).sum()}, None)
-
-
-@pytest.mark.parametrize(("seconds", "chosen"), [(0.9, "bf16"), (0.95, "fp32"), (2.0, "fp32")])
-def test_auto_needs_a_clear_speedup_and_is_stored(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], seconds: float, chosen: str
-) -> None:
-    monkeypatch.setattr(precision, "_measure_timings", lambda *_: {"fp32": 1.0, "bf16": seconds})
-    file = tmp_path / "precision" / "key.json"
-    assert choose_precision(Toy(), 2, (32, 64), CPU, file) == chosen
-    printed = capsys.readouterr().out
-    assert f"precision: {chosen}" in printed
-    assert f"{seconds:g} s in bf16" in printed
-    monkeypatch.setattr(precision, "_measure_timings", lambda *_: pytest.fail("measured again"))
-    assert choose_precision(Toy(), 2, (32, 64), CPU, file) == chosen
-
-
-def test_measuring_changes_neither_the_model_nor_the_random_state(tmp_path: Path) -> None:
-    model = Toy()
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    random_state = torch.get_rng_state()
-    assert choose_precision(model, 2, (32, 64), CPU, tmp_path / "key.json") in ("fp32", "bf16")
-    assert torch.equal(torch.get_rng_state(), random_state)
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    assert all(parameter.grad is None for parameter in model.parameters())
-    assert set(json.loads((tmp_path / "key.json").read_text())) == {"fp32", "bf16"}
-
-
-def test_a_damaged_file_is_measured_again(tmp_path: Path) -> None:
-    (tmp_path / "key.json").write_text('{"fp32"')
-    choose_precision(Toy(), 2, (32, 64), CPU, tmp_path / "key.json")
-    assert set(json.loads((tmp_path / "key.json").read_text())) == {"fp32", "bf16"}
+def test_auto_is_the_lower_precision_of_a_gpu_and_fp32_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = torch.device("cuda")
+    assert choose_precision("auto", CPU) == "fp32"
+    for native, chosen in ((True, "bf16"), (False, "fp16")):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True, native=native: native)
+        assert choose_precision("auto", gpu) == chosen
+    assert [choose_precision(name, CPU) for name in ("fp32", "bf16")] == ["fp32", "bf16"]

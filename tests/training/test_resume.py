@@ -33,6 +33,7 @@ from detector.training.resume import (
     write_checkpoint,
 )
 from detector.training.state import BestEpoch
+from tests.support.targets import no_targets
 
 EPOCHS, BATCHES = 3, 5
 RECIPE = dataclasses.replace(REFERENCE, epochs=EPOCHS, optimizer="adamw", schedule="plateau", warmup_iterations=3)
@@ -75,9 +76,8 @@ def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def collate(rows: list[int]) -> Batch:
-    empty = Targets(torch.zeros(2, 0, 4), torch.zeros(2, 0).long(), torch.zeros(2, 0).long())
     images = torch.tensor(rows, dtype=torch.uint8).reshape(-1, 1, 1, 1).expand(-1, 3, 2, 2)
-    return Batch(images, empty, rows, [1.0] * len(rows))
+    return Batch(images, no_targets(2, (2, 2)), rows, [(1.0, 1.0)] * len(rows))
 
 
 def make_card(validation: dict[str, float]) -> Card:

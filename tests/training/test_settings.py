@@ -10,7 +10,7 @@ from detector.core.errors import UserError
 from detector.core.params import load_section
 from detector.core.yaml_files import parse_yaml
 from detector.models import MODELS
-from detector.models.recipe import REFERENCE
+from detector.models.recipe import DENSE, REFERENCE
 from detector.training.settings import TrainParams, resolve_recipe
 
 ROOT = Path(__file__).parents[2]
@@ -29,6 +29,11 @@ def test_auto_is_the_models_recipe(name: str) -> None:
 def test_the_recipes_learning_rate_scales_with_the_batch_size() -> None:
     assert resolve_recipe(params(batch_size=4), REFERENCE, True).lr == pytest.approx(0.0025)
     assert resolve_recipe(params(batch_size=4, lr=0.3), REFERENCE, True).lr == 0.3
+
+
+def test_adamws_rate_scales_with_the_square_root() -> None:
+    assert resolve_recipe(params(batch_size=32), DENSE, True).lr == pytest.approx(2 * DENSE.lr)
+    assert resolve_recipe(params(batch_size=2), DENSE, True).lr == pytest.approx(DENSE.lr / 2)
 
 
 def test_the_recipes_learning_rate_scales_with_accumulated_batches() -> None:

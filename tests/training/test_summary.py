@@ -16,6 +16,7 @@ from detector.models.postprocess import Postprocess
 from detector.models.recipe import REFERENCE
 from detector.models.state_head import StateConfig
 from detector.training.summary import count_gflops, describe_parts, describe_training, format_settings
+from tests.support.models import TESTED
 
 CPU = torch.device("cpu")
 
@@ -104,7 +105,7 @@ def test_the_summary_is_short(model: Toy) -> None:
     assert len(text.splitlines()) < 25
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", TESTED)
 def test_operations_of_every_model_are_counted(name: str) -> None:
     statistics = PixelStatistics((120, 110, 100), (60, 60, 60))
     built = MODELS[name].build(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from detector.core.errors import UserError
@@ -71,7 +72,7 @@ def map_to_model_classes(
 
 
 def keep_common_classes(
-    predictions: list[Prediction], category_by_label: dict[int, int], classes: list[str]
+    predictions: Sequence[Prediction], category_by_label: dict[int, int], classes: list[str]
 ) -> tuple[list[Prediction], dict[str, int]]:
     """The detections of common classes with the truth's ids; and the number of detections per other class."""
     kept: list[Prediction] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -91,7 +92,7 @@ class EvaluationResult(NamedTuple):
 class ModelPredictions(NamedTuple):
     """predictions: with the model's labels. state_scores float [A, S]: per ground-truth box; S is 0 if unknown."""
 
-    predictions: list[Prediction]
+    predictions: Sequence[Prediction]
     state_scores: NDArray[np.float64]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -37,6 +39,18 @@ def pairwise_iou_xyxy(first_xyxy: Boxes, second_xyxy: Boxes) -> NDArray[np.float
     return iou
 
 
+def to_input_pixels(boxes_xyxy: NDArray[Any], scale: tuple[float, float]) -> Boxes:
+    """Pixels of the image -> pixels of the letterboxed input; scale: input pixels per image pixel in x and y."""
+    scaled: Boxes = boxes_xyxy.astype(np.float64) * np.tile(scale, 2)
+    return scaled
+
+
+def to_image_pixels(boxes_xyxy: NDArray[Any], scale: tuple[float, float]) -> Boxes:
+    """Pixels of the letterboxed input -> pixels of the image; scale: input pixels per image pixel in x and y."""
+    scaled: Boxes = boxes_xyxy.astype(np.float64) / np.tile(scale, 2)
+    return scaled
+
+
 def scale_to_fit(width: int, height: int, target_width: int, target_height: int) -> float:
-    """The factor that fits an image into its letterbox at the same aspect ratio."""
+    """The largest factor at which an image fits into its letterbox; `fit_size` and `fit_scale` round it."""
     return min(target_width / width, target_height / height)

@@ -18,10 +18,10 @@ _BLOCK_PIXELS = 1 << 20  # gray pixels reduced at once: 8 MB
 
 
 class LetterboxedImage(NamedTuple):
-    """pixels: uint8 [H, W, 3], the image at the top left; scale: input pixels per image pixel."""
+    """pixels: uint8 [H, W, 3], the image at the top left; scale: input pixels per image pixel in x and y."""
 
     pixels: Pixels
-    scale: float
+    scale: tuple[float, float]
 
 
 def letterbox(
@@ -36,13 +36,19 @@ def letterbox(
     resized = image.resize(fit_size(full_width, full_height, width, height), Image.Resampling.BILINEAR)
     canvas = Image.new("RGB", (width, height), fill)
     canvas.paste(resized)
-    return LetterboxedImage(np.asarray(canvas), scale_to_fit(full_width, full_height, width, height))
+    return LetterboxedImage(np.asarray(canvas), fit_scale(full_width, full_height, width, height))
 
 
 def fit_size(width: int, height: int, target_width: int, target_height: int) -> tuple[int, int]:
     """Width and height of an image that is scaled to fit into the target, at least one pixel each."""
     scale = scale_to_fit(width, height, target_width, target_height)
     return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def fit_scale(width: int, height: int, target_width: int, target_height: int) -> tuple[float, float]:
+    """Pixels per image pixel in x and y of an image in the size of `fit_size`: rounding makes the two differ."""
+    fitted_width, fitted_height = fit_size(width, height, target_width, target_height)
+    return fitted_width / width, fitted_height / height
 
 
 def is_deep_gray(mode: str) -> bool:

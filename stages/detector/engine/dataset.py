@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from detector.core.boxes import xywh_to_xyxy
+from detector.core.boxes import to_input_pixels, xywh_to_xyxy
 from detector.core.images import load_letterboxed
+from detector.core.pixels import fit_scale, fit_size
 from detector.engine.structures import Targets
 
 
@@ -87,8 +88,9 @@ class Sample(NamedTuple):
     """One letterboxed image with its boxes in letterboxed pixels.
 
     image uint8 [3, H, W]; boxes_xyxy float32 [M, 4]; labels, states int64 [M]; row: index in the
-    annotations; scale: letterboxed pixels per image pixel; content: (height, width) of the image content, which
-    is at the top left of the padding. Augmentation leaves `scale` and `content` as they were.
+    annotations; scale: letterboxed pixels per image pixel in x and y, which augmentation leaves as it was; content:
+    (height, width) of the image content, which is at the top left of the padding; plan: what is still to be done to
+    the image on the training's device, see `training/batch_augmentation.py`.
     """
 
     image: Tensor
@@ -96,17 +98,22 @@ class Sample(NamedTuple):
     labels: Tensor
     states: Tensor
     row: int
-    scale: float
+    scale: tuple[float, float]
     content: tuple[int, int]
+    plan: Any = None
 
 
 class Batch(NamedTuple):
-    """images uint8 [B, 3, H, W]; targets padded to the same M; rows and scales [B] of the samples."""
+    """images uint8 [B, 3, H, W]; targets padded to the same M; rows and scales [B] of the samples.
+
+    plan: what is still to be done to the images; the targets are already those of the result.
+    """
 
     images: Tensor
     targets: Targets
     rows: list[int]
-    scales: list[float]
+    scales: list[tuple[float, float]]
+    plan: Any = None
 
 
 # (sample, visit number, function that draws a random sample) -> augmented copy of the sample
@@ -139,10 +146,10 @@ class DetectionDataset(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.annotations.paths)
 
-    def scale(self, row: int) -> float:
-        """Letterboxed pixels per image pixel."""
-        height, width = self.annotations.sizes[row]
-        return min(self.size[0] / int(height), self.size[1] / int(width))
+    def scale(self, row: int) -> tuple[float, float]:
+        """Letterboxed pixels per image pixel in x and y."""
+        height, width = (int(side) for side in self.annotations.sizes[row])
+        return fit_scale(width, height, self.size[1], self.size[0])
 
     def __getitem__(self, key: int) -> Sample:
         """The sample of `key` = visit * N + row; see `EpochSampler` for the visit number."""
@@ -168,15 +175,15 @@ class DetectionDataset(Dataset[Sample]):
             pixels = self._decoded[row]
         own = slice(self.annotations.starts[row], self.annotations.starts[row + 1])
         scale = self.scale(row)
-        height, width = (max(1, round(int(side) * scale)) for side in self.annotations.sizes[row])
+        height, width = (int(side) for side in self.annotations.sizes[row])
         return Sample(
             torch.from_numpy(pixels.transpose(2, 0, 1).copy()),
-            torch.from_numpy(self.annotations.boxes_xyxy[own] * np.float32(scale)),
+            torch.from_numpy(to_input_pixels(self.annotations.boxes_xyxy[own], scale).astype(np.float32)),
             torch.from_numpy(self.annotations.labels[own]),
             torch.from_numpy(self.annotations.states[own]),
             row,
             scale,
-            (height, width),
+            fit_size(width, height, self.size[1], self.size[0])[::-1],
         )
 
 
@@ -247,7 +254,7 @@ def collate(samples: list[Sample]) -> Batch:
         states[index, :count] = sample.states
     return Batch(
         torch.stack([sample.image for sample in samples]),
-        Targets(boxes, labels, states),
+        Targets(boxes, labels, states, torch.tensor([sample.content for sample in samples], dtype=torch.float32)),
         [sample.row for sample in samples],
         [sample.scale for sample in samples],
     )

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from detector.core.boxes import to_image_pixels
 from detector.engine.dataset import Annotations, Batch
 from detector.engine.detections import Detections, Prediction, to_coco_results
 from detector.engine.structures import BatchDetections
@@ -60,7 +61,7 @@ def batch_to_coco_results(detections: BatchDetections, batch: Batch, annotations
     for index, (row, scale) in enumerate(zip(batch.rows, batch.scales, strict=True)):
         count = int(detections.counts[index])
         found = Detections._make(column[index, :count] for column in columns)
-        found = found._replace(boxes_xyxy=found.boxes_xyxy.astype(np.float64) / scale)
+        found = found._replace(boxes_xyxy=to_image_pixels(found.boxes_xyxy, scale))
         height, width = (int(side) for side in annotations.sizes[row])
         predictions += to_coco_results(found, int(annotations.image_ids[row]), width, height)
     return predictions

@@ -9,16 +9,19 @@ from torch import Tensor
 
 
 class Targets(NamedTuple):
-    """Ground truth of a batch, padded to the image with the most objects (M may be 0).
+    """Ground truth of a batch, padded to the image with the most objects (M may be 0), and the size of its images.
 
     boxes_xyxy: float32 [B, M, 4], in pixels of the model's input; padding is 0.
     labels: int64 [B, M], category ids from 1; padding is 0.
     states: int64 [B, M], state ids from 1; unknown and padding are 0.
+    content: float32 [B, 2], height and width in pixels of each image at the top left of its input; the rest is
+    padding.
     """
 
     boxes_xyxy: Tensor
     labels: Tensor
     states: Tensor
+    content: Tensor
 
     def to(self, device: torch.device) -> Targets:
         """Copy the targets to `device`."""

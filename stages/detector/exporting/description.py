@@ -19,7 +19,7 @@ LETTERBOX = {
     "position": "top left; the padding is right and below",
     "padding": "the RGB color `fill`",
     "large JPEGs": "in training, those at least twice as large as needed were decoded at half their size or less",
-    "boxes": "divide by `scale` for pixels of the image",
+    "boxes": "x * width / (resized width), y * height / (resized height) for pixels of the image",
 }
 CALIBRATION = (
     f"1 / (1 + exp(-log(s / (1 - s)) / temperature)), with s = score clipped to {SCORE_STEP:g} .. 1 - {SCORE_STEP:g}"

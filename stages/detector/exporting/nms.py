@@ -11,7 +11,7 @@ from onnxscript import opset20
 import detector.models.postprocess  # noqa: F401  registers the operator that is translated here
 
 op: Any = opset20  # its type stubs do not cover symbolic values
-FLOAT, BOOL = 1, 9  # onnx.TensorProto data types
+FLOAT, INT64, BOOL = 1, 7, 9  # onnx.TensorProto data types
 
 
 def nms_mask(boxes_xyxy: Any, groups: Any, iou_threshold: float) -> Any:
@@ -36,4 +36,12 @@ def nms_mask(boxes_xyxy: Any, groups: Any, iou_threshold: float) -> Any:
     return op.ScatterND(all_false, indices, all_true)
 
 
-TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {torch.ops.detector.nms_mask.default: nms_mask}
+def is_all_true(values: Any) -> Any:
+    """`aten._is_all_true`: bool of any shape -> bool scalar, of transformers' checks of feature map sizes."""
+    return op.Cast(op.ReduceMin(op.Cast(values, to=INT64), keepdims=0), to=BOOL)
+
+
+TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
+    torch.ops.detector.nms_mask.default: nms_mask,
+    torch.ops.aten._is_all_true.default: is_all_true,
+}

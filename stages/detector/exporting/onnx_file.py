@@ -84,6 +84,12 @@ def convert_to_onnx(model: nn.Module, metadata: ModelMetadata) -> onnx.ModelProt
             raise UserError(explain_export_error(error)) from None
     assert program is not None
     file = program.model_proto
+    if not raw and not file.graph.input[0].type.tensor_type.shape.dim[0].dim_param:
+        # torch falls back to the batch size of the example without a word.
+        raise UserError(
+            "the model cannot be exported to ONNX for any batch size: its code fixes the number of images; use its "
+            "tensors' shapes instead of `len` and `int`, or choose another `train.model`"
+        )
     name_nodes(file)
     remove_build_traces(file)
     file.ir_version = IR_VERSION

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from torch import Tensor, nn
 
 from detector.core.errors import UserError
 from detector.models import (
-    detr,
     effnet,
     effnet_lite,
     faster_rcnn,
     faster_rcnn_resnet50,
     fcos,
+    query_detector,
+    query_weights,
     retinanet,
-    rtdetr,
     simple,
     ssdlite,
 )
+from detector.models.class_rows import TrainedRows
 from detector.models.normalization import IMAGENET_STATISTICS, PixelStatistics
 from detector.models.postprocess import Postprocess
+from detector.models.query_architectures import ARCHITECTURES
 from detector.models.recipe import Recipe
 from detector.models.state_head import StateConfig
 
@@ -31,7 +34,8 @@ class ModelSpec(NamedTuple):
 
     build(classes, states, statistics, postprocess, weights) -> module. recipe: its training settings. weights: the
     accepted values of `train.weights`, best first. statistics, coco_statistics: pixel normalization that ImageNet and
-    COCO weights expect; a model trained from scratch uses the statistics of its dataset.
+    COCO weights expect; a model trained from scratch uses the statistics of its dataset. size_multiple: of both sides
+    of the input, in pixels. load_coco_rows: the rows per class of the COCO weights' head.
     """
 
     build: Callable[[int, StateConfig, PixelStatistics, Postprocess, str], nn.Module]
@@ -39,6 +43,8 @@ class ModelSpec(NamedTuple):
     weights: tuple[str, ...]
     statistics: PixelStatistics = IMAGENET_STATISTICS
     coco_statistics: PixelStatistics = IMAGENET_STATISTICS
+    size_multiple: int = 32
+    load_coco_rows: Callable[[], TrainedRows] | None = None
 
     def choose_statistics(self, weights: str) -> PixelStatistics:
         """The pixel normalization that these pretrained weights expect."""
@@ -51,15 +57,37 @@ MODELS: dict[str, ModelSpec] = {
     "simple": ModelSpec(simple.build_simple, simple.RECIPE, ("none",)),
     "effnet_lite": ModelSpec(effnet_lite.build_effnet_lite, effnet_lite.RECIPE, ("imagenet",), effnet_lite.STATISTICS),
     "effnet": ModelSpec(effnet.build_effnet, effnet.RECIPE, ("imagenet", "none")),
-    "ssdlite": ModelSpec(ssdlite.build_ssdlite, ssdlite.RECIPE, ALL_WEIGHTS, coco_statistics=ssdlite.COCO_STATISTICS),
-    "retinanet": ModelSpec(retinanet.build_retinanet, retinanet.RECIPE, ALL_WEIGHTS),
-    "fcos": ModelSpec(fcos.build_fcos, fcos.RECIPE, ALL_WEIGHTS),
-    "faster_rcnn": ModelSpec(faster_rcnn.build_faster_rcnn, faster_rcnn.RECIPE, ALL_WEIGHTS),
-    "faster_rcnn_resnet50": ModelSpec(
-        faster_rcnn_resnet50.build_faster_rcnn_resnet50, faster_rcnn_resnet50.RECIPE, ALL_WEIGHTS
+    "ssdlite": ModelSpec(
+        ssdlite.build_ssdlite,
+        ssdlite.RECIPE,
+        ALL_WEIGHTS,
+        coco_statistics=ssdlite.COCO_STATISTICS,
+        load_coco_rows=ssdlite.load_coco_rows,
     ),
-    "detr": ModelSpec(detr.build_detr, detr.RECIPE, ALL_WEIGHTS),
-    "rtdetr": ModelSpec(rtdetr.build_rtdetr, rtdetr.RECIPE, ("coco", "none"), coco_statistics=rtdetr.STATISTICS),
+    "retinanet": ModelSpec(
+        retinanet.build_retinanet, retinanet.RECIPE, ALL_WEIGHTS, load_coco_rows=retinanet.load_coco_rows
+    ),
+    "fcos": ModelSpec(fcos.build_fcos, fcos.RECIPE, ALL_WEIGHTS, load_coco_rows=fcos.load_coco_rows),
+    "faster_rcnn": ModelSpec(
+        faster_rcnn.build_faster_rcnn, faster_rcnn.RECIPE, ALL_WEIGHTS, load_coco_rows=faster_rcnn.load_coco_rows
+    ),
+    "faster_rcnn_resnet50": ModelSpec(
+        faster_rcnn_resnet50.build_faster_rcnn_resnet50,
+        faster_rcnn_resnet50.RECIPE,
+        ALL_WEIGHTS,
+        load_coco_rows=faster_rcnn_resnet50.load_coco_rows,
+    ),
+    **{
+        name: ModelSpec(
+            partial(query_detector.build_query_detector, name),
+            architecture.recipe,
+            ("coco", "none"),
+            coco_statistics=architecture.coco_statistics,
+            size_multiple=architecture.size_multiple,
+            load_coco_rows=partial(query_weights.load_coco_rows, name),
+        )
+        for name, architecture in ARCHITECTURES.items()
+    },
 }
 
 

@@ -6,6 +6,7 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from detector.engine.structures import Targets
 from detector.models.postprocess import box_iou_xyxy
@@ -57,12 +58,9 @@ def match_anchors(
     `background_iou`; -2 (ignored) in between. With `allow_low_quality_matches`, each object also gets the anchors
     that overlap it most, however little.
     """
-    batch, objects = targets.labels.shape
-    anchors = anchors_xyxy.expand(batch, -1, 4) if anchors_xyxy.dim() == 2 else anchors_xyxy  # [B, A, 4]
-    if objects == 0:
-        return torch.full(anchors.shape[:2], -1, dtype=torch.int64, device=anchors.device)
-    real = (targets.labels > 0)[..., None]  # [B, M, 1]
-    overlap = torch.where(real, box_iou_xyxy(targets.boxes_xyxy, anchors), -1.0)  # [B, M, A]
+    overlap = _overlap_with_objects(anchors_xyxy, targets)  # [B, M, A]
+    if overlap.shape[1] == 0:
+        return torch.full_like(overlap.sum(dim=1), -1, dtype=torch.int64)
     highest, index = overlap.max(dim=1)  # [B, A]
     matched = torch.where(highest >= object_iou, index, torch.where(highest < background_iou, -1, -2))
     if allow_low_quality_matches:
@@ -70,6 +68,32 @@ def match_anchors(
         is_best = (overlap == best) & (best > 0)  # [B, M, A]
         matched = torch.where(is_best.any(dim=1), index, matched)
     return matched
+
+
+def match_default_boxes(anchors_xyxy: Tensor, targets: Targets, object_iou: float) -> Tensor:
+    """Match each anchor [A, 4] to an object by SSD's rule: int64 [B, A], -1 for background.
+
+    Each object gets the anchor that overlaps it most, also if the anchor overlaps another object more; of several
+    objects with the same such anchor the last one. Any other anchor is matched to the object with the highest IoU if
+    that is at least `object_iou` (Liu et al. 2016, "SSD: Single Shot MultiBox Detector").
+    """
+    matched = match_anchors(anchors_xyxy, targets, object_iou, object_iou, allow_low_quality_matches=False)
+    overlap = _overlap_with_objects(anchors_xyxy, targets)  # [B, M, A]
+    if overlap.shape[1] == 0:
+        return matched
+    highest, best_anchor = overlap.max(dim=2)  # [B, M]
+    is_best = F.one_hot(best_anchor, overlap.shape[2]).bool() & (highest > 0)[..., None]  # [B, M, A]
+    number = torch.arange(overlap.shape[1], device=matched.device)[:, None]
+    last = torch.where(is_best, number, -1).amax(dim=1)  # [B, A]
+    return torch.where(last >= 0, last, matched)
+
+
+def _overlap_with_objects(anchors_xyxy: Tensor, targets: Targets) -> Tensor:
+    """IoU of each object with each anchor, [A, 4] or [B, A, 4]: [B, M, A]; -1 for padding."""
+    batch = len(targets.labels)
+    anchors = anchors_xyxy.expand(batch, -1, 4) if anchors_xyxy.dim() == 2 else anchors_xyxy
+    real = (targets.labels > 0)[..., None]  # [B, M, 1]
+    return torch.where(real, box_iou_xyxy(targets.boxes_xyxy, anchors), -1.0)
 
 
 def sample_balanced(matched: Tensor, count: int, positive_fraction: float) -> tuple[Tensor, Tensor]:

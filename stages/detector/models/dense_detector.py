@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from detector.engine.structures import Output, Targets
 from detector.models.assignment import find_nearest_locations
+from detector.models.class_rows import NamedRows
 from detector.models.dense_head import DenseHead, DenseLogits, decode_box_logits, make_locations
 from detector.models.dense_loss import dense_loss
 from detector.models.normalization import Normalize
@@ -25,6 +26,10 @@ class DenseDetector(nn.Module):
         self.neck = neck
         self.head = head
         self.postprocess = postprocess
+
+    def class_rows(self) -> dict[str, NamedRows]:
+        """The tensors with rows per class."""
+        return {f"head.class_logits.{kind}": NamedRows() for kind in ("weight", "bias")}
 
     def forward(self, images: Tensor, targets: Targets | None = None) -> Output:
         """images uint8 [B, 3, H, W], H and W multiples of 32."""

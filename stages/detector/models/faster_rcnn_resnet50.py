@@ -5,15 +5,16 @@ from __future__ import annotations
 from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
+from detector.models.class_rows import TrainedRows
 from detector.models.normalization import PixelStatistics
 from detector.models.postprocess import Postprocess
 from detector.models.pyramids import RESNET_EPS, build_resnet50_fpn
 from detector.models.recipe import Recipe
 from detector.models.state_head import StateConfig
-from detector.models.two_stage import ProposalConfig, TwoStage, load_coco_weights
+from detector.models.two_stage import ProposalConfig, TwoStage, load_coco_weights, load_predictor_rows
 
 RECIPE = Recipe(
-    image_size=640,
+    image_size=800,
     epochs=20,
     batch_size=2,
     optimizer="adamw",
@@ -23,8 +24,8 @@ RECIPE = Recipe(
     warmup_iterations=500,
 )
 
-ANCHOR_SIZES = ((32,), (64,), (128,), (256,), (512,))
-PROPOSALS = ProposalConfig(ANCHOR_SIZES, (4, 8, 16, 32), pre_nms_top_n=1000, post_nms_top_n=300)
+COCO_WEIGHTS = FasterRCNN_ResNet50_FPN_Weights.COCO_V1
+PROPOSALS = ProposalConfig(((32,), (64,), (128,), (256,), (512,)), (4, 8, 16, 32))
 
 
 def build_faster_rcnn_resnet50(
@@ -36,5 +37,10 @@ def build_faster_rcnn_resnet50(
         backbone_with_fpn, PROPOSALS, classes=classes, states=states, statistics=statistics, postprocess=postprocess
     )
     if weights == "coco":
-        load_coco_weights(model, FasterRCNN_ResNet50_FPN_Weights.COCO_V1, 0.0, RESNET_EPS)
+        load_coco_weights(model, COCO_WEIGHTS, 0.0, RESNET_EPS)
     return model
+
+
+def load_coco_rows() -> TrainedRows:
+    """The rows per class of the COCO weights."""
+    return load_predictor_rows(COCO_WEIGHTS)

@@ -18,6 +18,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 from detector.engine.distributed import loss_normalizer
 from detector.engine.structures import Output, Targets
 from detector.models.assignment import find_nearest_locations
+from detector.models.class_rows import NamedRows, TrainedRows
 from detector.models.dense_head import decode_distances, flatten_levels
 from detector.models.normalization import Normalize, PixelStatistics
 from detector.models.postprocess import Postprocess, box_area_xyxy
@@ -27,6 +28,10 @@ from detector.models.recipe import REFERENCE
 from detector.models.state_head import StateConfig, StateHead, apply_presence, box_loss_mask, build_state_head
 
 RECIPE = replace(REFERENCE, image_size=640, backbone_lr_factor=1.0)
+COCO_WEIGHTS = FCOS_ResNet50_FPN_Weights.COCO_V1
+# Name prefixes in torchvision's weights -> in ours.
+NAMES = {"backbone.body.": "backbone.", "backbone.fpn.": "pyramid.", "head.": "head."}
+CLASS_LAYER = "head.classification_head.cls_logits."  # depends on the classes
 STRIDES = (8, 16, 32, 64, 128)
 CENTER_RADIUS = 1.5  # strides; locations within it around an object's center are positive
 SIZE_RANGE = (4, 8)  # strides; distance to the farthest edge of the objects assigned to a feature map
@@ -59,6 +64,10 @@ class FCOS(nn.Module):
         self.head = FCOSHead(backbone_with_fpn.out_channels, 1, classes)
         self.states = build_state_head(backbone_with_fpn.out_channels, states)
         self.postprocess = postprocess
+
+    def class_rows(self) -> dict[str, NamedRows]:
+        """The tensors with rows per class."""
+        return {f"{CLASS_LAYER}{kind}": NamedRows() for kind in ("weight", "bias")}
 
     def forward(self, images: Tensor, targets: Targets | None = None) -> Output:
         """images uint8 [B, 3, H, W]."""
@@ -156,7 +165,12 @@ def build_fcos(
     """weights: coco or imagenet (downloaded), or none."""
     model = FCOS(classes, states, statistics, postprocess, weights)
     if weights == "coco":
-        names = {"backbone.body.": "backbone.", "backbone.fpn.": "pyramid.", "head.": "head."}
-        stored = download_detection_weights(FCOS_ResNet50_FPN_Weights.COCO_V1, names)
-        load_except(model, stored, ("head.classification_head.cls_logits.", "states."))
+        load_except(model, download_detection_weights(COCO_WEIGHTS, NAMES), (CLASS_LAYER, "states."))
     return model
+
+
+def load_coco_rows() -> TrainedRows:
+    """The rows per class of the COCO weights; in torchvision's the first one is of an unused background class."""
+    stored = download_detection_weights(COCO_WEIGHTS, NAMES)
+    tensors = {name: value for name, value in stored.items() if name.startswith(CLASS_LAYER)}
+    return TrainedRows(COCO_WEIGHTS.meta["categories"], tensors)

@@ -17,7 +17,7 @@ Loaded = TypeVar("Loaded")
 
 
 class HubWeights(NamedTuple):
-    """Weights on the Hugging Face hub: repository, commit, and SHA-256 of its model.safetensors."""
+    """Weights on the Hugging Face hub: repository, commit or branch, SHA-256 of model.safetensors or "" if unknown."""
 
     repository: str
     commit: str
@@ -49,7 +49,7 @@ def _describe_cache(hub: str) -> str:
 
 
 def download_hub_weights(source: HubWeights) -> Path:
-    """Return the folder with the files of exactly this commit, downloaded unless they are cached.
+    """Return the folder with the files of this commit, downloaded unless they are cached.
 
     Raises UserError when the weights are not those with the known SHA-256, and OSError when the download fails.
     """
@@ -57,13 +57,20 @@ def download_hub_weights(source: HubWeights) -> Path:
 
     names = ("config.json", "model.safetensors")
     config, weights = (Path(hf_hub_download(source.repository, name, revision=source.commit)) for name in names)
+    check_digest(weights, source)
+    return config.parent
+
+
+def check_digest(weights: Path, source: HubWeights) -> None:
+    """Compare the file with the known SHA-256; without one, print the file's, which the training log keeps."""
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
-    if digest != source.digest:
+    if not source.digest:
+        print(f"COCO weights {source.repository}, commit {weights.parent.name}, SHA-256 {digest}")
+    elif digest != source.digest:
         raise UserError(
             f"{weights} has the SHA-256 {digest}, expected {source.digest} for {source.repository}: it is damaged, or "
             "it was replaced; delete the file and run the same command again"
         )
-    return config.parent
 
 
 def download_detection_weights(source: WeightsEnum, names: dict[str, str]) -> dict[str, Tensor]:

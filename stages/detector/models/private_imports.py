@@ -29,13 +29,11 @@ RESNET_FPN_EXTRACTOR = PrivateName("torchvision.models.detection.backbone_utils"
 MOBILENET_FPN_EXTRACTOR = PrivateName("torchvision.models.detection.backbone_utils", "_mobilenet_extractor")
 RETINANET_ANCHOR_GENERATOR = PrivateName("torchvision.models.detection.retinanet", "_default_anchorgen")
 SSDLITE_EXTRACTOR = PrivateName("torchvision.models.detection.ssdlite", "_mobilenet_extractor")
-CONTRASTIVE_DENOISING_GROUP = PrivateName(
-    "transformers.models.rt_detr_v2.modeling_rt_detr_v2", "get_contrastive_denoising_training_group"
-)
+DISTRIBUTED_LOSS = PrivateName("transformers.loss.loss_lw_detr", "_is_torch_distributed_initialized")
 PRIVATE_NAMES = (
     RESNET_FPN_EXTRACTOR,
     MOBILENET_FPN_EXTRACTOR,
     RETINANET_ANCHOR_GENERATOR,
     SSDLITE_EXTRACTOR,
-    CONTRASTIVE_DENOISING_GROUP,
+    DISTRIBUTED_LOSS,
 )

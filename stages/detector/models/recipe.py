@@ -11,7 +11,7 @@ class Recipe:
     """Training settings, under the names that params.yaml uses and explains.
 
     image_size: longer side of the input in pixels, for objects of 1/16 of it. epochs: for 256 training images. lr:
-    for `batch_size` * `accumulate_steps` images per step; scaled linearly for other numbers. lr_steps: epochs after
+    for `batch_size` * `accumulate_steps` images per step; scaled for other numbers. lr_steps: epochs after
     which multistep multiplies the learning rate by 0.1, as fractions of all epochs. min_lr_ratio: final learning
     rate of cosine as a fraction of `lr`. class_loss_weight, box_loss_weight: factors of these losses. flip to
     rotation: see `augmentation.Augmenter`. repeat_factor_threshold: see `compute_repeat_factors`. freeze: names of

@@ -17,6 +17,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 from detector.engine.distributed import loss_normalizer
 from detector.engine.structures import Output, Targets
 from detector.models.anchors import decode_offsets, encode_boxes, match_anchors
+from detector.models.class_rows import NamedRows, TrainedRows
 from detector.models.dense_head import flatten_levels
 from detector.models.normalization import Normalize, PixelStatistics
 from detector.models.postprocess import Postprocess, box_iou_xyxy
@@ -27,6 +28,10 @@ from detector.models.recipe import REFERENCE
 from detector.models.state_head import StateConfig, StateHead, apply_presence, box_loss_mask, build_state_head
 
 RECIPE = replace(REFERENCE, image_size=640, backbone_lr_factor=1.0)
+COCO_WEIGHTS = RetinaNet_ResNet50_FPN_Weights.COCO_V1
+# Name prefixes in torchvision's weights -> in ours.
+NAMES = {"backbone.body.": "backbone.", "backbone.fpn.": "pyramid.", "head.": "head."}
+CLASS_LAYER = "head.classification_head.cls_logits."  # depends on the classes
 OFFSET_WEIGHTS = (1.0, 1.0, 1.0, 1.0)
 BACKGROUND_IOU, OBJECT_IOU = 0.4, 0.5  # anchors below are background, from here on objects
 
@@ -50,6 +55,10 @@ class RetinaNet(nn.Module):
         self.head = RetinaNetHead(backbone_with_fpn.out_channels, self.anchors_per_location, classes)
         self.states = build_state_head(backbone_with_fpn.out_channels, states)
         self.postprocess = postprocess
+
+    def class_rows(self) -> dict[str, NamedRows]:
+        """The tensors with rows per class."""
+        return {f"{CLASS_LAYER}{kind}": NamedRows(self.anchors_per_location) for kind in ("weight", "bias")}
 
     def forward(self, images: Tensor, targets: Targets | None = None) -> Output:
         """images uint8 [B, 3, H, W]."""
@@ -93,23 +102,28 @@ def retinanet_loss(
     state_logits: Tensor | None,
     states: StateHead | None,
 ) -> dict[str, Tensor]:
-    """`loss_cls` (focal) of all anchors but the ignored ones; `loss_l1` and `loss_state` of positive anchors."""
+    """`loss_cls` (focal) of all anchors but the ignored ones; `loss_l1` and `loss_state` of positive anchors.
+
+    As in torchvision, the first two are means over the images of each image's sum over its positive anchors' number.
+    """
     with torch.no_grad():
         matched = match_anchors(anchors, targets, BACKGROUND_IOU, OBJECT_IOU, allow_low_quality_matches=True)  # [B, A]
     image, anchor = (matched >= 0).nonzero(as_tuple=True)  # [P]
     owner = matched[image, anchor]
-    total = loss_normalizer((matched >= 0).sum())
+    positives = (matched >= 0).sum(dim=1).clamp(min=1)  # [B]
+    images = loss_normalizer(positives.new_tensor(len(positives)))
     class_targets = torch.zeros_like(logits)
     class_targets[image, anchor, targets.labels[image, owner] - 1] = 1
     class_losses = sigmoid_focal_loss(logits, class_targets).sum(-1)  # [B, A]
-    losses = {"loss_cls": (class_losses * (matched != -2)).sum() / total}
+    losses = {"loss_cls": ((class_losses * (matched != -2)).sum(1) / positives).sum() / images}
     true_states = targets.states[image, owner]
     if states is not None and state_logits is not None:
         losses["loss_state"] = states.loss(state_logits[image, anchor], true_states)
     mask = box_loss_mask(states, true_states)
     image, anchor, owner = image[mask], anchor[mask], owner[mask]
     true_offsets = encode_boxes(targets.boxes_xyxy[image, owner], anchors[anchor], OFFSET_WEIGHTS)
-    return losses | {"loss_l1": F.l1_loss(offsets[image, anchor], true_offsets, reduction="sum") / total}
+    box_losses = F.l1_loss(offsets[image, anchor], true_offsets, reduction="none").sum(-1)  # [P]
+    return losses | {"loss_l1": (box_losses / positives[image]).sum() / images}
 
 
 def build_retinanet(
@@ -120,11 +134,13 @@ def build_retinanet(
     backbone_with_fpn = build_resnet50_fpn(weights, [2, 3, 4], LastLevelP6P7(256, 256))
     model = RetinaNet(backbone_with_fpn, classes, states, statistics, postprocess)
     if weights == "coco":
-        names = {"backbone.body.": "backbone.", "backbone.fpn.": "pyramid.", "head.": "head."}
-        stored = download_detection_weights(RetinaNet_ResNet50_FPN_Weights.COCO_V1, names)
-        load_except(
-            model,
-            adjust_batch_norm_epsilon(stored, 0.0, RESNET_EPS),
-            ("head.classification_head.cls_logits.", "states."),
-        )
+        stored = download_detection_weights(COCO_WEIGHTS, NAMES)
+        load_except(model, adjust_batch_norm_epsilon(stored, 0.0, RESNET_EPS), (CLASS_LAYER, "states."))
     return model
+
+
+def load_coco_rows() -> TrainedRows:
+    """The rows per class of the COCO weights; in torchvision's the first one is of an unused background class."""
+    stored = download_detection_weights(COCO_WEIGHTS, NAMES)
+    tensors = {name: value for name, value in stored.items() if name.startswith(CLASS_LAYER)}
+    return TrainedRows(COCO_WEIGHTS.meta["categories"], tensors)

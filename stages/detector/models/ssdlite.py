@@ -12,10 +12,12 @@ from torchvision.models.detection import SSDLite320_MobileNet_V3_Large_Weights
 from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.ssdlite import SSDLiteHead
+from torchvision.ops import clip_boxes_to_image
 
 from detector.engine.distributed import loss_normalizer
 from detector.engine.structures import Output, Targets
-from detector.models.anchors import decode_offsets, encode_boxes, match_anchors
+from detector.models.anchors import decode_offsets, encode_boxes, match_default_boxes
+from detector.models.class_rows import NamedRows, TrainedRows
 from detector.models.normalization import Normalize, PixelStatistics
 from detector.models.postprocess import Postprocess, box_iou_xyxy
 from detector.models.pretrained import download_detection_weights, load_except, load_pretrained
@@ -24,9 +26,15 @@ from detector.models.recipe import REFERENCE
 from detector.models.state_head import StateConfig, StateHead, apply_presence, box_loss_mask, build_state_head
 
 RECIPE = REFERENCE
+OBJECT_IOU = 0.5  # anchors from here on are objects
 OFFSET_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 NEGATIVES_PER_POSITIVE = 3
 CHANNELS = [672, 960, 512, 256, 256, 128]  # of the six feature maps
+# The layers that depend on the classes are the last ones of each feature map's block.
+CLASS_LAYERS = tuple(f"head.classification_head.module_list.{index}.1." for index in range(len(CHANNELS)))
+COCO_WEIGHTS = SSDLite320_MobileNet_V3_Large_Weights.COCO_V1
+# Name prefixes in torchvision's weights -> in ours.
+NAMES = {"backbone.features.": "backbone.", "backbone.extra.": "extra.", "head.": "head."}
 COCO_STATISTICS = PixelStatistics((127, 127, 127), (128, 128, 128))  # normalization of torchvision's COCO weights
 STATE_CHANNELS = 128  # all feature maps are projected to this width for the shared state head
 
@@ -52,6 +60,11 @@ class SSDLite(nn.Module):
         )
         self.postprocess = postprocess
 
+    def class_rows(self) -> dict[str, NamedRows]:
+        """The tensors with rows per class."""
+        rows = NamedRows(self.boxes.num_anchors_per_location()[0], background="first")
+        return {f"{layer}{kind}": rows for layer in CLASS_LAYERS for kind in ("weight", "bias")}
+
     def forward(self, images: Tensor, targets: Targets | None = None) -> Output:
         """images uint8 [B, 3, H, W]."""
         maps = []
@@ -62,14 +75,14 @@ class SSDLite(nn.Module):
         outputs = self.head(maps)
         offsets, logits = outputs["bbox_regression"], outputs["cls_logits"]  # [B, A, 4], [B, A, classes + 1]
         height, width = images.shape[-2:]
-        anchors = self.boxes(ImageList(images, [(height, width)]), maps)[0]  # [A, 4]
+        anchors = make_default_boxes(self.boxes, images, maps)  # [A, 4]
         state_logits = self._state_logits(maps)
         losses: dict[str, Tensor] = {}
         if targets is not None:
             losses = ssd_loss(offsets, logits, anchors, targets, state_logits=state_logits, states=self.states)
         if self.training:
             return Output(losses, None)
-        boxes_xyxy = decode_offsets(offsets, anchors, OFFSET_WEIGHTS)
+        boxes_xyxy = clip_boxes_to_image(decode_offsets(offsets, anchors, OFFSET_WEIGHTS), (height, width))
         scores = apply_presence(logits.softmax(-1)[..., 1:], state_logits, self.states)
         target_states = None
         if targets is not None and state_logits is not None:
@@ -89,6 +102,19 @@ class SSDLite(nn.Module):
         return logits.repeat_interleave(self.boxes.num_anchors_per_location()[0], dim=1)
 
 
+def make_default_boxes(generator: DefaultBoxGenerator, images: Tensor, maps: list[Tensor]) -> Tensor:
+    """The default boxes [A, 4] of all cells of the maps, in pixels of the images [B, 3, H, W].
+
+    Their sizes are shares of the longer side: on an input that is not square a location has the same boxes as on the
+    square input to which the image would be padded.
+    """
+    height, width = images.shape[-2:]
+    stretched = generator(ImageList(images, [(height, width)]), maps)[0]  # with sizes that are shares of each side
+    scale = max(height, width) / stretched.new_tensor([width, height])
+    center, half = (stretched[:, :2] + stretched[:, 2:]) / 2, (stretched[:, 2:] - stretched[:, :2]) / 2 * scale
+    return torch.cat([center - half, center + half], dim=1)
+
+
 def ssd_loss(
     offsets: Tensor,
     logits: Tensor,
@@ -103,7 +129,7 @@ def ssd_loss(
     Hard negative mining as in Liu et al. 2016, "SSD: Single Shot MultiBox Detector".
     """
     with torch.no_grad():
-        matched = match_anchors(anchors, targets, 0.5, 0.5, allow_low_quality_matches=True)  # [B, A]
+        matched = match_default_boxes(anchors, targets, OBJECT_IOU)  # [B, A]
     positive = matched >= 0
     total = loss_normalizer(positive.sum())
     labels = torch.zeros_like(matched)
@@ -135,15 +161,23 @@ def build_ssdlite(
     """weights: coco or imagenet (downloaded), or none."""
     model = SSDLite(classes, states, statistics, postprocess, weights)
     if weights == "coco":
-        names = {"backbone.features.": "backbone.", "backbone.extra.": "extra.", "head.": "head."}
         initial = model.state_dict()
-        stored = download_detection_weights(SSDLite320_MobileNet_V3_Large_Weights.COCO_V1, names)
-        # The layers that depend on the classes are the last ones of each feature map's block.
-        class_layers = tuple(f"head.classification_head.module_list.{index}.1." for index in range(len(CHANNELS)))
-        reusable = {name: value for name, value in stored.items() if not name.startswith(class_layers)}
+        stored = download_detection_weights(COCO_WEIGHTS, NAMES)
+        reusable = {name: value for name, value in stored.items() if not name.startswith(CLASS_LAYERS)}
         widened = {name: widen_weights(value, initial[name]) for name, value in reusable.items()}
-        load_except(model, widened, (*class_layers, "states.", "state_features."))
+        load_except(model, widened, (*CLASS_LAYERS, "states.", "state_features."))
     return model
+
+
+def load_coco_rows() -> TrainedRows:
+    """The rows per class of the COCO weights; the additional input channels of a wider layer have weight 0."""
+    stored = download_detection_weights(COCO_WEIGHTS, NAMES)
+    tensors = {}
+    for layer, width in zip(CLASS_LAYERS, CHANNELS, strict=True):
+        narrow = stored[f"{layer}weight"]
+        tensors[f"{layer}weight"] = widen_weights(narrow, narrow.new_zeros(len(narrow), width, 1, 1))
+        tensors[f"{layer}bias"] = stored[f"{layer}bias"]
+    return TrainedRows(COCO_WEIGHTS.meta["categories"][1:], tensors)  # the first one is the background
 
 
 def widen_weights(narrow: Tensor, wide: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from torchvision.ops import clip_boxes_to_image
 from detector.engine.distributed import loss_normalizer
 from detector.engine.structures import Output, Targets
 from detector.models.anchors import decode_offsets, encode_boxes, match_anchors, sample_balanced
+from detector.models.class_rows import NamedRows, TrainedRows
 from detector.models.normalization import Normalize, PixelStatistics
 from detector.models.postprocess import Postprocess, batched_nms_mask
 from detector.models.pretrained import adjust_batch_norm_epsilon, download_detection_weights, load_except
@@ -30,22 +31,45 @@ from detector.models.state_head import StateConfig, StateHead, apply_presence, b
 
 RPN_CODER_WEIGHTS = (1.0, 1.0, 1.0, 1.0)
 BOX_CODER_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
+PREDICTOR = "box_head.predictor."  # the layers that depend on the classes
+NAMES = {  # name prefixes in torchvision's weights -> in ours
+    "backbone.body.": "backbone.",
+    "backbone.fpn.": "pyramid.",
+    "rpn.": "proposal_network.",
+    "roi_heads.box_head.": "box_head.layers.",
+    "roi_heads.box_predictor.": PREDICTOR,
+}
 RPN_NMS_IOU = 0.7
 RPN_SAMPLES, RPN_POSITIVE_FRACTION = 256, 0.5  # sampled anchors per image in the RPN loss
-BOX_SAMPLES, BOX_POSITIVE_FRACTION = 128, 0.25  # sampled proposals per image in the box head's loss
+BOX_SAMPLES, BOX_POSITIVE_FRACTION = 512, 0.25  # sampled proposals per image in the box head's loss
+MIN_PROPOSAL_SIDE, MIN_DETECTION_SIDE = 1e-3, 1e-2  # pixels; smaller boxes are dropped
 
 
 class ProposalConfig(NamedTuple):
     """Anchors and proposals of a two-stage detector.
 
     anchor_sizes: in pixels, per pyramid level. pool_strides: pixels per cell of the levels that boxes are pooled
-    from, the first ones of the pyramid. pre_nms_top_n, post_nms_top_n: proposals per image before and after NMS.
+    from, the first ones of the pyramid. top_n, train_top_n: proposals per level before NMS and per image after it,
+    for detections and in training. min_score: objectness of a proposal.
     """
 
     anchor_sizes: tuple[tuple[int, ...], ...]
     pool_strides: tuple[int, ...]
-    pre_nms_top_n: int
-    post_nms_top_n: int
+    top_n: int = 1000
+    train_top_n: int = 2000
+    min_score: float = 0.0
+
+
+class AnchorLogits(NamedTuple):
+    """Predictions for A anchors: objectness logits [B, A], offsets [B, A, 4]; anchors [A, 4] in pixels.
+
+    level_counts: anchors of each pyramid level, in this order.
+    """
+
+    objectness: Tensor
+    offsets: Tensor
+    anchors: Tensor
+    level_counts: tuple[int, ...]
 
 
 class ProposalNetwork(nn.Module):
@@ -56,14 +80,15 @@ class ProposalNetwork(nn.Module):
         self.anchors = AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * len(sizes))
         self.head = RPNHead(channels, self.anchors.num_anchors_per_location()[0])
 
-    def forward(self, maps: list[Tensor], images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Objectness logits [B, A], offsets [B, A, 4] and anchors [A, 4]."""
+    def forward(self, maps: list[Tensor], images: Tensor) -> AnchorLogits:
+        """Feature maps and images [B, 3, H, W] -> predictions for all anchors."""
         objectness, offsets = self.head(maps)
         height, width = images.shape[-2:]
         anchors = self.anchors(ImageList(images, [(height, width)]), maps)[0]
-        logits = torch.cat([level.permute(0, 2, 3, 1).flatten(1) for level in objectness], dim=1)
+        logits = [level.permute(0, 2, 3, 1).flatten(1) for level in objectness]
         flat = [level.permute(0, 2, 3, 1).flatten(1).unflatten(1, (-1, 4)) for level in offsets]
-        return logits, torch.cat(flat, dim=1), anchors
+        counts = tuple(level.shape[1] for level in logits)
+        return AnchorLogits(torch.cat(logits, dim=1), torch.cat(flat, dim=1), anchors, counts)
 
 
 class BoxLogits(NamedTuple):
@@ -118,17 +143,23 @@ class TwoStage(nn.Module):
         self.box_head = BoxHead(backbone_with_fpn.out_channels, proposal_config.pool_strides, classes, states)
         self.postprocess = postprocess
 
+    def class_rows(self) -> dict[str, NamedRows]:
+        """The tensors with rows per class."""
+        layouts = {"cls_score": NamedRows(background="first"), "bbox_pred": NamedRows(background="first", values=4)}
+        return {f"{PREDICTOR}{layer}.{kind}": rows for layer, rows in layouts.items() for kind in ("weight", "bias")}
+
     def forward(self, images: Tensor, targets: Targets | None = None) -> Output:
         """images uint8 [B, 3, H, W]."""
         height, width = images.shape[-2:]
         maps = list(self.pyramid(self.backbone(self.normalize(images))).values())
-        objectness, offsets, anchors = self.proposal_network(maps, images)
+        anchor_logits = self.proposal_network(maps, images)
         losses: dict[str, Tensor] = {}
+        config = self.proposal_config
         with torch.no_grad():
-            size = (height, width)
-            proposals = select_proposals(objectness, offsets, anchors, size, self.proposal_config)  # [B, R, 4]
+            top_n = config.train_top_n if self.training else config.top_n
+            proposals = select_proposals(anchor_logits, (height, width), top_n, config.min_score)  # [B, R, 4]
         if targets is not None:
-            losses |= rpn_loss(objectness, offsets, anchors, targets, self.box_head.states)
+            losses |= rpn_loss(anchor_logits, targets, self.box_head.states)
             losses |= self._box_loss(maps, proposals, targets)
         if self.training:
             return Output(losses, None)
@@ -136,6 +167,7 @@ class TwoStage(nn.Module):
         boxes = decode_offsets(logits.offsets[:, :, 1:], proposals[:, :, None], BOX_CODER_WEIGHTS)  # [B, R, classes, 4]
         boxes = clip_boxes_to_image(boxes, (height, width))
         real = (proposals[..., 2:] > proposals[..., :2]).all(-1, keepdim=True)  # False for padding
+        real = real & ((boxes[..., 2:] - boxes[..., :2]).amin(-1) >= MIN_DETECTION_SIDE)
         scores = logits.classes.softmax(-1)[..., 1:] * real
         scores = apply_presence(scores, logits.states, self.box_head.states)
         target_states = None
@@ -180,26 +212,31 @@ class TwoStage(nn.Module):
         return losses | {"loss_classifier": class_loss / total, "loss_box_reg": box_loss / total}
 
 
-def select_proposals(
-    objectness: Tensor, offsets: Tensor, anchors: Tensor, size: tuple[int, int], config: ProposalConfig
-) -> Tensor:
-    """The best anchors after NMS as boxes inside the image (H, W): [B, config.post_nms_top_n, 4], zero-padded."""
-    count = min(config.pre_nms_top_n, objectness.shape[1])
-    scores, index = objectness.sigmoid().topk(count, dim=1)
-    wide = index[..., None].expand(-1, -1, 4)
-    boxes = decode_offsets(offsets.gather(1, wide), anchors[index], RPN_CODER_WEIGHTS)
-    boxes = clip_boxes_to_image(boxes, size)
-    keep = batched_nms_mask(boxes, torch.zeros_like(index), RPN_NMS_IOU)
-    keep = keep & ((boxes[..., 2:] - boxes[..., :2]).amin(dim=2) > 1e-3)
-    _, order = (scores * keep).topk(min(config.post_nms_top_n, count), dim=1)
+def select_proposals(logits: AnchorLogits, size: tuple[int, int], top_n: int, min_score: float) -> Tensor:
+    """The best anchors after NMS as boxes inside the image (H, W): [B, R, 4], best first, zero-padded.
+
+    The `top_n` best of each level go through NMS within their level. R is `top_n`, or their number if it is less.
+    """
+    chosen, levels, start = [], [], 0
+    for level, count in enumerate(logits.level_counts):
+        best = logits.objectness[:, start : start + count].topk(min(top_n, count), dim=1).indices
+        chosen.append(best + start)
+        levels.append(torch.full_like(best, level))
+        start += count
+    index = torch.cat(chosen, dim=1)  # [B, K]
+    scores = logits.objectness.gather(1, index).sigmoid()
+    offsets = logits.offsets.gather(1, index[..., None].expand(-1, -1, 4))
+    boxes = clip_boxes_to_image(decode_offsets(offsets, logits.anchors[index], RPN_CODER_WEIGHTS), size)
+    usable = ((boxes[..., 2:] - boxes[..., :2]).amin(dim=2) >= MIN_PROPOSAL_SIDE) & (scores >= min_score)
+    keep = batched_nms_mask(boxes, torch.where(usable, torch.cat(levels, dim=1), -1), RPN_NMS_IOU)
+    order = torch.where(keep, scores, -1.0).topk(min(top_n, scores.shape[1]), dim=1).indices
     proposals: Tensor = (boxes * keep[..., None]).gather(1, order[..., None].expand(-1, -1, 4))
     return proposals
 
 
-def rpn_loss(
-    objectness: Tensor, offsets: Tensor, anchors: Tensor, targets: Targets, states: StateHead | None
-) -> dict[str, Tensor]:
+def rpn_loss(logits: AnchorLogits, targets: Targets, states: StateHead | None) -> dict[str, Tensor]:
     """`loss_objectness` (binary cross-entropy) and `loss_rpn_box_reg` (smooth L1) of sampled anchors."""
+    objectness, offsets, anchors, _ = logits
     with torch.no_grad():
         matched = match_anchors(anchors, targets, 0.3, 0.7, allow_low_quality_matches=True)
         positive, negative = sample_balanced(matched, RPN_SAMPLES, RPN_POSITIVE_FRACTION)
@@ -219,12 +256,12 @@ def rpn_loss(
 
 def load_coco_weights(model: TwoStage, source: WeightsEnum, trained_epsilon: float, used_epsilon: float) -> None:
     """Load torchvision's COCO weights, except the layers that depend on the classes; epsilons: of the batch norms."""
-    names = {
-        "backbone.body.": "backbone.",
-        "backbone.fpn.": "pyramid.",
-        "rpn.": "proposal_network.",
-        "roi_heads.box_head.": "box_head.layers.",
-        "roi_heads.box_predictor.": "box_head.predictor.",
-    }
-    weights = adjust_batch_norm_epsilon(download_detection_weights(source, names), trained_epsilon, used_epsilon)
-    load_except(model, weights, ("box_head.predictor.", "box_head.states."))
+    weights = adjust_batch_norm_epsilon(download_detection_weights(source, NAMES), trained_epsilon, used_epsilon)
+    load_except(model, weights, (PREDICTOR, "box_head.states."))
+
+
+def load_predictor_rows(source: WeightsEnum) -> TrainedRows:
+    """The rows per class of torchvision's COCO weights."""
+    weights = download_detection_weights(source, NAMES)
+    tensors = {name: value for name, value in weights.items() if name.startswith(PREDICTOR)}
+    return TrainedRows(source.meta["categories"][1:], tensors)  # the first one is the background

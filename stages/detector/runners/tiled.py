@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from detector.core.boxes import to_image_pixels
 from detector.core.images import load_letterboxed, load_rgb
 from detector.core.pixels import LetterboxedImage, letterbox
 from detector.engine.detections import Detections
@@ -83,7 +84,7 @@ def crop_window(image: Image.Image, window: NDArray[np.int64], metadata: ModelMe
 
 def undo_letterbox(detections: Detections, image: LetterboxedImage) -> Detections:
     """Convert boxes from pixels of the model's input to pixels of the image before letterboxing."""
-    return detections._replace(boxes_xyxy=detections.boxes_xyxy.astype(np.float64) / image.scale)
+    return detections._replace(boxes_xyxy=to_image_pixels(detections.boxes_xyxy, image.scale))
 
 
 def merge_windows(

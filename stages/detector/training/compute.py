@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -14,9 +13,7 @@ from torch import nn
 from detector.core.errors import UserError
 from detector.engine.distributed import broadcast_parameters, world_size
 from detector.models.recipe import Recipe
-from detector.training.precision import choose_precision, use_precision
-from detector.training.resume import fingerprint
-from detector.training.settings import TrainParams
+from detector.training.precision import get_containers, use_precision
 from detector.training.synchronized_norm import synchronize_norms
 
 
@@ -26,28 +23,6 @@ class ComputeSettings(NamedTuple):
     device: torch.device
     precision: str = "fp32"
     compiled: bool = False
-
-
-def resolve_precision(
-    model: nn.Module,
-    params: TrainParams,
-    recipe: Recipe,
-    *,
-    size: tuple[int, int],
-    device: torch.device,
-    cache_folder: Path,
-) -> str:
-    """Return `train.precision`; for `auto`, the faster one for this training on this machine.
-
-    size: (H, W) of the input. cache_folder: of earlier measurements.
-    """
-    if params.precision != "auto":
-        return params.precision
-    keys = {"model", "weights", "threads", "channels_last", "processes"}
-    values = {**params.model_dump(include=keys), "freeze": recipe.freeze, "batch_size": recipe.batch_size, "size": size}
-    name = fingerprint({**values, **get_machine_info()}, [])
-    with translate_torch_errors(recipe):
-        return choose_precision(model, recipe.batch_size, size, device, cache_folder / f"{name}.json")
 
 
 def prepare_model(model: nn.Module, compute: ComputeSettings) -> None:
@@ -65,14 +40,15 @@ def prepare_model(model: nn.Module, compute: ComputeSettings) -> None:
         compile_layers(model)
 
 
-def compile_layers(model: nn.Module) -> None:
+def compile_layers(model: nn.Module, containers: list[nn.Module] | None = None) -> None:
     """Compile what `model.forward` calls, but not `forward` itself: shapes in its losses vary between batches.
 
     Containers are replaced by their contents. A copy of the model, such as its average, is not compiled.
     """
+    containers = get_containers(model) if containers is None else containers
     for layer in model.children():
-        if type(layer) in (nn.Sequential, nn.ModuleList, nn.ModuleDict):
-            compile_layers(layer)
+        if type(layer) in (nn.Sequential, nn.ModuleList, nn.ModuleDict) or layer in containers:
+            compile_layers(layer, containers)
         else:
             layer.compile()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,15 +47,17 @@ class History:
 
     def log_step(self, step: Step) -> None:
         """Log one iteration."""
-        self._sums.update(step.losses)
-        self._count, self._lr = self._count + 1, step.lr
+        self._lr = step.lr
+        if all(math.isfinite(value) for value in step.losses.values()):  # in fp16, a step may overflow and be skipped
+            self._sums.update(step.losses)
+            self._count += 1
         row = {"iteration": step.iteration, "epoch": len(self._epochs) + 1, **_round({"lr": step.lr, **step.losses})}
         self._table.append(row)
         self._log_iteration(row)
 
     def average_losses(self) -> dict[str, float]:
         """Return the mean of the loss and of each component over the epoch's iterations so far."""
-        return {name: total / self._count for name, total in self._sums.items()}
+        return {name: total / max(1, self._count) for name, total in self._sums.items()}
 
     def learning_rate(self) -> float:
         """Return the learning rate of the last iteration."""

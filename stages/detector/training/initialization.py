@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from detector.core.errors import UserError
 from detector.engine.checkpoint import Card, load_checkpoint
 from detector.engine.dataset import LabelNames
 from detector.models import MODELS, ModelSpec
+from detector.models.class_rows import find_class_rows, load_named_rows
 from detector.models.normalization import PixelStatistics
-from detector.training.fine_tuning import load_matching_weights
+from detector.training.fine_tuning import HeadNames, load_matching_weights
 
 # Suffixes of buffers that describe the dataset instead of being learned.
 DATASET_BUFFERS = (".present", ".weights")
@@ -74,13 +76,39 @@ def resolve_initialization(model: str, weights: str) -> Initialization:
 
 
 def load_initial_weights(model: nn.Module, initialization: Initialization, names: LabelNames, path: str) -> None:
-    """Load the checkpoint into `model`, if there is one, and print which tensors could not be loaded."""
-    if initialization.checkpoint is None:
-        return
-    weights, card = initialization.checkpoint
+    """Load the checkpoint, or the rows of the COCO weights' head for classes of the same name, and print what is new.
+
+    path: of the checkpoint, for the message.
+    """
+    if initialization.checkpoint is not None:
+        _load_checkpoint(model, initialization.checkpoint, names, path)
+    elif initialization.weights == "coco" and initialization.spec.load_coco_rows is not None:
+        kept = load_named_rows(model, find_class_rows(model), names.classes, initialization.spec.load_coco_rows())
+        print("initialized from COCO weights" + _describe_names("class", names.classes, kept))
+
+
+def _load_checkpoint(
+    model: nn.Module, checkpoint: tuple[dict[str, Tensor], Card], names: LabelNames, path: str
+) -> None:
+    weights, card = checkpoint
     learned = {name: tensor for name, tensor in weights.items() if not name.endswith(DATASET_BUFFERS)}
-    missing = load_matching_weights(model, learned, path)
-    missing = [name for name in missing if not name.endswith(DATASET_BUFFERS)]
-    print(f"initialized from {path}" + (f" except {len(missing)} tensors: {', '.join(missing)}" if missing else ""))
-    if card.classes != names.classes:
-        print(f"  classes changed: {', '.join(card.classes)} -> {', '.join(names.classes)}")
+    loaded = load_matching_weights(
+        model, HeadNames(names.classes, names.states), learned, HeadNames(card.classes, card.states), path
+    )
+    new = [name for name in loaded.new_tensors if not name.endswith(DATASET_BUFFERS)]
+    lines = [f"initialized from {path}", _describe_names("class", names.classes, loaded.classes)]
+    if names.states and card.states:
+        lines.append(_describe_names("state", names.states, loaded.states))
+    if new:
+        lines.append(f"; {len(new)} new tensors: {', '.join(new)}")
+    print("".join(lines))
+
+
+def _describe_names(kind: str, names: Sequence[str], trained: Sequence[str]) -> str:
+    """`; new classes: ...`, the names without a trained row; empty if all have one."""
+    new = [name for name in names if name not in trained]
+    plural = {"class": "classes", "state": "states"}[kind]
+    if not new:
+        return ""
+    known = f", trained: {', '.join(trained)}" if trained else f" (none of the trained {plural} has a name of yours)"
+    return f"; new {plural}: {', '.join(new)}{known}"

@@ -17,18 +17,24 @@ from detector.engine.dataset import DetectionDataset, EpochSampler, collate, pac
 from detector.models.normalization import PixelStatistics
 from detector.models.recipe import Recipe
 from detector.training.augmentation import Augmenter
+from detector.training.batch_augmentation import BatchAugmenter, is_supported
 from detector.training.image_cache import cache_images
 from detector.training.interruption import ignore_signals
+from detector.training.prefetch import move_ahead
 from detector.training.repeat_factors import compute_repeat_factors
 from detector.training.settings import TrainParams
 
 
 class ImageLoader(DataLoader[Any]):
-    """A loader that reports an image which cannot be used in one line, without the traceback of a worker process."""
+    """Batches on a device; an image which cannot be used is reported in one line, without a worker's traceback."""
+
+    def __init__(self, dataset: DetectionDataset, device: torch.device, **options: Any) -> None:
+        super().__init__(dataset, **options)
+        self.device = device
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         try:
-            yield from super().__iter__()
+            yield from move_ahead(super().__iter__(), self.device)
         except ImageError as error:
             last = str(error).rstrip().splitlines()[-1]
             raise UserError(last.partition(f"{ImageError.__name__}: ")[2] or last) from None
@@ -50,11 +56,13 @@ def build_loaders(
     *,
     size: tuple[int, int],
     statistics: PixelStatistics,
+    device: torch.device,
     cache_folder: Path,
 ) -> Loaders:
-    """Build the loaders of both splits; only train is augmented and shuffled.
+    """Build the loaders of both splits; only train is augmented and shuffled, on a GPU by itself if it can.
 
-    coco: COCO dictionaries of train and val. size: (H, W) of the input. cache_folder: of decoded images on disk.
+    coco: COCO dictionaries of train and val. size: (H, W) of the input. device: of the batches. cache_folder: of
+    decoded images on disk.
     """
     augmenter = Augmenter(
         flip=recipe.flip,
@@ -67,6 +75,7 @@ def build_loaders(
         rotation=recipe.rotation,
         epochs=recipe.epochs,
     )
+    on_device = BatchAugmenter(augmenter) if device.type == "cuda" and is_supported(augmenter) else None
     cached = cache_images(
         [coco["train"], coco["val"]],
         size,
@@ -77,7 +86,13 @@ def build_loaders(
     )
     annotations = pack_annotations(coco["train"])
     train = DetectionDataset(
-        annotations, Path(), size, statistics.mean, decoded=cached[0], augmentation=augmenter, seed=params.seed
+        annotations,
+        Path(),
+        size,
+        statistics.mean,
+        decoded=cached[0],
+        augmentation=augmenter if on_device is None else on_device.plan,
+        seed=params.seed,
     )
     val = DetectionDataset(pack_annotations(coco["val"]), Path(), size, statistics.mean, decoded=cached[1])
     threshold = recipe.repeat_factor_threshold
@@ -91,9 +106,8 @@ def build_loaders(
         world_size=distributed.world_size(),
     )
     options: dict[str, Any] = {
-        "collate_fn": collate,
         "num_workers": machine.workers,
-        "pin_memory": torch.cuda.is_available(),
+        "pin_memory": device.type == "cuda",
         "persistent_workers": machine.workers > 0,
         "worker_init_fn": ignore_signals,
     }
@@ -102,7 +116,14 @@ def build_loaders(
     generators = [torch.Generator().manual_seed(params.seed) for _ in ("train", "val")]
     val_batches = shard_batches(len(val), recipe.batch_size, distributed.rank(), distributed.world_size())
     return Loaders(
-        ImageLoader(train, batch_sampler=sampler, generator=generators[0], **options),
+        ImageLoader(
+            train,
+            device,
+            batch_sampler=sampler,
+            collate_fn=collate if on_device is None else on_device.collate,
+            generator=generators[0],
+            **options,
+        ),
         sampler,
-        ImageLoader(val, batch_sampler=val_batches, generator=generators[1], **options),
+        ImageLoader(val, device, batch_sampler=val_batches, collate_fn=collate, generator=generators[1], **options),
     )

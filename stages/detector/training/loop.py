@@ -18,6 +18,8 @@ from detector.engine import distributed
 from detector.engine.dataset import Batch
 from detector.training.optimization import AveragedWeights, Schedule
 
+MAX_SKIPPED_STEPS = 20  # in a row; the scaler halves its scale in each, from 65,536
+
 
 class Step(NamedTuple):
     """One optimizer step: its number, the learning rate, and the loss and its components, averaged over its batches."""
@@ -53,18 +55,23 @@ def train_one_epoch(
 ) -> None:
     """Run one optimizer step per group of batches: forward, loss check, backward, clip, step, `on_step`.
 
-    The gradient of a group is the mean over its batches. Raises UserError with the loss component, the iteration
-    and the images when a loss is not finite.
+    The gradient of a group is the mean over its batches. In fp16, a step whose loss or gradient overflows is skipped by
+    the scaler, which then scales the loss less; a loss that overflows is reported. Raises UserError with the loss
+    component, the iteration and the images when a loss is not finite otherwise, or in MAX_SKIPPED_STEPS steps in a row.
     """
     model, optimizer, scaler, average, _, _ = learner
     model.train()
+    skipped = 0
     for iteration, group in enumerate(groups, first_iteration):
         lr = schedule.step(iteration)
         optimizer.zero_grad(set_to_none=True)
         sums: Counter[str] = Counter()
+        overflowed = False
         for batch in group:
             total, losses = compute_losses(learner, batch)
-            check_finite(losses, iteration, map(image_name, batch.rows))
+            overflowed = overflowed or not all(math.isfinite(value) for value in losses.values())
+            if not scaler.is_enabled() or skipped >= MAX_SKIPPED_STEPS:
+                check_finite(losses, iteration, map(image_name, batch.rows))
             scaler.scale(total / len(group)).backward()
             sums.update(losses)
         distributed.average_gradients(model.parameters())
@@ -74,6 +81,11 @@ def train_one_epoch(
         scaler.step(optimizer)
         scaler.update()
         average.update(model)
+        skipped = skipped + 1 if overflowed else 0
+        if overflowed and distributed.is_main_process():
+            print(
+                f"iteration {iteration}: the loss overflowed in fp16, step skipped; loss scale {scaler.get_scale():g}"
+            )
         on_step(Step(iteration, lr, {name: value / len(group) for name, value in sums.items()}))
 
 

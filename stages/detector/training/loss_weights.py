@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from detector.models.recipe import Recipe
 
-CLASS_LOSSES = ("loss_cls", "loss_classifier", "loss_objectness", "loss_ce", "loss_vfl")
+CLASS_LOSSES = ("loss_cls", "loss_classifier", "loss_objectness", "loss_ce", "loss_vfl", "loss_mal")
 BOX_LOSSES = (
     *("loss_bbox", "loss_box_reg", "loss_centerness", "loss_ciou", "loss_dfl"),
-    *("loss_giou", "loss_l1", "loss_rpn_box_reg", "loss_smooth_l1"),
+    *("loss_ddf", "loss_fgl", "loss_giou", "loss_l1", "loss_rpn_box_reg", "loss_smooth_l1"),
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -18,8 +19,9 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 ModelName = Literal[  # the keys of `models.MODELS`, which would import torch
-    "simple", "effnet_lite", "effnet", "ssdlite", "retinanet", "fcos", "faster_rcnn", "faster_rcnn_resnet50", "detr",
-    "rtdetr",
+    "simple", "effnet_lite", "effnet", "ssdlite", "retinanet", "fcos", "faster_rcnn", "faster_rcnn_resnet50",
+    "detr", "deformable_detr", "rtdetr", "dfine_n", "dfine_s", "dfine_m", "rfdetr_nano", "rfdetr_small",
+    "rfdetr_medium", "deimv2_n", "lwdetr",
 ]  # fmt: skip
 
 
@@ -71,9 +73,9 @@ class TrainParams(Section):
 def resolve_recipe(params: TrainParams, recipe: Recipe, pretrained: bool) -> Recipe:
     """Return the recipe with all values that `params` override.
 
-    The lower learning rate of a backbone applies only if it is pretrained. The recipe's learning rate is scaled
-    linearly with the images per step of all processes (Goyal et al. 2017); one set in params is used as is. An
-    image size of two numbers is resolved to its longer side.
+    The lower learning rate of a backbone applies only if it is pretrained. The recipe's learning rate is scaled with
+    the images per step of all processes, linearly for SGD (Goyal et al. 2017) and by the square root for AdamW (Malladi
+    et al. 2022); one set in params is used as is. An image size of two numbers is resolved to its longer side.
     """
     from detector.models.recipe import Recipe
 
@@ -93,7 +95,8 @@ def resolve_recipe(params: TrainParams, recipe: Recipe, pretrained: bool) -> Rec
         recipe.batch_size * recipe.accumulate_steps,
     )
     if "lr" not in given and images != recipe_images:
-        given["lr"] = recipe.lr * images / recipe_images
+        ratio = images / recipe_images
+        given["lr"] = recipe.lr * (ratio if recipe.optimizer == "sgd" else math.sqrt(ratio))
     if given.get("optimizer", recipe.optimizer) != recipe.optimizer and "lr" not in given:
         raise UserError(
             f"params.yaml: `train.optimizer` is {given['optimizer']}, but the recipe's learning rate {recipe.lr:g} is "

@@ -31,16 +31,19 @@ class SynchronizedBatchNorm(nn.BatchNorm2d):
             result: Tensor = self.activation(super().forward(input))
             return result
         dims = [0, *range(2, input.dim())]
-        variance, mean = torch.var_mean(input.float(), dims, correction=0)  # [C]
-        mean, mean_square = distributed.all_reduce_mean(torch.stack([mean, variance + mean.square()])).unbind()
-        variance = (mean_square - mean.square()).clamp(min=0)
+        values = input.float()
+        mean = distributed.all_reduce_mean(values.mean(dims))  # [C]
+        # Not the mean square minus the squared mean, which loses the digits that a large mean has in common.
+        shape = (1, -1) + (1,) * (input.dim() - 2)
+        centered = values - mean.view(shape)
+        variance = distributed.all_reduce_mean(centered.square().mean(dims))
         self._update_statistics(
             mean.detach(), variance.detach(), input.numel() // input.shape[1] * distributed.world_size()
         )
         scale = (variance + self.eps).rsqrt() if self.weight is None else (variance + self.eps).rsqrt() * self.weight
-        shift = -mean * scale if self.bias is None else self.bias - mean * scale
-        shape = (1, -1) + (1,) * (input.dim() - 2)
-        normalized = torch.addcmul(shift.view(shape), input, scale.view(shape))
+        normalized = centered * scale.view(shape)
+        if self.bias is not None:
+            normalized = normalized + self.bias.view(shape)
         output: Tensor = self.activation(normalized.to(input.dtype))
         return output
 

@@ -1,4 +1,4 @@
-"""The files written for YOLO, its detections, and the targets."""
+"""The files written for YOLO, and its detections."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from benchmarks import model_comparison, yolo_comparison
-from benchmarks.full_training import TrainingResult
+from benchmarks import accuracy, model_comparison, yolo
 from detector.core.errors import UserError
 
 COCO = {
@@ -22,7 +21,7 @@ COCO = {
 
 def test_the_yolo_dataset_has_the_boxes_of_the_coco_file(tmp_path: Path) -> None:
     Image.new("RGB", (100, 50)).save(tmp_path / "a.png")
-    yolo_comparison.write_yolo_dataset({"train": COCO, "val": COCO}, tmp_path, tmp_path / "yolo")
+    yolo.write_yolo_dataset({"train": COCO, "val": COCO}, tmp_path, tmp_path / "yolo")
     assert (tmp_path / "yolo/labels/train/7.txt").read_text() == "1 0.300000 0.300000 0.400000 0.400000\n"
     with Image.open(tmp_path / "yolo/images/val/7.png") as image:
         assert image.size == (100, 50)
@@ -33,21 +32,13 @@ def test_the_yolo_dataset_has_the_boxes_of_the_coco_file(tmp_path: Path) -> None
 
 def test_detections_become_coco_results() -> None:
     detections = [{"image_id": "7", "category_id": 2, "bbox": [1, 2, 3, 4], "score": 0.5, "file_name": "7.png"}]
-    assert yolo_comparison.to_coco_results(detections) == [
+    assert yolo.to_coco_results(detections) == [
         {"image_id": 7, "category_id": 2, "bbox": [1, 2, 3, 4], "score": 0.5, "state": 0, "state_score": 0.0}
     ]
 
 
-@pytest.mark.parametrize(("wall", "ap", "passed"), [(30, 0.51, True), (34, 0.51, False), (30, 0.49, False)])
-def test_a_target_has_time_and_accuracy(wall: float, ap: float, passed: bool) -> None:
-    ours, yolo = TrainingResult(wall, wall, 9.0, 1, 1, ap, 0.9), yolo_comparison.YoloResult(100, 0.56, 0.9)
-    row = yolo_comparison.comparison_row(yolo_comparison.OURS[0], ours, yolo)
-    assert row.passed is passed
-    assert row.measured.startswith(f"{wall / 100:.2f} of the time, AP {ap:.3f}")
-
-
 def test_a_missing_dataset_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (yolo_comparison, model_comparison):
+    for module in (accuracy, model_comparison):
         monkeypatch.setattr(sys, "argv", ["command", "nowhere"])
         with pytest.raises(UserError, match="nowhere is not a folder"):
             module.main()
