@@ -227,7 +227,7 @@ def test_an_experiment_changes_one_number(pipeline: Repository) -> None:
     parameters = json.loads(pipeline.dvc("params", "diff", "--json"))
     assert parameters == {
         "params.yaml": {"train.lr": {"old": "auto", "new": 0.005}},
-        "metrics/train/recipe.yaml": {"recipe.lr": {"old": 0.001, "new": 0.005, "diff": 0.004}},  # scaled
+        "metrics/train/recipe.yaml": {"recipe.lr": {"old": 0.00141421, "new": 0.005, "diff": 0.00358579}},  # scaled
     }
     changed = json.loads(pipeline.dvc("metrics", "diff", "--json"))["metrics/train/metrics.json"]["val.loss"]
     assert changed["diff"] == pytest.approx(changed["new"] - changed["old"])

@@ -21,7 +21,7 @@ from detector.training.optimization import make_optimizer
 from detector.training.precision import use_precision
 from tests.support.published_weights import NAMES, publish
 from tests.support.targets import whole_image_targets
-from tests.support.tiny_query_models import FAMILIES
+from tests.support.tiny_query_models import FAMILIES, QUERIES
 
 POSTPROCESS = Postprocess(0.0, max_detections=20)
 STATES = StateConfig(present=(True, False), weights=(1.0, 1.0), loss_weight=0.5)
@@ -76,8 +76,8 @@ def test_outputs_equal_the_reference(name: str, tmp_path: Path, monkeypatch: pyt
         if name == "detr":  # its processor returns one class per query; ours all pairs
             order = result["scores"].argsort(descending=True)[:5]
         else:
-            order = result["scores"].argsort(descending=True)[:20]
-        count = 5 if name == "detr" else 20
+            order = result["scores"].argsort(descending=True)[:QUERIES]
+        count = 5 if name == "detr" else len(order)
         scores, boxes = result["scores"][order], result["boxes"][order]
         own_boxes, own_scores = detections.boxes_xyxy[index], detections.scores[index]
         if name == "detr":
