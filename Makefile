@@ -33,6 +33,9 @@ test: $(DEVELOPED)  ## run the tests
 test-long: $(DEVELOPED)  ## run all of them, the long ones too
 	OMP_NUM_THREADS=1 python -m pytest --numprocesses 2 --dist loadfile
 
+test-gpu: $(DEVELOPED)  ## run the tests that need a GPU; without one they are skipped
+	python -m pytest -rs -W default tests/gpu
+
 coverage: $(DEVELOPED)  ## run the tests and print how much of the code they cover
 	OMP_NUM_THREADS=1 python -m pytest --numprocesses 2 --dist loadfile -m "not long" --cov --cov-report=term:skip-covered
 
@@ -56,6 +59,9 @@ bench-export: $(DEVELOPED)  ## measure the exported files next to PyTorch, and i
 
 bench-service: $(DEVELOPED)  ## measure what the service costs on top of its model (60 s, 32 clients)
 	python -m benchmarks.service
+
+bench-gpu: $(INSTALLED)  ## measure a GPU in 8 minutes: every model, precision and way of loading data (docs/speed.md)
+	python -m benchmarks.gpu
 
 install: $(INSTALLED)  ## make the virtual environment (VENV=folder to use another)
 
@@ -87,5 +93,5 @@ $(SAMPLE):
 	python tools/sample_data.py --out $(SAMPLE)
 	dvc add --quiet $(SAMPLE)
 
-.PHONY: help repro test test-long coverage check docs install install-dev loggers lock bench bench-accuracy bench-export \
-  bench-scale bench-service
+.PHONY: help repro test test-long test-gpu coverage check docs install install-dev loggers lock bench bench-accuracy bench-export \
+  bench-gpu bench-scale bench-service

@@ -23,11 +23,11 @@ CLASSES = 5
 OBJECTS = 8  # per image
 
 
-def generate_case(images: int, detections: int) -> tuple[dict[str, Any], list[Prediction]]:
+def generate_case(images: int, detections: int, classes: int = CLASSES) -> tuple[dict[str, Any], list[Prediction]]:
     """A COCO dictionary and `detections` per image: objects with shifted boxes, a fifth with a random class."""
     rng = np.random.default_rng(0)
     boxes_xywh = random_boxes_xywh(rng, images * OBJECTS)
-    labels = rng.integers(1, CLASSES + 1, images * OBJECTS)
+    labels = rng.integers(1, classes + 1, images * OBJECTS)
     annotations = [
         {
             "id": row + 1,
@@ -42,13 +42,13 @@ def generate_case(images: int, detections: int) -> tuple[dict[str, Any], list[Pr
     truth = {
         "images": [{"id": k + 1, "width": WIDTH, "height": HEIGHT, "file_name": f"{k}.jpg"} for k in range(images)],
         "annotations": annotations,
-        "categories": [{"id": k + 1, "name": str(k)} for k in range(CLASSES)],
+        "categories": [{"id": k + 1, "name": str(k)} for k in range(classes)],
     }
     rows = np.repeat(np.arange(images) * OBJECTS, detections) + rng.integers(0, OBJECTS, images * detections)
     shifted = boxes_xywh[rows] + rng.normal(0, 8, (len(rows), 4))
     shifted[:, 2:] = shifted[:, 2:].clip(2)
     is_random = rng.random(len(rows)) < 0.2
-    predicted_labels = np.where(is_random, rng.integers(1, CLASSES + 1, len(rows)), labels[rows])
+    predicted_labels = np.where(is_random, rng.integers(1, classes + 1, len(rows)), labels[rows])
     columns = (rows // OBJECTS + 1, predicted_labels, shifted, rng.random(len(rows)))
     predictions: list[Prediction] = [
         {"image_id": image, "category_id": label, "bbox": box, "score": score, "state_score": 0.0, "state": 0}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -90,3 +91,12 @@ def test_a_repository_without_a_commit(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("detector.training.history.Live", refuse)
     with pytest.raises(UserError, match="git commit"):
         History(tmp_path / "log")
+
+
+def test_steps_that_overflow_do_not_count_and_are_not_a_loss_of_zero(tmp_path: Path) -> None:
+    history = History(tmp_path / "log")
+    history.log_step(Step(0, 0.1, {"loss": math.inf, "loss_ciou": 1.0}))
+    assert math.isnan(history.average_losses()["loss"])
+    history.log_step(Step(1, 0.1, {"loss": 2.0, "loss_ciou": 1.0}))
+    assert history.average_losses() == {"loss": 2.0, "loss_ciou": 1.0}
+    history.close()

@@ -13,7 +13,7 @@ from detector.core.errors import UserError
 from detector.engine.dataset import Batch
 from detector.engine.structures import Output, Targets
 from detector.models.recipe import REFERENCE
-from detector.training.loop import MAX_SKIPPED_STEPS, Learner, Step, check_finite, group_batches, train_one_epoch
+from detector.training.loop import Learner, Step, check_finite, group_batches, train_one_epoch
 from detector.training.optimization import AveragedWeights, Schedule, make_optimizer
 from tests.support.targets import no_targets
 
@@ -124,15 +124,79 @@ def test_steps_that_overflow_in_fp16_are_skipped_and_reported(capsys: pytest.Cap
     steps = run(model, [batch(3, 0)] * 4, scaled=True)
     assert len(steps) == 4
     assert model.number.item() == pytest.approx(0.19, abs=1e-4)  # as after one step
-    printed = capsys.readouterr().out.splitlines()
-    assert len(printed) == 3
-    assert printed[0] == "iteration 5: the loss overflowed in fp16, step skipped; loss scale 32768"
-    assert printed[2].endswith("loss scale 8192")
+    assert capsys.readouterr().out.splitlines() == [
+        f"iteration {number}: loss overflowed in fp16 with loss scale {scale}, step skipped"
+        for number, scale in ((5, 65536), (6, 32768), (7, 16384))
+    ]
 
 
 def test_a_loss_that_stays_infinite_in_fp16_ends_the_training() -> None:
-    with pytest.raises(UserError, match=rf"not finite at iteration {5 + MAX_SKIPPED_STEPS}: loss, a .*\n.*image_0"):
+    with pytest.raises(UserError, match=r"not finite at iteration 25: loss, a .*\n.*image_0"):
         run(Overflowing(99), [batch(3, 0)] * 40, scaled=True)
+
+
+class Half(Toy):
+    """Computes in fp16, with a batch norm that keeps the mean of its inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(3, affine=False)
+
+    def forward(self, images: torch.Tensor, targets: Targets | None = None) -> Output:
+        cubes = images.half() ** 3  # of 41 and more, too much
+        difference = (self.number - cubes.float().mean() / 100).square().sum()
+        return Output({"a": difference, "b": self.norm(cubes.float()).square().mean()}, None)
+
+
+def test_activations_that_overflow_leave_no_trace(capsys: pytest.CaptureFixture[str]) -> None:
+    model, other = Half(), Half()
+    small = batch(3, 0)
+    run(model, [small, batch(200, 1), small], scaled=True)
+    assert "iteration 6: loss overflowed in fp16 with loss scale 65536, step skipped" in capsys.readouterr().out
+    run(other, [small, small], scaled=True)
+    assert model.norm.running_mean is not None
+    assert other.norm.running_mean is not None
+    assert torch.equal(model.norm.running_mean, other.norm.running_mean)
+    assert model.number.item() == other.number.item() != 0
+
+
+class SteepGradient(Toy):
+    """A finite loss whose gradient overflows in fp16."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, images: torch.Tensor, targets: Targets | None = None) -> Output:
+        return Output({"a": (self.number.half() + 1).float().sum() * self.factor}, None)
+
+
+def test_gradients_that_overflow_are_reported(capsys: pytest.CaptureFixture[str]) -> None:
+    model = SteepGradient(3.0)  # 3 * 32768 is beyond fp16, 3 * 16384 is not
+    run(model, [batch(3, 0)] * 3, scaled=True)
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.split(" in fp16")[0] for line in printed] == [
+        "iteration 5: gradients overflowed",
+        "iteration 6: gradients overflowed",
+    ]
+    assert model.number.item() == pytest.approx(-0.19, abs=1e-4)  # one step was taken
+
+
+def test_gradients_that_stay_infinite_end_the_training() -> None:
+    with pytest.raises(
+        UserError, match=r"gradients are not finite at iteration 25 in fp16.* 0.0625\n.*image_0.*\n.*bf16"
+    ):
+        run(SteepGradient(1e9), [batch(3, 0)] * 40, scaled=True)
+
+
+def test_an_infinite_loss_with_finite_gradients_ends_an_fp16_training() -> None:
+    class Constant(Toy):
+        def forward(self, images: torch.Tensor, targets: Targets | None = None) -> Output:
+            losses = super().forward(images, targets).losses
+            return Output({**losses, "b": torch.tensor(torch.inf)}, None)
+
+    with pytest.raises(UserError, match=r"not finite at iteration 5: loss, b .*\n.*image_0"):
+        run(Constant(), [batch(3, 0)] * 2, scaled=True)
 
 
 def test_without_a_scaler_the_first_infinite_loss_does() -> None:

@@ -104,3 +104,21 @@ def test_auto_is_the_lower_precision_of_a_gpu_and_fp32_on_a_cpu(monkeypatch: pyt
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True, native=native: native)
         assert choose_precision("auto", gpu) == chosen
     assert [choose_precision(name, CPU) for name in ("fp32", "bf16")] == ["fp32", "bf16"]
+
+
+@pytest.mark.parametrize("groups", [1, 64])
+def test_narrow_inputs_have_gradients_in_bf16(groups: int) -> None:
+    """torch's own gradient would be what the memory held before: here NaN."""
+    torch.manual_seed(0)
+    convolution = nn.Conv2d(64, 64, 3, 2, 1, groups=groups, bias=False).to(memory_format=torch.channels_last)
+    model, inputs = nn.Sequential(convolution), torch.randn(2, 64, 3, 1)
+    lower = copy.deepcopy(model)
+    use_precision(lower, CPU, "bf16")
+    gradients: list[torch.Tensor] = []
+    for _ in range(5):
+        spoiled = [torch.full(convolution.weight.shape, torch.nan) for _ in range(9)]
+        del spoiled
+        gradients += torch.autograd.grad(lower(inputs).square().sum(), list(lower.parameters()))
+    (expected,) = torch.autograd.grad(model(inputs).square().sum(), convolution.weight)
+    for gradient in gradients:
+        assert (gradient - expected).abs().max() < 0.03 * expected.abs().max()

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from detector.core.params import Section, validate_values
 from detector.core.yaml_files import read_yaml
+
+MAX_WORKERS = 8
 
 
 class MachineSettings(Section):
@@ -21,11 +23,27 @@ class MachineSettings(Section):
 
     executor: Literal["threads", "processes", "dask"] = "threads"
     dask_scheduler: str | None = None
-    workers: int = Field(default=0, ge=0)
+    workers: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
     memory_cache_gb: float = Field(default=2, ge=0, allow_inf_nan=False)
     disk_cache_gb: float = Field(default=0, ge=0, allow_inf_nan=False)
     loggers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
     evaluation_batch_size: int = Field(default=16, gt=0)
+
+
+def choose_workers(workers: Literal["auto"] | int, has_gpu: bool, processes: int) -> int:
+    """The number of data-loading processes of each of `processes` training processes on this machine.
+
+    `auto`: none without a GPU, where they would take the cores that train. With one, the cores that this process may
+    use, but for one per training process, and at most MAX_WORKERS.
+    """
+    if workers != "auto":
+        return workers
+    return min(MAX_WORKERS, max(0, count_cores() // processes - 1)) if has_gpu else 0
+
+
+def count_cores() -> int:
+    """The number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def load_machine_settings(path: Path) -> MachineSettings:

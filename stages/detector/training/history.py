@@ -56,8 +56,10 @@ class History:
         self._log_iteration(row)
 
     def average_losses(self) -> dict[str, float]:
-        """Return the mean of the loss and of each component over the epoch's iterations so far."""
-        return {name: total / max(1, self._count) for name, total in self._sums.items()}
+        """Return the mean of the loss and of each component over the epoch's finite iterations so far; NaN if none."""
+        if not self._count:
+            return {"loss": math.nan}
+        return {name: total / self._count for name, total in self._sums.items()}
 
     def learning_rate(self) -> float:
         """Return the learning rate of the last iteration."""

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from detector.core.errors import UserError
 from detector.core.images import ImageError
-from detector.core.machine import MachineSettings
+from detector.core.machine import MachineSettings, choose_workers
 from detector.engine import distributed
 from detector.engine.dataset import DetectionDataset, EpochSampler, collate, pack_annotations, shard_batches
 from detector.models.normalization import PixelStatistics
@@ -105,10 +105,11 @@ def build_loaders(
         rank=distributed.rank(),
         world_size=distributed.world_size(),
     )
+    workers = choose_workers(machine.workers, device.type == "cuda", params.processes)
     options: dict[str, Any] = {
-        "num_workers": machine.workers,
+        "num_workers": workers,
         "pin_memory": device.type == "cuda",
-        "persistent_workers": machine.workers > 0,
+        "persistent_workers": workers > 0,
         "worker_init_fn": ignore_signals,
     }
     # A loader draws a random number when it starts. With separate generators, the number of workers does not change

@@ -18,7 +18,9 @@ from detector.engine import distributed
 from detector.engine.dataset import Batch
 from detector.training.optimization import AveragedWeights, Schedule
 
-MAX_SKIPPED_STEPS = 20  # in a row; the scaler halves its scale in each, from 65,536
+# Overflows end an fp16 training when the scaler, which starts at 65,536 and halves its scale each time, has come to
+# this: after 20 steps in a row. It is part of the checkpoints, so a resumed training ends in the same step.
+MIN_LOSS_SCALE = 2.0**-4
 
 
 class Step(NamedTuple):
@@ -55,22 +57,22 @@ def train_one_epoch(
 ) -> None:
     """Run one optimizer step per group of batches: forward, loss check, backward, clip, step, `on_step`.
 
-    The gradient of a group is the mean over its batches. In fp16, a step whose loss or gradient overflows is skipped by
-    the scaler, which then scales the loss less; a loss that overflows is reported. Raises UserError with the loss
-    component, the iteration and the images when a loss is not finite otherwise, or in MAX_SKIPPED_STEPS steps in a row.
+    The gradient of a group is the mean over its batches. In fp16, a step whose loss or gradient overflows is skipped
+    and reported, and the scaler scales the next loss less: the model's statistics and the averaged weights stay as
+    they were, the learning rate goes on with its schedule. Raises UserError with the loss component, the iteration and
+    the images when a loss is not finite otherwise, or when the scale has fallen to MIN_LOSS_SCALE.
     """
     model, optimizer, scaler, average, _, _ = learner
     model.train()
-    skipped = 0
+    scale = scaler.get_scale()  # 1 unless in fp16
     for iteration, group in enumerate(groups, first_iteration):
         lr = schedule.step(iteration)
         optimizer.zero_grad(set_to_none=True)
+        statistics = copy_statistics(model) if scaler.is_enabled() else []
         sums: Counter[str] = Counter()
-        overflowed = False
         for batch in group:
             total, losses = compute_losses(learner, batch)
-            overflowed = overflowed or not all(math.isfinite(value) for value in losses.values())
-            if not scaler.is_enabled() or skipped >= MAX_SKIPPED_STEPS:
+            if not scaler.is_enabled() or scale <= MIN_LOSS_SCALE:
                 check_finite(losses, iteration, map(image_name, batch.rows))
             scaler.scale(total / len(group)).backward()
             sums.update(losses)
@@ -80,12 +82,14 @@ def train_one_epoch(
             nn.utils.clip_grad_norm_(model.parameters(), grad_clip_norm)
         scaler.step(optimizer)
         scaler.update()
-        average.update(model)
-        skipped = skipped + 1 if overflowed else 0
-        if overflowed and distributed.is_main_process():
-            print(
-                f"iteration {iteration}: the loss overflowed in fp16, step skipped; loss scale {scaler.get_scale():g}"
-            )
+        before, scale = scale, scaler.get_scale()
+        names = (image_name(row) for batch in group for row in batch.rows)
+        if scale < before:
+            restore_statistics(model, statistics)
+            report_skipped_step(iteration, sums, before, names)
+        else:
+            check_finite(sums, iteration, names)  # in fp16, of a loss that is not finite although its gradients are
+            average.update(model)
         on_step(Step(iteration, lr, {name: value / len(group) for name, value in sums.items()}))
 
 
@@ -106,15 +110,48 @@ def group_batches(batches: Iterable[Batch], accumulate_steps: int) -> Iterator[l
         yield group
 
 
-def check_finite(losses: dict[str, float], iteration: int, images: Iterable[str]) -> None:
+def copy_statistics(model: nn.Module) -> list[Tensor]:
+    """Copy the buffers that a forward pass may change, such as the running means of batch norms."""
+    return [buffer.clone() for buffer in model.buffers()]
+
+
+@torch.no_grad()
+def restore_statistics(model: nn.Module, statistics: list[Tensor]) -> None:
+    """Restore what `copy_statistics` returned: activations that overflowed make running means infinite for good."""
+    for buffer, saved in zip(model.buffers(), statistics, strict=True):
+        buffer.copy_(saved)
+
+
+def report_skipped_step(iteration: int, losses: Mapping[str, float], scale: float, images: Iterable[str]) -> None:
+    """Print that the scaler has skipped a step whose loss was multiplied by `scale`; the same in all processes.
+
+    Raises UserError when the gradients overflow although the scale is small.
+    """
+    what = "gradients" if all(math.isfinite(value) for value in losses.values()) else "loss"
+    if what == "gradients" and scale <= MIN_LOSS_SCALE:
+        raise UserError(
+            f"gradients are not finite at iteration {iteration} in fp16, with the loss scaled by only {scale:g}\n"
+            f"images of the batch: {', '.join(gather_names(images))}\n"
+            "Set `train.precision: fp32`, or bf16 where the GPU supports it; or lower `train.lr` or raise "
+            "`train.warmup_iterations`."
+        )
+    if distributed.is_main_process():
+        print(f"iteration {iteration}: {what} overflowed in fp16 with loss scale {scale:g}, step skipped", flush=True)
+
+
+def check_finite(losses: Mapping[str, float], iteration: int, images: Iterable[str]) -> None:
     """Raise UserError when a loss is NaN or infinite; the message names the images of all processes."""
     not_finite = [name for name, value in losses.items() if not math.isfinite(value)]
     if not_finite:
         values = ", ".join(f"{name} {value:g}" for name, value in losses.items())
-        names = [name for part in distributed.all_gather_object(list(images)) for name in part]
         raise UserError(
             f"loss is not finite at iteration {iteration}: {', '.join(not_finite)} (all: {values})\n"
-            f"images of the batch: {', '.join(names)}\n"
+            f"images of the batch: {', '.join(gather_names(images))}\n"
             "Check these images and their boxes; if they are correct, lower `train.lr`, raise "
             "`train.warmup_iterations` or lower `train.grad_clip_norm`."
         )
+
+
+def gather_names(images: Iterable[str]) -> list[str]:
+    """The names of all processes."""
+    return [name for part in distributed.all_gather_object(list(images)) for name in part]

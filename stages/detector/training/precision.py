@@ -47,7 +47,10 @@ def use_precision(model: nn.Module, device: torch.device, precision: str) -> Non
     integral = {model, *get_containers(model)}
     for module in model.modules():
         if module not in integral:
-            module.forward = partial(_compute, module.forward, device.type, LOWER_PRECISIONS[precision])
+            forward = module.forward
+            if isinstance(module, nn.Conv2d) and device.type == "cpu" and precision == "bf16":
+                forward = partial(_convolve, forward, module.stride[1])
+            module.forward = partial(_compute, forward, device.type, LOWER_PRECISIONS[precision])
 
 
 def get_containers(model: nn.Module) -> list[nn.Module]:
@@ -62,6 +65,17 @@ def _compute(forward: Callable[..., Any], device_type: str, dtype: torch.dtype, 
     with torch.autocast(device_type, dtype):
         output = forward(*args, **options)
     return tree_map_only(Tensor, lambda tensor: tensor.float() if tensor.dtype == dtype else tensor, output)
+
+
+def _convolve(forward: Callable[[Tensor], Tensor], stride: int, /, inputs: Tensor) -> Tensor:
+    """A convolution on the CPU, in fp32 for inputs narrower than its stride.
+
+    Of these, torch 2.15 computes the gradient of the weights in bf16 from memory that it has not written (2026-11-29).
+    """
+    if inputs.shape[-1] >= stride:
+        return forward(inputs)
+    with torch.autocast("cpu", enabled=False):
+        return forward(inputs.float()).to(torch.bfloat16)
 
 
 def choose_precision(precision: str, device: torch.device) -> str:
