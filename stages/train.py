@@ -34,7 +34,7 @@ import torch
 import yaml
 from torch import nn
 
-from detector.core.errors import UserError, run_command
+from detector.core.errors import run_command
 from detector.core.machine import MachineSettings, in_repository, load_machine_settings
 from detector.core.output_files import write_text
 from detector.core.params import load_section
@@ -42,12 +42,12 @@ from detector.core.stage_process import exclusive_lock, stage_lock
 from detector.core.versions import check_versions
 from detector.engine import distributed
 from detector.engine.checkpoint import Card, save_checkpoint
-from detector.engine.dataset import choose_image_size, compute_pixel_statistics
+from detector.engine.dataset import compute_pixel_statistics
 from detector.engine.seeding import make_deterministic, seed_rank
 from detector.models.normalization import PixelStatistics
 from detector.models.postprocess import Postprocess
 from detector.models.recipe import Recipe
-from detector.training.auto_settings import fit_to_training_set
+from detector.training.auto_settings import choose_input_size, fit_to_training_set
 from detector.training.code_hash import compute_code_hash
 from detector.training.compute import ComputeSettings, describe_device, get_machine_info
 from detector.training.console_log import keep_console_log
@@ -120,7 +120,7 @@ def train(params: TrainParams, machine: MachineSettings, started: float) -> None
     absent = [state for state, present in enumerate(data.names.present, 1) if not present]
     recipe = fit_to_training_set(recipe, params, data.annotations, absent)
     statistics = initialization.statistics() or PixelStatistics(*compute_pixel_statistics(data.annotations, Path()))
-    size = resolve_image_size(params, recipe, data, initialization.spec.size_multiple)
+    size = choose_input_size(params, recipe, data.annotations, initialization.spec)
     loaders = build_loaders(
         data.coco,
         params,
@@ -157,7 +157,7 @@ def train(params: TrainParams, machine: MachineSettings, started: float) -> None
             versions=versions,
         )
 
-    name = training_fingerprint(params, initialization, recipe, precision)
+    name = training_fingerprint(params, initialization, recipe, precision, versions)
     checkpoints = in_repository(CHECKPOINTS) / name
     with (
         lock_checkpoints(checkpoints),
@@ -190,25 +190,6 @@ def set_up_torch(params: TrainParams) -> torch.device:
     return device
 
 
-def resolve_image_size(params: TrainParams, recipe: Recipe, data: TrainingData, multiple: int) -> tuple[int, int]:
-    """Return the input size (H, W), multiples of `multiple`.
-
-    One number is the longer side; the images decide the other.
-    Raises UserError when params.yaml sets a side that the model cannot take.
-    """
-    given = params.image_size if isinstance(params.image_size, tuple) else (params.image_size,)
-    if any(side % multiple for side in given if side != "auto"):
-        raise UserError(
-            f"params.yaml: `train.image_size` is {params.image_size}; `train.model` {params.model} needs multiples of "
-            f"{multiple}"
-        )
-    size = params.image_size
-    if not isinstance(size, tuple):
-        size = choose_image_size(data.annotations, recipe.image_size)
-    height, width = (-(-side // multiple) * multiple for side in size)
-    return height, width
-
-
 def build_model(
     params: TrainParams,
     recipe: Recipe,
@@ -224,14 +205,17 @@ def build_model(
     return model.to(memory_format=torch.channels_last if params.channels_last else torch.contiguous_format)
 
 
-def training_fingerprint(params: TrainParams, initialization: Initialization, recipe: Recipe, precision: str) -> str:
-    """Hash everything that affects the result: parameters, data, code and machine."""
+def training_fingerprint(
+    params: TrainParams, initialization: Initialization, recipe: Recipe, precision: str, versions: dict[str, str]
+) -> str:
+    """Hash everything that affects the result: parameters, data, code, packages and machine."""
     values = {
         "params": params.model_dump(exclude={"keep_every"}),
         "weights": initialization.digest,
         "recipe": asdict(recipe),
         "data": hash_coco_files(COCO),
         "precision": precision,
+        "versions": versions,
         **get_machine_info(),
     }
     code = sorted(path for place in list_code()[1:] for path in place.rglob("*.py"))
@@ -265,7 +249,7 @@ def write_recipe(recipe: Recipe, size: tuple[int, int], initialization: Initiali
     The whole recipe is in the model's card.
     """
     values = {
-        "weights": "checkpoint" if initialization.checkpoint else initialization.weights,
+        "weights": initialization.weights,
         "image_size": list(size),
         "epochs": recipe.epochs,
         "batch_size": recipe.batch_size,

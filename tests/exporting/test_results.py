@@ -37,6 +37,7 @@ def test_one_file() -> None:
         "box_difference_below": 5.5,
         "score_difference_below": 0.088,
         "unmatched_detections": 12,
+        "images_with_near_ties": 0,
     }
     assert describe_differences(file._replace(ap=None), None)["AP_drop"] is None
     assert describe_times(file) == {"batch_1_ms": 30.0, "batch_2_ms": 50.0, "batch_8_ms": 160.0}

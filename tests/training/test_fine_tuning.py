@@ -83,6 +83,21 @@ def test_weights_of_another_architecture(tensor: str) -> None:
         load_matching_weights(build(), heads("a", "b", "c"), weights, heads("a", "b", "c"), "a.safetensors")
 
 
+def test_rows_and_names_that_do_not_fit() -> None:
+    with pytest.raises(UserError, match=r"a\.safetensors is of another architecture"):
+        load_matching_weights(build(3), heads("a"), build(4).state_dict(), heads("a", "b", "c"), "a.safetensors")
+
+
+@pytest.mark.parametrize("name", ["effnet", "faster_rcnn", "retinanet", "rtdetr", "dfine_n", "detr"])
+def test_norms_are_frozen_for_trained_weights_and_not_from_scratch(name: str) -> None:
+    for weights in ("checkpoint", "none"):
+        model = MODELS[name].build(3, StateConfig(), PixelStatistics((120,) * 3, (60,) * 3), Postprocess(), weights)
+        norms = [module for module in model.backbone.modules() if isinstance(module, nn.BatchNorm2d)]  # type: ignore[union-attr]
+        assert norms
+        live = [norm for norm in norms if type(norm) is nn.BatchNorm2d]
+        assert not live if weights == "checkpoint" else live == norms
+
+
 def test_frozen_parameters_do_not_change() -> None:
     model = build()
     freeze(model, ("backbone.stem", "backbone.stages.1", "head.class_logits.bias"))

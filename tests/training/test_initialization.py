@@ -68,7 +68,7 @@ def test_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     path = checkpoint(tmp_path / "old.safetensors", ["a", "b"])
     initialization = resolve_initialization("simple", path)
     assert initialization.pretrained
-    assert initialization.weights == "none"
+    assert initialization.weights == "checkpoint"
     assert initialization.statistics() == STATISTICS
     same = build(2)
     load_initial_weights(same, initialization, LabelNames(["a", "b"], ["x", "y"], [True, False]), path)

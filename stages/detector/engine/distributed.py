@@ -5,6 +5,7 @@ These are collective operations: every process must call them at the same point,
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
@@ -18,6 +19,11 @@ Value = TypeVar("Value")
 def world_size() -> int:
     """The number of training processes."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def local_world_size() -> int:
+    """The number of training processes on this machine, as torchrun and `spawn_workers` say."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def rank() -> int:

@@ -87,6 +87,24 @@ def raise_mismatch(
     )
 
 
+def check_ap(precision: str, file_ap: float | None, model_ap: float | None, tolerance: float) -> None:
+    """Raise UserError if the file's AP is lower than the model's by more than `tolerance`; for fp32, also if higher."""
+    if file_ap is None or model_ap is None:
+        return
+    drop = abs(model_ap - file_ap) if precision == "fp32" else model_ap - file_ap
+    if drop <= tolerance:
+        return
+    advice = (
+        "does data/predictions belong to this checkpoint? Run `dvc repro`"
+        if precision == "fp32"
+        else "use export.precision: fp32, or increase export.max_ap_drop"
+    )
+    raise UserError(
+        f"the ONNX file ({precision}) reaches AP {file_ap:.4f} on test, the model {model_ap:.4f}: a difference of "
+        f"{drop:.4f}, allowed is {tolerance}. No model file was written; {advice}"
+    )
+
+
 def _relative_excess(difference: DetectionDifference, tolerance: Tolerance) -> float:
     """Return the largest ratio of a difference to its limit; infinite for NaN."""
     ratios = (

@@ -12,7 +12,8 @@ class VerifiedFile(NamedTuple):
     """An ONNX file that passed the parity check.
 
     content: its bytes; ap: AP on test, None without objects; seconds: median per batch, by batch size; worst: the
-    largest differences from the model's detections; unmatched: detections that only the file or only the model has.
+    largest differences from the model's detections; unmatched: detections that only the file or only the model has;
+    unstable: images in which the model's own detections depend on rounding, and the file has one of its answers.
     """
 
     content: bytes
@@ -20,6 +21,7 @@ class VerifiedFile(NamedTuple):
     seconds: dict[int, float]
     worst: DetectionDifference
     unmatched: int
+    unstable: int = 0
 
 
 def describe_differences(file: VerifiedFile, model_ap: float | None) -> dict[str, Any]:
@@ -31,6 +33,7 @@ def describe_differences(file: VerifiedFile, model_ap: float | None) -> dict[str
         "box_difference_below": round_up(file.worst.box),
         "score_difference_below": round_up(file.worst.score),
         "unmatched_detections": file.unmatched,
+        "images_with_near_ties": file.unstable,
     }
 
 
@@ -50,6 +53,7 @@ def summarize(name: str, file: VerifiedFile) -> str:
     return (
         f"{name}: {len(file.content) / 1e6:.1f} MB, AP {ap}, {times}; compared with the model: boxes within "
         f"{file.worst.box:.1e} pixels, scores within {file.worst.score:.1e}, {file.unmatched:,} unmatched"
+        + (f", {file.unstable:,} images with near-ties" if file.unstable else "")
     )
 
 

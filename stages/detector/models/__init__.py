@@ -28,6 +28,8 @@ from detector.models.query_architectures import ARCHITECTURES
 from detector.models.recipe import Recipe
 from detector.models.state_head import StateConfig
 
+CELL = 16  # pixels
+
 
 class ModelSpec(NamedTuple):
     """One entry of MODELS: how a model is built and trained, and which pretrained weights it has.
@@ -35,7 +37,8 @@ class ModelSpec(NamedTuple):
     build(classes, states, statistics, postprocess, weights) -> module. recipe: its training settings. weights: the
     accepted values of `train.weights`, best first. statistics, coco_statistics: pixel normalization that ImageNet and
     COCO weights expect; a model trained from scratch uses the statistics of its dataset. size_multiple: of both sides
-    of the input, in pixels. load_coco_rows: the rows per class of the COCO weights' head.
+    of the input, in pixels. min_cells: of CELL x CELL pixels, in the input at least. load_coco_rows: the rows per class
+    of the COCO weights' head.
     """
 
     build: Callable[[int, StateConfig, PixelStatistics, Postprocess, str], nn.Module]
@@ -44,6 +47,7 @@ class ModelSpec(NamedTuple):
     statistics: PixelStatistics = IMAGENET_STATISTICS
     coco_statistics: PixelStatistics = IMAGENET_STATISTICS
     size_multiple: int = 32
+    min_cells: int = 0
     load_coco_rows: Callable[[], TrainedRows] | None = None
 
     def choose_statistics(self, weights: str) -> PixelStatistics:
@@ -84,6 +88,7 @@ MODELS: dict[str, ModelSpec] = {
             ("coco", "none"),
             coco_statistics=architecture.coco_statistics,
             size_multiple=architecture.size_multiple,
+            min_cells=architecture.min_cells,
             load_coco_rows=partial(query_weights.load_coco_rows, name),
         )
         for name, architecture in ARCHITECTURES.items()

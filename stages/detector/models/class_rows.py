@@ -22,6 +22,10 @@ class NamedRows(NamedTuple):
     background: Literal["none", "first", "last"] = "none"
     values: int = 1
 
+    def count(self, names: Sequence[str]) -> int:
+        """The length of the first dimension for these names."""
+        return self.groups * (len(names) + (self.background != "none")) * self.values
+
 
 class TrainedRows(NamedTuple):
     """A trained head: names in row order, without background, and tensors by the model's names for them."""

@@ -28,7 +28,7 @@ class EffNetBackbone(nn.Module):
         super().__init__()
         source = EfficientNet_B0_Weights.IMAGENET1K_V1 if weights == "imagenet" else None
         norm = nn.BatchNorm2d if weights == "none" else FrozenBatchNorm
-        network = load_pretrained(lambda: efficientnet_b0(weights=source, norm_layer=norm))
+        network = load_pretrained(lambda: efficientnet_b0(weights=source, norm_layer=norm), source)
         self.blocks = network.features[:8]
 
     def forward(self, x: Tensor) -> list[Tensor]:

@@ -24,46 +24,72 @@ class HubWeights(NamedTuple):
     digest: str
 
 
-def load_pretrained(build: Callable[[], Loaded], hub: str = "") -> Loaded:
-    """Call `build`, which may download weights from the Hugging Face repository `hub` or, if "", from torch's server.
+def load_pretrained(build: Callable[[], Loaded], source: WeightsEnum | None) -> Loaded:
+    """Call `build`, which downloads torchvision's weights `source` unless they are cached or None.
 
-    Raises UserError naming the cache folder when the download fails.
+    Raises UserError naming the cache folder when the download fails, and the file when it is damaged.
     """
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    if source is not None:
+        check_cached_file(folder / source.url.rpartition("/")[2])
     try:
         return build()
     except (OSError, RuntimeError) as error:
-        raise UserError(
-            f"could not download the pretrained weights: {error}\n"
-            f"They are cached in {_describe_cache(hub)} there from a machine with internet access, or train from "
-            "scratch with `train.weights: none`."
-        ) from None
+        raise download_error(error, f"{folder}: copy the file") from None
 
 
-def _describe_cache(hub: str) -> str:
-    """The cache folder of downloaded weights, and what to copy."""
-    if not hub:
-        return f"{torch.hub.get_dir()}/checkpoints: copy the file"
-    from huggingface_hub.constants import HF_HUB_CACHE
+def check_cached_file(path: Path) -> None:
+    """Raise UserError when a cached file has not the SHA-256 whose start its name ends in, as torchvision names it.
 
-    return f"{HF_HUB_CACHE}: copy the folder models--{hub.replace('/', '--')}"
+    torch compares it after a download only.
+    """
+    expected = path.stem.rpartition("-")[2]
+    if path.exists() and not hash_file(path).startswith(expected):
+        raise damaged_file_error(path, f"its SHA-256 does not start with {expected}")
+
+
+def download_error(error: Exception, cache: str) -> UserError:
+    """The error of a download that failed; cache: where the files belong, and what to copy there."""
+    return UserError(
+        f"could not download the pretrained weights: {error}\n"
+        f"They are cached in {cache} there from a machine with internet access, or train from scratch with "
+        "`train.weights: none`."
+    )
+
+
+def damaged_file_error(path: Path, reason: object) -> UserError:
+    """The error of a downloaded file that cannot be used."""
+    return UserError(f"{path} is damaged: {reason}; delete the file and run the same command again")
+
+
+def hash_file(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal digits."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def download_hub_weights(source: HubWeights) -> Path:
     """Return the folder with the files of this commit, downloaded unless they are cached.
 
-    Raises UserError when the weights are not those with the known SHA-256, and OSError when the download fails.
+    Raises UserError naming the cache folder when the download fails, and when the weights are not those with the known
+    SHA-256.
     """
     from huggingface_hub import hf_hub_download
+    from huggingface_hub.constants import HF_HUB_CACHE
+    from huggingface_hub.errors import HTTPError
 
     names = ("config.json", "model.safetensors")
-    config, weights = (Path(hf_hub_download(source.repository, name, revision=source.commit)) for name in names)
+    try:
+        config, weights = (Path(hf_hub_download(source.repository, name, revision=source.commit)) for name in names)
+    except (OSError, RuntimeError, ValueError, HTTPError) as error:
+        folder = f"models--{source.repository.replace('/', '--')}"
+        raise download_error(error, f"{HF_HUB_CACHE}: copy the folder {folder}") from None
     check_digest(weights, source)
     return config.parent
 
 
 def check_digest(weights: Path, source: HubWeights) -> None:
     """Compare the file with the known SHA-256; without one, print the file's, which the training log keeps."""
-    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    digest = hash_file(weights)
     if not source.digest:
         print(f"COCO weights {source.repository}, commit {weights.parent.name}, SHA-256 {digest}")
     elif digest != source.digest:
@@ -78,7 +104,7 @@ def download_detection_weights(source: WeightsEnum, names: dict[str, str]) -> di
 
     names: name prefixes in torchvision -> name prefixes in our model.
     """
-    stored = load_pretrained(lambda: source.get_state_dict(progress=True, check_hash=True))
+    stored = load_pretrained(lambda: source.get_state_dict(progress=True, check_hash=True), source)
     renamed = {}
     for name, value in stored.items():
         prefix = next((prefix for prefix in names if name.startswith(prefix)), "")

@@ -24,7 +24,7 @@ def build_resnet50_fpn(weights: str, stages: list[int], top: ExtraFPNBlock) -> B
     """stages: ResNet stages 1..4 (strides 4, 8, 16, 32) used by the pyramid; top: adds coarser feature maps."""
     source = ResNet50_Weights.IMAGENET1K_V1 if weights == "imagenet" else None
     norm = partial(_choose_norm(weights), eps=RESNET_EPS)
-    network = load_pretrained(lambda: resnet50(weights=source, norm_layer=norm))
+    network = load_pretrained(lambda: resnet50(weights=source, norm_layer=norm), source)
     # As in torchvision's references, the first layers of a pretrained backbone are frozen.
     trainable_layers = 5 if weights == "none" else 3
     backbone: BackboneWithFPN = RESNET_FPN_EXTRACTOR.load()(network, trainable_layers, stages, top)
@@ -35,7 +35,7 @@ def build_mobilenet_fpn(weights: str) -> BackboneWithFPN:
     """Two feature maps of stride 32 and one of stride 64, as in torchvision's Faster R-CNN."""
     source = MobileNet_V3_Large_Weights.IMAGENET1K_V1 if weights == "imagenet" else None
     norm = partial(_choose_norm(weights), eps=MOBILENET_EPS, momentum=0.01)
-    network = load_pretrained(lambda: mobilenet_v3_large(weights=source, norm_layer=norm))
+    network = load_pretrained(lambda: mobilenet_v3_large(weights=source, norm_layer=norm), source)
     backbone: BackboneWithFPN = MOBILENET_FPN_EXTRACTOR.load()(network, True, 6)
     return backbone
 

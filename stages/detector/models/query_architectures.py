@@ -23,6 +23,7 @@ from detector.models.query_quirks import (
     prepare_deformable_detr,
     prepare_rfdetr,
     reset_batch_norms,
+    untie_class_heads,
 )
 from detector.models.recipe import Recipe
 
@@ -38,8 +39,10 @@ class QueryArchitecture:
     repository, commit, digest: of the COCO weights on the hub, see `HubWeights`; "main" and "" where not known.
     license: of the code and of these weights. make_config: builds the configuration of these weights. coco_statistics:
     the pixel normalization that they were trained with. size_multiple: of both sides of the input, in pixels.
-    uses_mask: whether padding is masked. prepare: what a network needs for inputs that are not square and for export,
-    in place. initialize: what a network with random weights needs to learn, in place.
+    min_cells: of 16 x 16 pixels, of which the best become the queries; 0 where fewer cells give fewer queries.
+    uses_mask: whether padding is masked. untie: gives layers tensors of their own, before weights are loaded. prepare:
+    what a network needs for inputs that are not square and for export, in place. initialize: what a network with random
+    weights needs to learn, in place.
     """
 
     title: str
@@ -51,7 +54,9 @@ class QueryArchitecture:
     digest: str = ""
     coco_statistics: PixelStatistics = UNIT_STATISTICS
     size_multiple: int = 32
+    min_cells: int = 0
     uses_mask: bool = False
+    untie: Callable[[Any], None] = keep
     prepare: Callable[[Any], None] = keep
     initialize: Callable[[Any], None] = keep
 
@@ -134,6 +139,7 @@ def make_rfdetr(name: str, image_size: int, decoder_layers: int) -> QueryArchite
         partial(make_rfdetr_config, image_size, decoder_layers),
         replace(RFDETR_RECIPE, image_size=image_size),
         coco_statistics=IMAGENET_STATISTICS,
+        min_cells=300,
         prepare=prepare_rfdetr,
     )
 
@@ -161,6 +167,7 @@ ARCHITECTURES: dict[str, QueryArchitecture] = {
         "4113700fe8aade398808424b7c5c1304cfbf886adc6450a6ca5d50a702be3373",
         coco_statistics=IMAGENET_STATISTICS,
         uses_mask=True,
+        untie=untie_class_heads,
         prepare=prepare_deformable_detr,
     ),
     "rtdetr": QueryArchitecture(
@@ -195,5 +202,6 @@ ARCHITECTURES: dict[str, QueryArchitecture] = {
         "4b636b514dcf623f6eafc9e1ab63b8ad5c513925",
         coco_statistics=IMAGENET_STATISTICS,
         size_multiple=64,  # patches of 16 pixels in 4 windows per side
+        min_cells=100,
     ),
 }

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from detector.core.errors import UserError
 from detector.engine.structures import Output, Targets
 from detector.models.class_rows import NamedRows
 from detector.models.hungarian import denormalize_boxes, gather_target_states, hungarian_match, state_loss
@@ -19,7 +18,7 @@ from detector.models.padding import make_content_mask, measure_content
 from detector.models.postprocess import Postprocess
 from detector.models.query_architectures import ARCHITECTURES, QueryArchitecture
 from detector.models.query_losses import compute_detr_losses, make_labels, use_own_normalization
-from detector.models.query_weights import CLASS_TENSOR, load_body, make_network
+from detector.models.query_weights import CLASS_TENSOR, find_aliases, load_body, make_network
 from detector.models.state_head import StateConfig, apply_presence, build_state_head
 
 # Where transformers' models keep what is pretrained on ImageNet; the parts around it belong to the detector.
@@ -68,10 +67,7 @@ class QueryDetector(nn.Module):
         return [self.network, self.network.model, decoder, *integral]
 
     def forward(self, images: Tensor, targets: Targets | None = None) -> Output:
-        """images uint8 [B, 3, H, W], H and W multiples of the architecture's. With a mask, boxes are of the content.
-
-        Raises UserError when the image is too small for the queries.
-        """
+        """images uint8 [B, 3, H, W], H and W multiples of the architecture's. With a mask, boxes are of the content."""
         height, width = images.shape[-2:]
         size = torch.tensor([[height, width]], dtype=torch.float32, device=images.device)  # [1, 2]
         inputs: dict[str, Any] = {"pixel_values": self.normalize(images)}
@@ -106,18 +102,10 @@ class QueryDetector(nn.Module):
         """The network's outputs, and its losses by component; {} without labels."""
         config = self.network.config
         config.num_queries = min(self.queries, count_cells(config, size))
-        try:
-            if self.is_detr:
-                outputs = self.network(**inputs, output_hidden_states=labels is not None)
-                return outputs, {} if labels is None else compute_detr_losses(self.network, outputs, labels)
-            outputs = self.network(**inputs, labels=labels)
-        except RuntimeError as error:
-            if "selected index k out of range" not in str(error):
-                raise
-            raise UserError(
-                f"an image of {size[1]} x {size[0]} pixels has fewer cells than the model's {self.queries} queries; "
-                "raise `train.image_size`"
-            ) from None
+        if self.is_detr:
+            outputs = self.network(**inputs, output_hidden_states=labels is not None)
+            return outputs, {} if labels is None else compute_detr_losses(self.network, outputs, labels)
+        outputs = self.network(**inputs, labels=labels)
         if labels is None:
             return outputs, {}
         losses = outputs.loss_dict
@@ -152,18 +140,6 @@ def detach_backbone(network: Any) -> nn.Module:
     delattr(modules[owner], name)
     object.__setattr__(modules[owner], name, backbone)
     return backbone
-
-
-def find_aliases(model: nn.Module) -> dict[str, str]:
-    """Further names of parameters that have several: name -> first name."""
-    first: dict[nn.Parameter, str] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        first.setdefault(parameter, name)
-    return {
-        name: first[parameter]
-        for name, parameter in model.named_parameters(remove_duplicate=False)
-        if first[parameter] != name
-    }
 
 
 def drop_aliases(model: Any, state: dict[str, Tensor], prefix: str, _: object) -> None:
@@ -206,13 +182,15 @@ def build_query_detector(
     postprocess: Postprocess,
     weights: str,
 ) -> QueryDetector:
-    """Build the detector `name` of ARCHITECTURES; weights: coco (all but the rows per class; downloaded) or none."""
+    """Build the detector `name` of ARCHITECTURES; weights: coco (all but the rows per class; downloaded),
+    checkpoint (to be loaded by the caller) or none.
+    """
     architecture = ARCHITECTURES[name]
-    network = make_network(architecture, classes, pretrained=weights == "coco")
+    network = make_network(architecture, classes, pretrained=weights != "none")
     if weights == "coco":
         load_body(network, architecture)
     architecture.prepare(network)
     use_own_normalization(network)
     model = QueryDetector(architecture, network, states, statistics, postprocess)
-    set_backbone_training(model, weights == "coco")
+    set_backbone_training(model, weights != "none")
     return model

@@ -15,6 +15,15 @@ def keep(network: Any) -> None:
     del network
 
 
+def untie_class_heads(network: Any) -> None:
+    """Give each decoder layer of Deformable DETR a class head of its own, as its box refinement has them.
+
+    transformers builds one head for all layers, and takes them apart when it loads a file in which they differ.
+    """
+    for head in network.class_embed:
+        head.weight, head.bias = (nn.Parameter(tensor.detach().clone()) for tensor in (head.weight, head.bias))
+
+
 def prepare_deformable_detr(network: Any) -> None:
     """Clamp no tensor twice, because the ONNX exporter then writes an invalid file."""
     vars(import_module(type(network).__module__))["inverse_sigmoid"] = invert_sigmoid

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from detector.core.errors import UserError
 from detector.models.class_rows import TrainedRows
-from detector.models.pretrained import HubWeights, download_hub_weights, load_pretrained
+from detector.models.pretrained import HubWeights, damaged_file_error, download_hub_weights
 from detector.models.query_architectures import ARCHITECTURES, QueryArchitecture
 
 # Tensors with rows per class.
@@ -43,6 +43,7 @@ def make_network(architecture: QueryArchitecture, classes: int, pretrained: bool
         # About that of Xavier's initialization; the usual 0.01 or 0.02 hardly learns.
         config.init_std = config.initializer_range = config.d_model**-0.5
     network = AutoModelForObjectDetection.from_config(config)
+    architecture.untie(network)
     if not pretrained:
         architecture.initialize(network)
     # Shadows the builtin in transformers' module: it asks for the batch size by `len`, which fixes it in an ONNX file.
@@ -60,12 +61,37 @@ def get_length(values: Any) -> Any:
     return values.shape[0] if isinstance(values, Tensor) else len(values)
 
 
+def find_aliases(model: nn.Module) -> dict[str, str]:
+    """Further names of parameters that have several: name -> first name."""
+    first: dict[nn.Parameter, str] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        first.setdefault(parameter, name)
+    return {
+        name: first[parameter]
+        for name, parameter in model.named_parameters(remove_duplicate=False)
+        if first[parameter] != name
+    }
+
+
 def load_body(network: Any, architecture: QueryArchitecture) -> None:
-    """Load the COCO weights into the network, in place, all but the rows per class."""
+    """Load the COCO weights into the network, in place, all but the rows per class.
+
+    Raises UserError when parameters that the network shares between layers differ in the file.
+    """
     stored = load_coco_network(architecture).state_dict()
     own = network.state_dict()
     if stored.keys() != own.keys():
         raise RuntimeError(f"weights of another model: {', '.join(sorted(stored.keys() ^ own.keys()))}")
+    different = [
+        f"{name} and {first}"
+        for name, first in find_aliases(network).items()
+        if not torch.equal(stored[name], stored[first])
+    ]
+    if different:
+        raise UserError(
+            f"the weights of {architecture.repository} are not those of the model this project knows, which shares "
+            f"{'; '.join(different)}; train from scratch with `train.weights: none`, or report it"
+        )
     network.load_state_dict({name: own[name] if CLASS_TENSOR.search(name) else stored[name] for name in own})
 
 
@@ -80,20 +106,31 @@ def load_coco_rows(name: str) -> TrainedRows:
 def load_coco_network(architecture: QueryArchitecture) -> Any:
     """Download the COCO weights, unless they are cached, and load them into transformers' network.
 
-    Raises UserError when the download fails, when the checkpoint's settings differ from ours, and when a tensor of the
-    network or of the file has no counterpart.
+    Raises UserError when the download fails, a file is damaged, the checkpoint's settings differ from ours, or a tensor
+    of the network or of the file has no counterpart.
     """
+    from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModelForObjectDetection
 
     source = HubWeights(architecture.repository, architecture.commit, architecture.digest)
-    folder = load_pretrained(lambda: download_hub_weights(source), source.repository)
-    theirs, config = AutoConfig.from_pretrained(folder), architecture.make_config()
+    folder = download_hub_weights(source)
+    try:
+        theirs, config = AutoConfig.from_pretrained(folder), architecture.make_config()
+    except (OSError, ValueError, KeyError) as error:
+        raise damaged_file_error(folder / "config.json", error) from None
     check_settings(theirs.to_dict(), config.to_dict(), source.repository)
     config.id2label, config.label2id = theirs.id2label, theirs.label2id
-    network, found = AutoModelForObjectDetection.from_pretrained(
-        folder, config=config, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True,
-        dtype=torch.float32,
-    )  # fmt: skip
+    try:
+        network, found = AutoModelForObjectDetection.from_pretrained(
+            folder,
+            config=config,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            dtype=torch.float32,
+        )
+    except (OSError, SafetensorError) as error:
+        raise damaged_file_error(folder / "model.safetensors", error) from None
     missing = [name for name in found["missing_keys"] if not name.endswith("num_batches_tracked")]
     mismatched = [str(entry[0]) for entry in found["mismatched_keys"]]
     problems = {"missing": missing, "not in the model": found["unexpected_keys"], "of another shape": mismatched}

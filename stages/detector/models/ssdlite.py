@@ -48,7 +48,7 @@ class SSDLite(nn.Module):
         super().__init__()
         norm = partial(nn.BatchNorm2d, eps=0.001, momentum=0.03)
         source = MobileNet_V3_Large_Weights.IMAGENET1K_V1 if weights == "imagenet" else None
-        mobilenet = load_pretrained(lambda: mobilenet_v3_large(weights=source, norm_layer=norm))
+        mobilenet = load_pretrained(lambda: mobilenet_v3_large(weights=source, norm_layer=norm), source)
         self.normalize = Normalize(statistics)
         backbone = SSDLITE_EXTRACTOR.load()(mobilenet, 6, norm)
         self.backbone, self.extra = backbone.features, backbone.extra

@@ -7,7 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from detector.engine.dataset import Annotations
+from detector.core.errors import UserError
+from detector.engine.dataset import Annotations, choose_image_size
+from detector.models import CELL, ModelSpec
 from detector.models.recipe import Recipe
 from detector.training.settings import TrainParams
 
@@ -55,6 +57,34 @@ def choose_longest_side(annotations: Annotations, recipe_size: int, absent: Sequ
 def round_up(length: float) -> int:
     """Return the smallest multiple of 32 that is not below `length`, but for a pixel."""
     return int(-(-(length - 1) // 32)) * 32
+
+
+def choose_input_size(
+    params: TrainParams, recipe: Recipe, annotations: Annotations, spec: ModelSpec
+) -> tuple[int, int]:
+    """Return the input size (H, W), multiples of the model's `size_multiple`.
+
+    The recipe's image size is the longer side, and the images decide the other; `auto` is enlarged until the input has
+    as many cells as the model needs. Raises UserError when params.yaml sets a size that the model cannot take.
+    """
+    multiple, given = spec.size_multiple, params.image_size
+    sides = given if isinstance(given, tuple) else () if given == "auto" else (given,)
+    mistake = f"params.yaml: `train.image_size` is {params.image_size}; `train.model` {params.model} needs"
+    if any(side % multiple for side in sides):
+        raise UserError(f"{mistake} multiples of {multiple}")
+    longest = recipe.image_size
+    while True:
+        size = given if isinstance(given, tuple) else choose_image_size(annotations, longest)
+        height, width = (-(-side // multiple) * multiple for side in size)
+        cells = (height // CELL) * (width // CELL)
+        if cells >= spec.min_cells:
+            return height, width
+        if sides:
+            raise UserError(
+                f"{mistake} at least {spec.min_cells} cells of {CELL} x {CELL} pixels; {width} x {height} pixels have "
+                f"{cells}"
+            )
+        longest += multiple
 
 
 def choose_epochs(images: int, steps_per_epoch: int, recipe_epochs: int) -> int:

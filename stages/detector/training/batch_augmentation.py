@@ -4,7 +4,8 @@ The workers decode, letterbox, draw all random numbers and move the boxes; the d
 window and a mosaic are one resampling of both axes, a product with two matrices, with the same filter as in
 `Augmenter`. The random numbers of an image come from (seed, visit, row) as there, so they depend neither on the number
 of workers nor on interruptions. The other images of a mosaic or a blend are from the same batch. A rotation is no such
-product: with `rotation`, all augmentation stays in the workers (`is_supported`).
+product: with `rotation`, and where mosaics or blends need more images than a batch has, all augmentation stays in the
+workers (`is_supported`).
 """
 
 from __future__ import annotations
@@ -88,9 +89,9 @@ class BatchPlan(NamedTuple):
         return BatchPlan(**moved, taps=self.taps)
 
 
-def is_supported(augmenter: Augmenter) -> bool:
-    """Whether the device can do all that the augmenter does."""
-    return augmenter.rotation == 0
+def is_supported(augmenter: Augmenter, batch_size: int) -> bool:
+    """Whether the device can do all that the augmenter does: no rotation, and as many images as a mosaic has."""
+    return augmenter.rotation == 0 and (batch_size >= 4 or augmenter.mosaic == augmenter.mixup == 0)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 from typing import Any, NamedTuple
 
 import torch
@@ -54,10 +53,9 @@ def compile_layers(model: nn.Module, containers: list[nn.Module] | None = None) 
 
 
 def get_machine_info() -> dict[str, Any]:
-    """Return what affects speed and bytes of a training in addition to its parameters, data and code."""
+    """Return what affects speed and bytes of a training in addition to its parameters, data, code and packages."""
     cuda = torch.cuda.is_available()
     return {
-        "versions": {name: version(name) for name in ("torch", "torchvision", "numpy", "pillow", "hotcoco")},
         "device": torch.cuda.get_device_name() if cuda else torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
     }

@@ -42,7 +42,12 @@ def load_matching_weights(
     own = model.state_dict()
     class_rows, state_rows = find_class_rows(model), find_state_rows(model)
     states = state_rows if state_rows.keys() <= weights.keys() else {}
-    heads_fit = all(name in weights and weights[name].shape[1:] == own[name].shape[1:] for name in class_rows)
+    heads_fit = all(
+        name in weights
+        and weights[name].shape[1:] == own[name].shape[1:]
+        and len(weights[name]) == rows.count(trained.classes)
+        for name, rows in class_rows.items()
+    )
     matching = {
         name: weights[name]
         for name in own.keys() & weights.keys() - class_rows.keys() - state_rows.keys()

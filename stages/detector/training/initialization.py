@@ -26,7 +26,7 @@ DATASET_BUFFERS = (".present", ".weights")
 class Initialization:
     """The model to build and its initial weights; checkpoint: weights and card of an earlier training.
 
-    weights: one of the model's pretrained weights, "none" with a checkpoint. digest: SHA-256 of the checkpoint, or "".
+    weights: one of the model's pretrained weights, "none" or "checkpoint". digest: SHA-256 of the checkpoint, or "".
     """
 
     spec: ModelSpec
@@ -37,7 +37,7 @@ class Initialization:
     @property
     def pretrained(self) -> bool:
         """Whether the backbone is pretrained."""
-        return self.checkpoint is not None or self.weights != "none"
+        return self.weights != "none"
 
     def statistics(self) -> PixelStatistics | None:
         """Return the pixel statistics that the weights expect; None from scratch."""
@@ -66,7 +66,7 @@ def resolve_initialization(model: str, weights: str) -> Initialization:
             raise UserError(
                 f"params.yaml: `train.weights` {weights} is of model {card.model}, but `train.model` is {model}"
             )
-        return Initialization(spec, "none", (tensors, card), hashlib.sha256(path.read_bytes()).hexdigest())
+        return Initialization(spec, "checkpoint", (tensors, card), hashlib.sha256(path.read_bytes()).hexdigest())
     if weights not in ("auto", *spec.weights):
         raise UserError(
             f"params.yaml: `train.weights` is {weights!r}; {model} accepts auto, {', '.join(spec.weights)}, or the "

@@ -75,7 +75,9 @@ def build_loaders(
         rotation=recipe.rotation,
         epochs=recipe.epochs,
     )
-    on_device = BatchAugmenter(augmenter) if device.type == "cuda" and is_supported(augmenter) else None
+    on_device = (
+        BatchAugmenter(augmenter) if device.type == "cuda" and is_supported(augmenter, recipe.batch_size) else None
+    )
     cached = cache_images(
         [coco["train"], coco["val"]],
         size,
@@ -105,7 +107,7 @@ def build_loaders(
         rank=distributed.rank(),
         world_size=distributed.world_size(),
     )
-    workers = choose_workers(machine.workers, device.type == "cuda", params.processes)
+    workers = choose_workers(machine.workers, device.type == "cuda", distributed.local_world_size())
     options: dict[str, Any] = {
         "num_workers": workers,
         "pin_memory": device.type == "cuda",
