@@ -131,7 +131,8 @@ def many_boxes(draw: st.DrawFn) -> Sample:
     corners = torch.tensor(draw(st.lists(st.floats(0, 1, width=32), min_size=4 * count, max_size=4 * count)))
     corners = corners.reshape(count, 2, 2).sort(1).values.reshape(count, 4)
     labels = torch.arange(1, count + 1)
-    content = draw(st.integers(1, HEIGHT)), draw(st.integers(1, WIDTH))
+    heights, widths = st.integers(1, HEIGHT), st.integers(1, WIDTH)  # letterboxing fills one side of the input
+    content = draw(st.one_of(st.tuples(st.just(HEIGHT), widths), st.tuples(heights, st.just(WIDTH))))
     image = torch.randint(256, (3, *content), dtype=torch.uint8)
     boxes = corners * torch.tensor([content[1], content[0]] * 2)
     return add_padding(Sample(image, boxes, labels, labels + 10, 0, (1.0, 1.0), content), (HEIGHT, WIDTH), FILL)
