@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, stdtrit
 
-from detector.evaluation.matching import NUM_IOUS, Matches
+from detector.evaluation.matching import Matches
 
 CHUNK_ELEMENTS = 4_000_000  # of a temporary array
 RECALLS = np.linspace(0, 1, 101)
@@ -30,12 +30,13 @@ def bootstrap_weights(groups: NDArray[np.int64], count: int, seed: int) -> NDArr
 
 
 def compute_average_precisions(matches: Matches, weights: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
-    """COCO's average precision [B, 10, C] per bootstrap sample (weights [B, N] of the images), IoU and class.
+    """COCO's average precision [B, K, C] per bootstrap sample (weights [B, N] of the images), IoU and class.
 
-    NaN for a class without objects in a sample. With weights of 1 it equals pycocotools' numbers.
+    NaN for a class without objects in a sample. With weights of 1 it equals pycocotools' numbers. K: the rows of
+    `matches.hits`, one per IoU.
     """
     object_counts = weigh(weights, matches.object_counts).astype(np.int64)  # [B, C]
-    precision = np.where(object_counts[:, None] > 0, 0.0, np.nan).repeat(NUM_IOUS, axis=1)
+    precision = np.where(object_counts[:, None] > 0, 0.0, np.nan).repeat(len(matches.hits), axis=1)
     order = np.argsort(matches.categories, kind="stable")
     bounds = np.searchsorted(matches.categories[order], np.arange(object_counts.shape[1] + 1))
     for category in np.flatnonzero(np.diff(bounds)).tolist():
@@ -65,16 +66,16 @@ def _sum_precisions(
     ignored: NDArray[np.bool_],
     object_counts: NDArray[np.int64],
 ) -> NDArray[np.float64]:
-    """The sum [B, 10] over the 101 recalls of the precisions of one class; 0 for a sample without objects.
+    """The sum [B, K] over the 101 recalls of the precisions of one class; 0 for a sample without objects.
 
-    counts [D, B]: how often each detection counts, best score first. hits, ignored [10, D]. object_counts [B].
+    counts [D, B]: how often each detection counts, best score first. hits, ignored [K, D]. object_counts [B].
     """
-    sums = np.zeros((counts.shape[1], NUM_IOUS))
+    sums = np.zeros((counts.shape[1], len(hits)))
     detections_so_far = np.cumsum(counts, axis=0, dtype=np.int32)
     different, rows = np.unique(object_counts, return_inverse=True)
     tables = _count_recalls(different)
     offsets = (rows * tables.shape[1]).astype(np.int32)
-    for iou in range(NUM_IOUS):
+    for iou in range(len(hits)):
         places = np.flatnonzero(hits[iou])
         if not len(places):
             continue
@@ -88,7 +89,7 @@ def _sum_precisions(
         # Precision has its local maxima at hits, so only these matter; each gives its recalls the best that follows.
         precision = hits_so_far / np.maximum(counted_so_far, 1)
         envelope = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
-        recalls = tables.ravel()[hits_so_far + offsets]
+        recalls = tables.ravel()[np.minimum(hits_so_far, object_counts) + offsets]
         recalls[1:] -= recalls[:-1].copy()
         sums[:, iou] = np.einsum("hb,hb->b", envelope, recalls)
     return sums
@@ -100,6 +101,20 @@ def _count_recalls(object_counts: NDArray[np.int64]) -> NDArray[np.int32]:
     # The same division as in pycocotools, for the same rounding.
     reached = np.searchsorted(RECALLS, hits / np.maximum(object_counts, 1)[:, None], side="right")
     return np.where((hits > 0) & (object_counts[:, None] > 0), reached, 0).astype(np.int32)
+
+
+def compute_precision_curves(matches: Matches) -> NDArray[np.float64]:
+    """Precision [101, C] at IoU 0.5 and each of the 101 recalls; NaN for a class without objects."""
+    object_counts = matches.object_counts.sum(axis=0)
+    curves = np.where(object_counts > 0, 0.0, np.nan)[None].repeat(len(RECALLS), axis=0)
+    counted = matches.select_iou50()
+    for category in np.flatnonzero(object_counts).tolist():
+        places = np.flatnonzero(counted.hits[0, counted.categories == category])
+        hits_so_far = np.arange(1, len(places) + 1)
+        envelope = np.maximum.accumulate((hits_so_far / (places + 1))[::-1])[::-1]
+        needed = np.searchsorted(hits_so_far / object_counts[category], RECALLS)
+        curves[:, category] = np.append(envelope, 0.0)[needed]
+    return curves
 
 
 def percentile_interval(replicates: NDArray[np.float64], level: float = 0.95) -> tuple[float, float] | None:
