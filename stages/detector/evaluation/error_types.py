@@ -60,7 +60,8 @@ class ErrorAnalysis(NamedTuple):
 
     def select_detections(self, thresholds: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Mask [D] of the detections that reach the threshold of their class [C]."""
-        return self.scores >= thresholds[self.categories]
+        mask: NDArray[np.bool_] = self.scores >= thresholds[self.categories]
+        return mask
 
     def select_missed(self, thresholds: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Mask [A] of the present objects without a matched detection that reaches its threshold [C]."""
