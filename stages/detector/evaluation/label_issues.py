@@ -214,12 +214,14 @@ def _check_missing(match: ImageMatch, statistics: ClassStatistics) -> Iterator[C
     """Detections that match no label, the most confident of those that overlap."""
     nearest = match.iou.max(axis=0, initial=0.0)
     matched = np.isin(np.arange(len(match.predicted_classes)), list(match.matches.values()))
-    free = np.flatnonzero((nearest < MATCH_IOU) & ~matched).tolist()
-    boxes_xyxy = xywh_to_xyxy(match.boxes_xywh)
+    free = np.flatnonzero((nearest < MATCH_IOU) & ~matched)
+    free = free[np.argsort(-match.confidence[free], kind="stable")]
+    boxes_xyxy = xywh_to_xyxy(match.boxes_xywh[free])
+    overlaps = pairwise_iou_xyxy(boxes_xyxy, boxes_xyxy) >= MATCH_IOU
     kept: list[int] = []
-    for column in sorted(free, key=lambda column: (-match.confidence[column], column)):
-        if not (pairwise_iou_xyxy(boxes_xyxy[[column]], boxes_xyxy[kept]) >= MATCH_IOU).any():
-            kept.append(column)
+    for place, column in enumerate(free.tolist()):
+        if not overlaps[place, kept].any():
+            kept.append(place)
             name = statistics.names[int(match.predicted_classes[column])]
             score = float(match.confidence[column] * (1 - nearest[column]))
             reason = f"unlabeled {name} detected here (score {_format_score(match, column, statistics)})"
