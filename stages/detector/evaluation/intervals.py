@@ -106,16 +106,18 @@ def read_coco_metrics(once: Bootstrap) -> dict[str, float | None]:
 def _compute_recalls(matches: Matches, weights: NDArray[np.integer[Any]], most: int) -> NDArray[np.float64]:
     """Recall [B, 10, C] of the best `most` detections per image and class."""
     images, classes = matches.object_counts.shape
-    rows, places = np.nonzero((matches.rank_detections() < most) & matches.hits & ~matches.ignored)
-    cells = rows * classes + matches.categories[places]
-    hits = csr_array((np.ones(len(rows)), (cells, matches.images[places])), (NUM_IOUS * classes, images))
+    first = matches.rank_detections() < most
     object_counts = weigh(weights, matches.object_counts)
     recalls = np.empty((len(weights), NUM_IOUS, classes))
     step = max(1, CHUNK_ELEMENTS // max(1, images))
-    for start in range(0, len(weights), step):
-        part = slice(start, start + step)
-        hit_counts = (hits @ weights[part].T.astype(np.float64)).T.reshape(-1, NUM_IOUS, classes)
-        recalls[part] = safe_divide(hit_counts, object_counts[part, None])
+    for iou in range(NUM_IOUS):
+        places = np.flatnonzero(first & matches.hits[iou] & ~matches.ignored[iou])
+        cells = (matches.categories[places], matches.images[places])
+        hits = csr_array((np.ones(len(places)), cells), (classes, images))
+        for start in range(0, len(weights), step):
+            part = slice(start, start + step)
+            hit_counts = (hits @ weights[part].T.astype(np.float64)).T  # [B, C]
+            recalls[part, iou] = safe_divide(hit_counts, object_counts[part])
     return recalls
 
 

@@ -42,7 +42,7 @@ def compute_tide(overlaps: Overlaps, predictions: Predictions, matches: Matches)
     overlaps, matches: of the predictions, for objects of any size.
     """
     objects = overlaps.objects
-    counted = matches.select_iou50()
+    counted = matches._replace(hits=matches.hits[:1], ignored=matches.ignored[:1]).select_iou50()
     wrong = np.flatnonzero(~counted.hits[0])
     matched = np.isin(objects.ids, matches.annotation_ids[matches.hits[0]])
     same, other, is_duplicate = _find_nearest(overlaps, predictions, counted.select(~counted.hits[0]), matched)
@@ -93,9 +93,8 @@ def _choose_best(matches: Matches, targets: NDArray[np.int64], is_free: NDArray[
 
 def _average_precisions(matches: Matches) -> NDArray[np.float64]:
     """AP50 [C]."""
-    part = matches._replace(hits=matches.hits[:1], ignored=matches.ignored[:1])
     once = np.ones((1, len(matches.image_ids)), np.int32)
-    precisions: NDArray[np.float64] = compute_average_precisions(part, once)[0, 0]
+    precisions: NDArray[np.float64] = compute_average_precisions(matches, once)[0, 0]
     return precisions
 
 
