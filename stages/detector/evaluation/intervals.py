@@ -19,8 +19,8 @@ IOU_50, IOU_75 = 0, 5  # rows of the ten IoUs
 class Counts(NamedTuple):
     """Counts int [N, C] per image and class, at the operating threshold and IoU 0.5."""
 
-    hits: NDArray[np.int64]
-    detections: NDArray[np.int64]
+    hits: NDArray[np.integer[Any]]
+    detections: NDArray[np.integer[Any]]
     objects: NDArray[np.integer[Any]]
 
     def compute_scores(self, weights: NDArray[np.integer[Any]]) -> dict[str, NDArray[np.float64]]:
@@ -40,9 +40,9 @@ def count_at_threshold(matches: Matches, threshold: float | NDArray[np.float64])
     thresholds = np.broadcast_to(np.asarray(threshold, float), shape[1:])
     above = counted.scores >= thresholds[counted.categories]
 
-    def count(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+    def count(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
         cells = counted.images[mask].astype(np.int64) * shape[1] + counted.categories[mask]
-        return np.bincount(cells, minlength=shape[0] * shape[1]).reshape(shape)
+        return np.bincount(cells, minlength=shape[0] * shape[1]).astype(np.int32).reshape(shape)
 
     return Counts(count(above & counted.hits[0]), count(above), matches.object_counts)
 

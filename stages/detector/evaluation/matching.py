@@ -26,7 +26,7 @@ class Matches(NamedTuple):
 
     scores float64 [D]. images, categories int32 [D]: indices into image_ids [N] and category_ids [C].
     hits bool [10, D]: matched to an object at that IoU. ignored bool [10, D]: matched to a crowd, neither correct nor
-    wrong. prediction_indices int64 [D]: indices into the predictions. annotation_ids int64 [D]: the annotation
+    wrong. prediction_indices int32 [D]: indices into the predictions. annotation_ids int64 [D]: the annotation
     matched at IoU 0.5, or 0. object_counts int32 [N, C]: objects to detect.
     """
 
@@ -35,7 +35,7 @@ class Matches(NamedTuple):
     categories: NDArray[np.integer[Any]]
     hits: NDArray[np.bool_]
     ignored: NDArray[np.bool_]
-    prediction_indices: NDArray[np.int64]
+    prediction_indices: NDArray[np.integer[Any]]
     annotation_ids: NDArray[np.int64]
     object_counts: NDArray[np.integer[Any]]
     image_ids: NDArray[np.int64]
@@ -91,16 +91,16 @@ class Overlaps(NamedTuple):
     """Which detections overlap which objects of their image and class, from IoU 0.5: enough to match them.
 
     Detections that COCO evaluates, by class and image, best score first: cells int64 [D] as in `Objects`;
-    prediction_indices int64 [D]; scores, areas float64 [D]. Pairs by detection: detections, partners int64 [P], indices
+    prediction_indices int32 [D]; scores, areas float64 [D]. Pairs by detection: detections, partners int32 [P], indices
     of detections and objects; ious float64 [P]. image_ids [N], category_ids [C]: sorted.
     """
 
     cells: NDArray[np.int64]
-    prediction_indices: NDArray[np.int64]
+    prediction_indices: NDArray[np.integer[Any]]
     scores: NDArray[np.float64]
     areas: NDArray[np.float64]
-    detections: NDArray[np.int64]
-    partners: NDArray[np.int64]
+    detections: NDArray[np.int32]
+    partners: NDArray[np.int32]
     ious: NDArray[np.float64]
     objects: Objects
     image_ids: NDArray[np.int64]
@@ -116,12 +116,12 @@ def find_overlaps(truth: dict[str, Any], predictions: Predictions) -> Overlaps:
     scores = predictions.scores
     order = np.lexsort((-scores, all_cells))
     cells = all_cells[order]
-    order = order[(cells >= 0) & (_rank_in_runs(cells) < MAX_DETECTIONS)]
+    order = order[(cells >= 0) & (_rank_in_runs(cells) < MAX_DETECTIONS)].astype(np.int32)
     cells, boxes_xywh = all_cells[order], predictions.boxes_xywh[order]
     parts = [
         _find_pairs(slice(start, start + BLOCK), cells, boxes_xywh, objects) for start in range(0, len(cells), BLOCK)
     ]
-    empty = np.zeros(0, np.int64)
+    empty = np.zeros(0, np.int32)
     detections, partners, ious = (
         np.concatenate(columns) for columns in zip(*parts, (empty, empty, np.zeros(0)), strict=True)
     )
@@ -164,13 +164,13 @@ def _collect_objects(truth: dict[str, Any], image_ids: NDArray[np.int64], catego
 
 def _find_pairs(
     block: slice, cells: NDArray[np.int64], boxes_xywh: NDArray[np.float64], objects: Objects
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float64]]:
     """Detections, objects and IoUs [P] of the pairs of a block of detections."""
     rows, partners = pair_equal(cells[block], objects.cells)
     detections = rows + block.start
     ious = pair_ious(boxes_xywh[detections], objects.boxes_xywh[partners], objects.crowds[partners])
     near = ious >= IOUS[0]
-    return detections[near], partners[near], ious[near]
+    return detections[near].astype(np.int32), partners[near].astype(np.int32), ious[near]
 
 
 def pair_equal(
@@ -237,7 +237,7 @@ def collect_matches(overlaps: Overlaps, size: str = "all", keep_ids: set[int] | 
 
 def _match_pairs(
     overlaps: Overlaps, block: slice, ignored_objects: NDArray[np.bool_]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int32]]:
     """The IoU's row, the detection and the object [M] of each match among the pairs of whole cells.
 
     In each cell the best detection chooses first, among the objects that are free at that IoU: one that is not ignored,

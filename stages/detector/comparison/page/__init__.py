@@ -57,7 +57,7 @@ class SideOutcome(NamedTuple):
     thresholds float [C]: calibrated.
     """
 
-    rows: NDArray[np.int64]
+    rows: NDArray[np.integer[Any]]
     scores: NDArray[np.float64]
     images: NDArray[np.integer[Any]]
     categories: NDArray[np.integer[Any]]
