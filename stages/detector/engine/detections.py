@@ -14,7 +14,7 @@ from detector.core.boxes import xyxy_to_xywh
 BOX_DECIMALS, SCORE_DECIMALS = 2, 5  # of what is evaluated and written
 SCORE_STEP = 10**-SCORE_DECIMALS
 COLUMNS = ("image_ids", "category_ids", "boxes_xywh", "scores", "states", "state_scores")  # of `Predictions`
-ROWS_AT_ONCE = 100_000  # as dictionaries, each of about a kilobyte
+ROWS_AT_ONCE = 100_000  # as dictionaries, each of about 550 bytes
 
 
 class Prediction(TypedDict):
