@@ -30,10 +30,9 @@ from benchmarks.table import format_head, format_row, format_seconds, format_ver
 from benchmarks.timing import log_progress
 from benchmarks.workspace import ROOT
 from detector.core.errors import UserError, run_command
-from detector.engine.coco_metrics import evaluate_boxes
-from detector.engine.detections import Prediction
+from detector.engine.detections import Prediction, pack_rows
 from detector.evaluation.bootstrap import bootstrap_weights, compute_average_precisions, percentile_interval
-from detector.evaluation.matching import collect_matches
+from detector.evaluation.matching import collect_matches, find_overlaps
 
 HOME = ROOT / ".cache/bench-accuracy"
 PEERS = ("yolo11n", "yolo26n")
@@ -164,7 +163,7 @@ def compute_key(data: Path, training: str, seed: int) -> str:
 
 def compute_replicates(truth: dict[str, Any], predictions: list[Prediction]) -> NDArray[np.float64]:
     """AP of the images as they are, then of each bootstrap sample, the same ones for every training."""
-    matches = collect_matches(evaluate_boxes(truth, predictions))
+    matches = collect_matches(find_overlaps(truth, pack_rows(predictions)))
     count = len(truth["images"])
     samples = bootstrap_weights(np.arange(count), BOOTSTRAP_SAMPLES, seed=0)
     weights = np.concatenate([np.ones((1, count), np.int32), samples])

@@ -14,7 +14,7 @@ from pycocotools.cocoeval import COCOeval
 from benchmarks.table import Row, check_ratio, format_seconds
 from benchmarks.timing import time_pairs
 from detector.engine.coco_metrics import evaluate_boxes
-from detector.engine.detections import Prediction
+from detector.engine.detections import Prediction, pack_rows
 
 TARGET = 20.0
 TOLERANCE = 1e-9
@@ -83,7 +83,7 @@ def evaluation_row(images: int, detections: int, pairs: int) -> Row:
     metrics: dict[str, list[float]] = {}
 
     def ours() -> None:
-        metrics["ours"] = list(map(float, evaluate_boxes(truth, predictions).stats))
+        metrics["ours"] = list(map(float, evaluate_boxes(truth, pack_rows(predictions)).stats))
 
     def baseline() -> None:
         metrics["baseline"] = evaluate_with_pycocotools(truth, predictions)

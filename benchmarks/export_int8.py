@@ -20,7 +20,7 @@ from detector.core.images import load_letterboxed
 from detector.engine.checkpoint import load_checkpoint
 from detector.engine.coco_metrics import evaluate_boxes, read_coco_metrics
 from detector.engine.dataset import keep_present_objects
-from detector.engine.detections import to_coco_results
+from detector.engine.detections import concatenate, round_detections
 from detector.exporting.onnx_file import convert_to_onnx, save_onnx
 from detector.exporting.precision import quantize_int8
 from detector.models import load_model
@@ -108,12 +108,11 @@ def compute_ap(folder: Path, file: Path) -> float:
     truth = read_coco_file(folder, "test")
     metadata, runner = open_onnx(file, THREADS)
     paths = [folder / image["file_name"] for image in truth["images"]]
-    predictions = [
-        one
+    parts = [
+        round_detections(detections, image["id"], image["width"], image["height"])
         for image, detections in zip(truth["images"], detect_images(paths, runner, metadata, 8), strict=True)
-        for one in to_coco_results(detections, image["id"], image["width"], image["height"])
     ]
-    return read_coco_metrics(evaluate_boxes(keep_present_objects(truth), predictions))["AP"] or 0.0
+    return read_coco_metrics(evaluate_boxes(keep_present_objects(truth), concatenate(parts)))["AP"] or 0.0
 
 
 def read_coco_file(folder: Path, split: str) -> dict[str, list[dict[str, Any]]]:

@@ -17,6 +17,7 @@ import numpy as np
 
 from benchmarks.coco_evaluation import generate_case
 from benchmarks.table import Row, format_seconds, format_table
+from detector.engine.detections import pack_rows
 from detector.evaluation.coco_check import check_coco_metrics
 from detector.evaluation.error_types import analyze_errors
 from detector.evaluation.label_issues import find_label_issues
@@ -39,21 +40,22 @@ def main(arguments: list[str] | None = None) -> None:
 
 def measure(images: int, classes: int, detections: int, samples: int) -> list[Row]:
     """One row per step; the same images serve as val and as test."""
-    truth, predictions = generate_case(images, detections, classes)
+    truth, generated = generate_case(images, detections, classes)
+    predictions = pack_rows(generated)
     truth["states"] = []
     for annotation in truth["annotations"]:
         annotation["state"] = 0
     no_states = np.zeros((len(truth["annotations"]), 0))
     split, matching = time_cpu(lambda: match_split(truth, predictions))
     thresholds = choose_thresholds(split, "f1", False, 10)
-    _, metrics = time_cpu(
+    result, metrics = time_cpu(
         lambda: compute_metrics(
             split, split, thresholds, state_scores=no_states, cost_ratio=10, bootstrap_samples=samples
         )
     )
     _, errors = time_cpu(lambda: analyze_errors(split.coco, split.predictions, split.matches))
     _, issues = time_cpu(lambda: find_label_issues("test", truth, predictions, None))
-    _, check = time_cpu(lambda: check_coco_metrics(split.truth, split.predictions, split.evaluation, "test"))
+    _, check = time_cpu(lambda: check_coco_metrics(split.truth, predictions, result.flat, "test"))
     both = matching + metrics
     is_reference = (images, classes, detections, samples) == REFERENCE
     total = Row(f"{images:,} images, {classes} classes: matches and metrics", format_seconds(both), "", "CPU time")

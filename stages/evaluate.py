@@ -120,11 +120,6 @@ def main() -> None:
     }
     write_times(clock, sum(len(split["images"]) for split in coco.values()), time.perf_counter() - start)
     val, test = (match_split(coco[split], results[split].predictions) for split in ("val", params.split))
-    check_coco_metrics(test.truth, test.predictions, test.evaluation, f"{params.split} split")
-    for folder in (PREDICTIONS, PLOTS, GALLERIES):
-        make_empty_folder(folder)
-    for name, result in results.items():
-        write_predictions(PREDICTIONS / f"{name}.json", result.predictions)
     thresholds = choose_thresholds(val, params.threshold_rule, params.threshold_per_class, params.cost_ratio)
     metrics = compute_metrics(
         val,
@@ -134,6 +129,11 @@ def main() -> None:
         cost_ratio=params.cost_ratio,
         bootstrap_samples=params.bootstrap_samples,
     )
+    check_coco_metrics(test.truth, test.predictions, metrics.flat, f"{params.split} split")
+    for folder in (PREDICTIONS, PLOTS, GALLERIES):
+        make_empty_folder(folder)
+    for name, result in results.items():
+        write_predictions(PREDICTIONS / f"{name}.json", result.predictions)
     temperature = read_temperature(metrics.details)
     issues, notes = find_issues(coco, results, has_states=bool(card.states), temperature=temperature)
     metrics.details["notes"] |= notes

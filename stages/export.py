@@ -43,7 +43,7 @@ from detector.core.versions import check_versions
 from detector.engine.checkpoint import load_checkpoint
 from detector.engine.coco_metrics import evaluate_boxes, read_coco_metrics
 from detector.engine.dataset import keep_present_objects, load_coco
-from detector.engine.detections import Detections, Prediction, to_coco_results
+from detector.engine.detections import Detections, Predictions, concatenate, pack_rows, round_detections
 from detector.engine.seeding import make_deterministic
 from detector.engine.settings import PostprocessParams
 from detector.exporting.description import describe_file
@@ -128,7 +128,7 @@ def main() -> None:
         exported = copy.deepcopy(model)
         metadata = metadata.model_copy(update={"decoding": remove_nms(exported, card.size, postprocess)})
     file = convert_to_onnx(exported, metadata)
-    model_ap = compute_ap(test, json.loads(PREDICTIONS.read_text(encoding="utf-8")))
+    model_ap = compute_ap(test, pack_rows(json.loads(PREDICTIONS.read_text(encoding="utf-8"))))
     predictions, verified = {}, {}
 
     def vary(image: int) -> Iterator[Detections]:
@@ -146,7 +146,7 @@ def main() -> None:
     write_text(SIDECAR, json.dumps(describe_file(file, metadata), indent=2, ensure_ascii=False) + "\n")
     write_results(verified, params, expected, model_ap)
     if precision != "fp32":  # the fp32 file's are the model's
-        write_text(RESULTS / "predictions.json", json.dumps(predictions[precision]))
+        write_text(RESULTS / "predictions.json", json.dumps(list(predictions[precision].to_rows())))
 
 
 def remove_outputs() -> None:
@@ -193,7 +193,7 @@ def verify(
     expected: list[Detections],
     params: ExportParams,
     vary: Callable[[int], Iterator[Detections]],
-) -> tuple[list[Prediction], VerifiedFile]:
+) -> tuple[Predictions, VerifiedFile]:
     """Run the file without torch on test and compare with `expected`, the model's detections on the first images.
 
     The fp32 file must reproduce them, or on an image with near-ties those of one of the variants `vary(image)`. Another
@@ -240,18 +240,18 @@ def verify(
     )
 
 
-def build_predictions(test: dict[str, Any], detections: list[Detections], metadata: ModelMetadata) -> list[Prediction]:
-    """Convert detections in pixels of the model input to COCO results."""
-    predictions = []
+def build_predictions(test: dict[str, Any], detections: list[Detections], metadata: ModelMetadata) -> Predictions:
+    """Convert detections in pixels of the model input to those in pixels of the images."""
+    parts = []
     for image, found in zip(test["images"], detections, strict=True):
         width, height = image["width"], image["height"]
         scale = fit_scale(width, height, metadata.size[1], metadata.size[0])
         in_image = found._replace(boxes_xyxy=to_image_pixels(found.boxes_xyxy, scale))
-        predictions += to_coco_results(in_image, image["id"], width, height)
-    return predictions
+        parts.append(round_detections(in_image, image["id"], width, height))
+    return concatenate(parts)
 
 
-def compute_ap(test: dict[str, Any], predictions: list[Prediction]) -> float | None:
+def compute_ap(test: dict[str, Any], predictions: Predictions) -> float | None:
     """Compute COCO AP; None if test has no objects."""
     return read_coco_metrics(evaluate_boxes(keep_present_objects(test), predictions))["AP"]
 

@@ -30,9 +30,8 @@ from detector.comparison.common_images import find_common_images
 from detector.comparison.comparison import DetectorMatches, compare_detectors, compare_images
 from detector.core.errors import UserError, run_command
 from detector.core.output_files import write_text
-from detector.engine.coco_metrics import evaluate_boxes
 from detector.evaluation.bootstrap import bootstrap_weights
-from detector.evaluation.matching import Matches, collect_matches
+from detector.evaluation.matching import Matches, collect_matches, find_overlaps
 from detector.evaluation.metric_names import COMPARED_METRICS
 from detector.evaluation.operating_point import choose_threshold
 
@@ -99,7 +98,7 @@ def compare(a: Experiment, b: Experiment) -> Comparison:
     side_a, side_b = (
         DetectorMatches(matches, resolve_thresholds(experiment, matches, classes))
         for experiment, predictions in ((a, common.a), (b, common.b))
-        for matches in [collect_matches(evaluate_boxes(common.truth, predictions))]
+        for matches in [collect_matches(find_overlaps(common.truth, predictions))]
     )
     # An image without a group is a group of its own.
     keys = [f"group {image['group']}" if image.get("group") else str(id_) for id_, image in images.items()]

@@ -8,7 +8,7 @@ import pytest
 
 from detector.comparison.class_mapping import keep_common_classes, map_to_model_classes
 from detector.core.errors import UserError
-from detector.engine.detections import Prediction
+from detector.engine.detections import Prediction, pack_rows
 
 
 def dataset(classes: list[str], states: dict[str, bool], rows: list[tuple[int, int]]) -> dict[str, Any]:
@@ -55,10 +55,11 @@ def test_classes_are_matched_by_name_not_by_id() -> None:
         {"image_id": 7, "category_id": label, "bbox": [0, 0, 5, 5], "score": 0.5, "state": 0, "state_score": 0.0}
         for label in (1, 2, 3, 1)
     ]
-    kept, left_out = keep_common_classes(predictions, mapped.category_by_label, ["truck", "car", "bus"])
-    assert [prediction["category_id"] for prediction in kept] == [1, 2]
+    kept, left_out = keep_common_classes(pack_rows(predictions), mapped.category_by_label, ["truck", "car", "bus"])
+    assert kept.category_ids.tolist() == [1, 2]
     assert left_out == {"truck": 2}
-    assert keep_common_classes([], mapped.category_by_label, ["truck", "car", "bus"]) == ([], {"truck": 0})
+    nothing, left_out = keep_common_classes(pack_rows([]), mapped.category_by_label, ["truck", "car", "bus"])
+    assert (len(nothing), left_out) == (0, {"truck": 0})
 
 
 def test_only_the_given_classes_are_kept() -> None:

@@ -12,12 +12,11 @@ from detector.comparison.comparison import (
     compare_images,
     compute_p_value,
 )
-from detector.engine.coco_metrics import evaluate_boxes
 from detector.engine.detections import Prediction
 from detector.evaluation.bootstrap import bootstrap_weights
-from detector.evaluation.matching import collect_matches
 from detector.evaluation.metric_names import COMPARED_METRICS
 from tests.support.generated_detectors import generate_matches, generate_scene
+from tests.support.packed import match_rows
 from tests.support.random_cases import compute_pycocotools_ap, make_random_case, repeat_images
 from tests.support.references import compute_operating_point
 
@@ -33,9 +32,7 @@ def generate_detectors(seed: int, images: int, more: float) -> tuple[DetectorMat
 def test_values_equal_the_reference() -> None:
     truth, predictions = make_random_case(8, 6, 3, 12, ties=False)
     fewer = predictions[::2]
-    a, b = (
-        DetectorMatches(collect_matches(evaluate_boxes(truth, rows)), np.full(3, 0.4)) for rows in (predictions, fewer)
-    )
+    a, b = (DetectorMatches(match_rows(truth, rows), np.full(3, 0.4)) for rows in (predictions, fewer))
     metrics, classes = compare_detectors(a, b, ["x", "y", "z"], bootstrap_weights(np.arange(6), 50, 0))
     before, after = compute_pycocotools_ap(truth, predictions), compute_pycocotools_ap(truth, fewer)
     picks: tuple[slice | int, ...] = (slice(None), 0, 5)
@@ -54,9 +51,7 @@ def test_the_interval_equals_that_of_repeated_images() -> None:
     truth, predictions = make_random_case(8, 5, 2, 12, ties=False)
     fewer = predictions[::2]
     weights = bootstrap_weights(np.arange(5), 40, 1)
-    a, b = (
-        DetectorMatches(collect_matches(evaluate_boxes(truth, rows)), np.full(2, 0.4)) for rows in (predictions, fewer)
-    )
+    a, b = (DetectorMatches(match_rows(truth, rows), np.full(2, 0.4)) for rows in (predictions, fewer))
     metrics, _ = compare_detectors(a, b, ["x", "y"], weights)
     replicates = [
         np.nanmean(compute_pycocotools_ap(*repeat_images(truth, fewer, row_weights)))
@@ -94,7 +89,7 @@ def test_a_detector_does_not_differ_from_itself() -> None:
 
 def test_a_class_without_objects_is_undefined() -> None:
     truth, predictions = make_random_case(0, 4, 2, 9)
-    a = DetectorMatches(collect_matches(evaluate_boxes(truth, predictions)), np.full(2, 0.5))
+    a = DetectorMatches(match_rows(truth, predictions), np.full(2, 0.5))
     assert a.matches.object_counts[:, 1].sum() == 0
     _, (first, second) = compare_detectors(a, a, ["x", "y"], bootstrap_weights(np.arange(4), 20, 0))
     assert first.a is not None
@@ -105,7 +100,7 @@ def test_a_class_without_objects_is_undefined() -> None:
 def test_a_class_in_one_image_has_no_interval() -> None:
     truth, predictions = make_random_case(5, 8, 1, 6)
     truth["annotations"] = [item for item in truth["annotations"] if item["image_id"] == 3 and not item["iscrowd"]]
-    a = DetectorMatches(collect_matches(evaluate_boxes(truth, predictions)), np.full(1, 0.5))
+    a = DetectorMatches(match_rows(truth, predictions), np.full(1, 0.5))
     weights = np.zeros((10, 8), np.int32)
     weights[:4, 2] = 1  # fewer than half of the replicates contain it
     ((row, *_), _) = compare_detectors(a, a, ["x"], weights)
@@ -152,7 +147,7 @@ def test_changes_of_images_by_hand() -> None:
     }
     before = [at(1, 0, 0.9), at(2, 0, 0.9), at(2, 50, 0.9), at(3, 0, 0.9), at(3, 50, 0.2)]
     after = [at(1, 0, 0.9), at(1, 50, 0.9), at(2, 0, 0.9), at(2, 150, 0.9), at(3, 4, 0.9), at(4, 0, 0.9)]
-    a, b = (DetectorMatches(collect_matches(evaluate_boxes(truth, rows)), np.full(1, 0.5)) for rows in (before, after))
+    a, b = (DetectorMatches(match_rows(truth, rows), np.full(1, 0.5)) for rows in (before, after))
     changes = compare_images(a, b)
     assert [tuple(change) for change in changes] == [
         (1, -1, (1, 0), (0, 0)),

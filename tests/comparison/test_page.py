@@ -26,7 +26,7 @@ from detector.comparison.page.difference_charts import (
     build_difference_chart,
 )
 from detector.engine.dataset import keep_present_objects
-from detector.engine.detections import Prediction
+from detector.engine.detections import Prediction, pack_rows
 from detector.evaluation.bootstrap import bootstrap_weights
 from detector.evaluation.metric_names import PRIMARY_METRIC
 from tests.support.accessibility import find_barriers
@@ -49,7 +49,7 @@ def make_inputs(classes: int = 3) -> ComparisonInputs:
 
 def make_side(name: str, truth: dict[str, Any], predictions: list[Prediction], classes: int) -> ComparedSide:
     matches = DetectorMatches(match_case(truth, predictions), np.full(classes, 0.75))
-    return ComparedSide(name, predictions, matches, TEMPERATURE, [("model", "simple")])
+    return ComparedSide(name, pack_rows(predictions), matches, TEMPERATURE, [("model", "simple")])
 
 
 def build_data(inputs: ComparisonInputs) -> dict[str, Any]:

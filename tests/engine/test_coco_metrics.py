@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from detector.engine.coco_metrics import COCO_METRICS, evaluate_boxes, read_class_metrics, read_coco_metrics
-from detector.engine.detections import Prediction
+from detector.engine.coco_metrics import COCO_METRICS, read_coco_metrics
+from detector.engine.detections import Prediction, pack_rows
+from detector.evaluation.intervals import compute_coco_metrics
+from tests.support.packed import evaluate_rows
 
 
 def random_case(seed: int, images: int, classes: int, detections: int) -> tuple[dict[str, Any], list[Prediction]]:
@@ -81,21 +83,18 @@ def test_metrics_equal_pycocotools(seed: int, images: int, classes: int, detecti
     if not predictions:
         return
     expected = evaluate_with_pycocotools(ground_truth, predictions)
-    evaluation = evaluate_boxes(ground_truth, predictions)
+    evaluation = evaluate_rows(ground_truth, predictions)
     for name, value in zip(COCO_METRICS, expected.stats, strict=True):
         metric = read_coco_metrics(evaluation)[name]
         assert metric is None if value < 0 else metric == pytest.approx(value, abs=1e-9), name
-    per_class = read_class_metrics(evaluation, [c["name"] for c in ground_truth["categories"]])
-    for index, metrics in enumerate(per_class.values()):
-        for size, key in enumerate(("AP", "AP_small", "AP_medium", "AP_large")):
-            precision = expected.eval["precision"][:, :, index, size, -1]
-            valid = precision[precision > -1]
-            assert metrics[key] == (pytest.approx(valid.mean(), abs=1e-9) if valid.size else None)
+    assert compute_coco_metrics(ground_truth, pack_rows(predictions)) == pytest.approx(
+        read_coco_metrics(evaluation), abs=1e-9
+    )
 
 
 def test_metrics_are_zero_without_predictions_and_none_without_ground_truth() -> None:
     ground_truth, _ = random_case(0, 4, 2, 3)
-    assert read_coco_metrics(evaluate_boxes(ground_truth, []))["AP"] == 0
+    assert read_coco_metrics(evaluate_rows(ground_truth, []))["AP"] == 0
     _, predictions = random_case(0, 4, 2, 12)
     empty = {**ground_truth, "annotations": []}
-    assert set(read_coco_metrics(evaluate_boxes(empty, predictions)).values()) == {None}
+    assert set(read_coco_metrics(evaluate_rows(empty, predictions)).values()) == {None}

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from detector.engine.coco_metrics import evaluate_boxes
 from detector.evaluation import bootstrap
 from detector.evaluation.bootstrap import (
     bootstrap_weights,
@@ -14,8 +13,8 @@ from detector.evaluation.bootstrap import (
     logit_interval,
     percentile_interval,
 )
-from detector.evaluation.matching import collect_matches
 from tests.support.generated_detectors import generate_matches, generate_scene
+from tests.support.packed import match_rows
 from tests.support.random_cases import compute_pycocotools_ap, make_random_case, repeat_images
 
 
@@ -25,7 +24,7 @@ def test_a_sample_equals_pycocotools_on_repeated_images(block: int) -> None:
         # Copies of an image side by side would order its equal scores differently: so there are none here.
         truth, predictions = make_random_case(seed, 2 + seed % 6, 1 + seed % 3, 9, ties=False)
         weights = bootstrap_weights(np.arange(len(truth["images"])), 2, seed)
-        precision = compute_average_precisions(collect_matches(evaluate_boxes(truth, predictions)), weights)
+        precision = compute_average_precisions(match_rows(truth, predictions), weights)
         for row_weights, row in zip(weights, precision, strict=True):
             expected = compute_pycocotools_ap(*repeat_images(truth, predictions, row_weights))
             np.testing.assert_allclose(row, expected, rtol=0, atol=1e-9, err_msg=f"seed {seed}")
@@ -35,14 +34,14 @@ def test_equal_scores_in_different_images() -> None:
     for seed in range(20):
         truth, predictions = make_random_case(seed, 5, 1, 1, ties=True)
         weights = bootstrap_weights(np.arange(5), 3, seed)
-        precision = compute_average_precisions(collect_matches(evaluate_boxes(truth, predictions)), weights)
+        precision = compute_average_precisions(match_rows(truth, predictions), weights)
         for row_weights, row in zip(weights, precision, strict=True):
             expected = compute_pycocotools_ap(*repeat_images(truth, predictions, row_weights))
             np.testing.assert_allclose(row, expected, rtol=0, atol=1e-9)
 
 
 def test_chunks_give_the_same_as_all_samples_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    matches = collect_matches(evaluate_boxes(*make_random_case(2, 6, 2, 9)))
+    matches = match_rows(*make_random_case(2, 6, 2, 9))
     weights = bootstrap_weights(np.arange(6), 50, 1)
     whole = compute_average_precisions(matches, weights)
     monkeypatch.setattr(bootstrap, "CHUNK_ELEMENTS", 40)
@@ -51,7 +50,7 @@ def test_chunks_give_the_same_as_all_samples_at_once(monkeypatch: pytest.MonkeyP
 
 
 def test_samples_without_images_or_no_samples() -> None:
-    matches = collect_matches(evaluate_boxes(*make_random_case(2, 4, 2, 9)))
+    matches = match_rows(*make_random_case(2, 4, 2, 9))
     assert np.isnan(compute_average_precisions(matches, np.zeros((3, 4), np.int32))).all()
     assert compute_average_precisions(matches, np.zeros((0, 4), np.int32)).shape == (0, 10, 2)
 

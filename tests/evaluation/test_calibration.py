@@ -7,28 +7,32 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detector.engine.coco_metrics import evaluate_boxes, read_coco_metrics
 from detector.engine.detections import rescale_scores
 from detector.evaluation.calibration import (
     bootstrap_ece,
-    calibrate_predictions,
     choose_temperature,
     compute_calibration_error,
     compute_reliability_bins,
     fit_temperature,
 )
-from detector.evaluation.matching import Matches, collect_matches
+from detector.evaluation.matching import Matches
 from tests.support.coco_cases import make_coco_case
+from tests.support.packed import evaluate_rows, match_rows
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10**6))
 def test_bootstrap_with_every_image_once_equals_hotcoco(seed: int) -> None:
     coco, found = make_coco_case(seed)
-    evaluation = evaluate_boxes(coco, found)
-    once = bootstrap_ece(collect_matches(evaluation), np.ones((1, len(coco["images"])), np.int32))[0]
-    error = compute_calibration_error(evaluation)
-    assert np.isnan(once) if error is None else once == pytest.approx(error, abs=1e-9)
+    matches, expected = match_rows(coco, found), evaluate_rows(coco, found).calibration(n_bins=10, iou_threshold=0.5)
+    once = bootstrap_ece(matches, np.ones((1, len(coco["images"])), np.int32))[0]
+    assert np.isnan(once) == (not expected["num_detections"])
+    assert np.nan_to_num(once) == pytest.approx(expected["ece"], abs=1e-9)
+    keys = {"low": "bin_lower", "high": "bin_upper", "confidence": "avg_confidence", "accuracy": "avg_accuracy"}
+    for ours, theirs in zip(compute_reliability_bins(matches), expected["bins"], strict=True):
+        assert ours["count"] == theirs["count"]
+        for key, other in keys.items():
+            assert ours[key] is None or ours[key] == pytest.approx(theirs[other], abs=1e-9)
 
 
 def build_matches(scores: np.ndarray, correct: np.ndarray) -> Matches:
@@ -79,8 +83,7 @@ def test_a_temperature_that_does_not_help_is_not_used() -> None:
     used = []
     for seed in range(12):
         coco, found = make_coco_case(seed)
-        evaluation = evaluate_boxes(coco, found)
-        result = choose_temperature(coco, found, evaluation, collect_matches(evaluation))
+        result = choose_temperature(match_rows(coco, found))
         assert result.error is not None
         assert result.error_after is not None
         assert result.used == (result.fitted if result.error_after < result.error else 1.0)
@@ -89,18 +92,10 @@ def test_a_temperature_that_does_not_help_is_not_used() -> None:
     assert any(one != 1.0 for one in used)
 
 
-def test_calibration_keeps_ap() -> None:
-    coco, found = make_coco_case(3)
-    before, after = (
-        read_coco_metrics(evaluate_boxes(coco, each)) for each in (found, calibrate_predictions(found, 1.7))
-    )
-    assert before == after
-
-
 def test_empty_bins_have_no_values() -> None:
     coco, _ = make_coco_case(0)
-    evaluation = evaluate_boxes(coco, [])
-    assert compute_calibration_error(evaluation) is None
-    assert {(one["confidence"], one["accuracy"], one["count"]) for one in compute_reliability_bins(evaluation)} == {
+    matches = match_rows(coco, [])
+    assert compute_calibration_error(matches) is None
+    assert {(one["confidence"], one["accuracy"], one["count"]) for one in compute_reliability_bins(matches)} == {
         (None, None, 0)
     }

@@ -1,4 +1,4 @@
-"""hotcoco and pycocotools agree, and where they do not, the metric is named."""
+"""Our metrics and pycocotools agree, and where they do not, the metric is named."""
 
 from __future__ import annotations
 
@@ -7,40 +7,47 @@ import copy
 import pytest
 
 from detector.core.errors import UserError
-from detector.engine.coco_metrics import COCO_METRICS, evaluate_boxes
+from detector.engine.coco_metrics import COCO_METRICS
+from detector.engine.detections import pack_rows
 from detector.evaluation import coco_check
 from detector.evaluation.coco_check import check_coco_metrics, compute_with_pycocotools, select_images
+from detector.evaluation.intervals import compute_coco_metrics
 from tests.support.random_cases import make_random_case
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_both_agree_with_crowds_and_tied_scores(seed: int) -> None:
     truth, predictions = make_random_case(seed, images=8, classes=3, detections=9)
-    before = copy.deepcopy((truth, predictions))
-    check_coco_metrics(truth, predictions, evaluate_boxes(truth, predictions), "test split")
-    assert (truth, predictions) == before
+    packed = pack_rows(predictions)
+    before = copy.deepcopy(truth)
+    check_coco_metrics(truth, packed, compute_coco_metrics(truth, packed), "test split")
+    assert truth == before
 
 
 def test_both_agree_on_more_detections_than_count() -> None:
     """As with a `max_detections` above 100: at most so many of an image and class count in both."""
     truth, predictions = make_random_case(3, images=3, classes=1, detections=250)
+    packed = pack_rows(predictions)
     assert len(predictions) > 300
-    check_coco_metrics(truth, predictions, evaluate_boxes(truth, predictions), "test split")
+    check_coco_metrics(truth, packed, compute_coco_metrics(truth, packed), "test split")
 
 
 def test_without_detections_or_objects() -> None:
     truth, predictions = make_random_case(4, images=4, classes=2, detections=5)
-    assert compute_with_pycocotools(truth, [])["AP"] == 0
-    check_coco_metrics(truth, [], evaluate_boxes(truth, []), "test split")
+    packed = pack_rows(predictions)
+    nothing_found = pack_rows([])
+    assert compute_with_pycocotools(truth, nothing_found)["AP"] == 0
+    check_coco_metrics(truth, nothing_found, compute_coco_metrics(truth, nothing_found), "test split")
     nothing = {**truth, "annotations": []}
-    assert set(compute_with_pycocotools(nothing, predictions).values()) == {None}
-    check_coco_metrics(nothing, predictions, evaluate_boxes(nothing, predictions), "test split")
+    assert set(compute_with_pycocotools(nothing, packed).values()) == {None}
+    check_coco_metrics(nothing, packed, compute_coco_metrics(nothing, packed), "test split")
 
 
 @pytest.mark.parametrize("name", ["AP", "AR_large"])
 def test_a_difference_is_an_error_that_names_the_metric(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     truth, predictions = make_random_case(4, images=8, classes=2, detections=9)
-    right = compute_with_pycocotools(truth, predictions)
+    packed = pack_rows(predictions)
+    right = compute_with_pycocotools(truth, packed)
     assert list(right) == list(COCO_METRICS)
     value = right[name]
     assert value is not None
@@ -49,21 +56,22 @@ def test_a_difference_is_an_error_that_names_the_metric(name: str, monkeypatch: 
         monkeypatch.setattr(coco_check, "compute_with_pycocotools", lambda *_: right | {name: other})
 
     answer(value + 2e-6)
-    with pytest.raises(UserError, match=rf"test split: .*\({name}: 0\.\d+ by hotcoco, 0\.\d+ by pycocotools\)"):
-        check_coco_metrics(truth, predictions, evaluate_boxes(truth, predictions), "test split")
+    with pytest.raises(UserError, match=rf"test split: .*\({name}: 0\.\d+ by us, 0\.\d+ by pycocotools\)"):
+        check_coco_metrics(truth, packed, compute_coco_metrics(truth, packed), "test split")
     answer(None)
     with pytest.raises(UserError, match=f"{name}: .* None by pycocotools"):
-        check_coco_metrics(truth, predictions, evaluate_boxes(truth, predictions), "test split")
+        check_coco_metrics(truth, packed, compute_coco_metrics(truth, packed), "test split")
     answer(value + 5e-7)
-    check_coco_metrics(truth, predictions, evaluate_boxes(truth, predictions), "test split")
+    check_coco_metrics(truth, packed, compute_coco_metrics(truth, packed), "test split")
 
 
 def test_of_a_large_split_evenly_spaced_images_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     truth, predictions = make_random_case(3, images=20, classes=2, detections=5)
-    assert select_images(truth, predictions) == (truth, predictions)
+    packed = pack_rows(predictions)
+    assert select_images(truth, packed) == (truth, packed)
     monkeypatch.setattr(coco_check, "MAX_CHECKED_CELLS", 20)
-    part, chosen = select_images(truth, predictions)
+    part, chosen = select_images(truth, packed)
     kept = [image["id"] for image in part["images"]]
     assert kept == [image["id"] for image in truth["images"]][::2]
-    assert {row["image_id"] for row in [*part["annotations"], *chosen]} <= set(kept)
-    check_coco_metrics(truth, predictions, evaluate_boxes(truth, predictions), "test split")
+    assert {row["image_id"] for row in [*part["annotations"], *chosen.to_rows()]} <= set(kept)
+    check_coco_metrics(truth, packed, compute_coco_metrics(truth, packed), "test split")

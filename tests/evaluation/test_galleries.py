@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from detector.engine.detections import pack_rows
 from detector.evaluation.error_types import CORRECT, ERROR_TYPES, MISSED, ErrorAnalysis, analyze_errors
 from detector.evaluation.galleries import ERROR_TITLES, GalleryPicture, rank_images, select_gallery_pictures
 from detector.evaluation.gallery_pictures import (
@@ -24,7 +25,7 @@ CLASSES, COUNT = 3, 5
 
 def make_analysis(seed: int = 1, images: int = 20) -> ErrorAnalysis:
     coco, predictions = make_random_split(seed, images, CLASSES)
-    return analyze_errors(coco, predictions, match_case(coco, predictions))
+    return analyze_errors(coco, pack_rows(predictions), match_case(coco, predictions))
 
 
 def test_galleries_hold_their_error_types_in_order() -> None:
@@ -98,7 +99,7 @@ def test_line_width_does_not_depend_on_the_image_size(scale: int, tmp_path: Path
     coco |= {"images": [image], "annotations": [annotation]}
     predictions = [{**predictions[0], "bbox": box, "score": 0.9}]
     write_images(coco, tmp_path)
-    analysis = analyze_errors(coco, predictions, match_case(coco, predictions))
+    analysis = analyze_errors(coco, pack_rows(predictions), match_case(coco, predictions))
     (path,) = draw_galleries(
         {"best": [GalleryPicture(0)]},
         analysis,
@@ -124,7 +125,10 @@ def test_line_width_does_not_depend_on_the_image_size(scale: int, tmp_path: Path
 def test_pictures_are_byte_identical_each_time(tmp_path: Path) -> None:
     coco, predictions = make_random_split(3, 6, CLASSES)
     write_images(coco, tmp_path)
-    analysis, thresholds = analyze_errors(coco, predictions, match_case(coco, predictions)), np.full(CLASSES, 0.4)
+    analysis, thresholds = (
+        analyze_errors(coco, pack_rows(predictions), match_case(coco, predictions)),
+        np.full(CLASSES, 0.4),
+    )
     galleries = select_gallery_pictures(analysis, 6, thresholds, 3)
     names = DisplayNames(["cup", "jug", "Zange ß"], ["intact", "broken", "absent"])
     written = []

@@ -10,18 +10,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detector.engine.coco_metrics import COCO_METRICS, evaluate_boxes, read_coco_metrics
-from detector.engine.detections import Prediction
+from detector.engine.coco_metrics import COCO_METRICS, read_coco_metrics
+from detector.engine.detections import Prediction, pack_rows
 from detector.evaluation.intervals import (
     add_interval,
     bootstrap_coco_metrics,
     count_at_threshold,
+    match_sizes,
     nanmean,
     run_bootstrap,
     safe_divide,
 )
-from detector.evaluation.matching import collect_matches
+from detector.evaluation.matching import collect_matches, find_overlaps
 from tests.support.coco_cases import make_coco_case
+from tests.support.packed import evaluate_rows, match_rows
 from tests.support.references import compute_operating_point
 
 
@@ -56,13 +58,13 @@ def test_each_sample_equals_hotcoco_on_the_images_drawn(seed: int, detections: i
         prediction["score"] = (place * 7919 % 10007 + 1) / 10008
     weights = np.random.default_rng(seed).integers(0, 3, (3, 5)).astype(np.int32)
     weights[0], weights[1] = 1, np.minimum(weights[1], 1)
-    evaluation = evaluate_boxes(coco, predictions)
-    replicates = bootstrap_coco_metrics(run_bootstrap(evaluation, collect_matches(evaluation), weights))
+    overlaps = find_overlaps(coco, pack_rows(predictions))
+    replicates = bootstrap_coco_metrics(run_bootstrap(match_sizes(overlaps, collect_matches(overlaps)), weights))
     assert list(replicates) == list(COCO_METRICS)
     for row, counts in enumerate(weights.tolist()):
         if not any(counts):
             continue
-        expected = read_coco_metrics(evaluate_boxes(*repeat_images(coco, predictions, counts)))
+        expected = read_coco_metrics(evaluate_rows(*repeat_images(coco, predictions, counts)))
         for name, sample in replicates.items():
             value = expected[name]
             # Copies of an image have equal scores: COCO orders them, the bootstrap counts them at once.
@@ -74,7 +76,7 @@ def test_each_sample_equals_hotcoco_on_the_images_drawn(seed: int, detections: i
 @given(st.integers(0, 10**6), st.floats(0, 1))
 def test_counts_at_a_threshold(seed: int, threshold: float) -> None:
     coco, predictions = make_coco_case(seed)
-    matches = collect_matches(evaluate_boxes(coco, predictions))
+    matches = match_rows(coco, predictions)
     counts = count_at_threshold(matches, threshold)
     once = counts.compute_scores(np.ones((1, 12), np.int32))
     point = compute_operating_point(matches, threshold)

@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detector.engine.coco_metrics import evaluate_boxes, read_coco_metrics
-from detector.engine.detections import Prediction
+from detector.engine.detections import Prediction, pack_rows
 from detector.evaluation.joint_states import combine_class_and_state, compute_joint_ap
-from detector.evaluation.matched_split import choose_thresholds, match_split
+from detector.evaluation.matched_split import choose_thresholds
 from detector.evaluation.state_metrics import compute_hallucination, compute_state_metrics
 from tests.support.coco_cases import make_coco_case
+from tests.support.packed import split_rows
 
 
 def row_of_boxes(objects: list[tuple[int, int]], found: list[tuple[int, int, float]]) -> Any:
@@ -48,7 +49,9 @@ def row_of_boxes(objects: list[tuple[int, int]], found: list[tuple[int, int, flo
 
 def test_joint_by_hand() -> None:
     coco, found = row_of_boxes([(1, 1), (1, 1), (1, 2), (2, 2)], [(0, 1, 0.9), (1, 2, 0.8), (2, 2, 0.7), (3, 2, 0.6)])
-    joint = compute_joint_ap(match_split(coco, found).truth, found, np.array([[1, 1], [1, 0], [0, 2]], np.int32))
+    joint = compute_joint_ap(
+        split_rows(coco, found).truth, pack_rows(found), np.array([[1, 1], [1, 0], [0, 2]], np.int32)
+    )
     # Class 1 whole: one of two; class 1 broken: the wrong one comes first; class 2 broken: correct.
     by_pair = [51 / 101, 0.5, 1.0]
     assert joint.ap == pytest.approx(np.mean(by_pair))
@@ -64,9 +67,9 @@ def test_joint_by_hand() -> None:
 @given(st.integers(0, 10**6))
 def test_joint_ap_equals_ap50_over_pairs_without_unknown_states(seed: int) -> None:
     coco, found = make_coco_case(seed)
-    truth = match_split(coco, found).truth
-    joint = compute_joint_ap(truth, found, np.ones((1, 12), np.int32))
-    expected = read_coco_metrics(evaluate_boxes(*combine_class_and_state(truth, found)))["AP50"]
+    truth = split_rows(coco, found).truth
+    joint = compute_joint_ap(truth, pack_rows(found), np.ones((1, 12), np.int32))
+    expected = read_coco_metrics(evaluate_boxes(*combine_class_and_state(truth, pack_rows(found))))["AP50"]
     if expected is None:
         assert joint.ap is None
     else:
@@ -79,7 +82,7 @@ def test_joint_ap_equals_ap50_over_pairs_without_unknown_states(seed: int) -> No
 def test_hallucination_by_hand() -> None:
     # Two of three absent objects are detected, one of them above the threshold.
     coco, found = row_of_boxes([(1, 1), (1, 3), (2, 3), (2, 3)], [(0, 1, 0.9), (1, 3, 0.8), (2, 1, 0.3)])
-    split = match_split(coco, found)
+    split = split_rows(coco, found)
     details, replicates, notes = compute_hallucination(
         split, split, np.array([0.5, 0.5]), np.array([[1, 1], [0, 2]], np.int32), 10
     )
@@ -117,15 +120,15 @@ def test_hallucination_by_hand() -> None:
 def test_a_detection_of_a_present_object_does_not_count_for_an_absent_one() -> None:
     coco, found = row_of_boxes([(1, 1)], [(0, 1, 0.9)])
     coco["annotations"].append({**coco["annotations"][0], "id": 2, "state": 3})
-    assert len(match_split(coco, found).absent.scores) == 0
+    assert len(split_rows(coco, found).absent.scores) == 0
     second = found[0].copy()
     second["score"] = 0.8
-    assert len(match_split(coco, [*found, second]).absent.scores) == 1
+    assert len(split_rows(coco, [*found, second]).absent.scores) == 1
 
 
 def test_the_cost_rule_weighs_absent_objects() -> None:
     objects = [(1, 1)] * 4 + [(1, 3)]
     coco, found = row_of_boxes(objects, [(0, 1, 0.9), (1, 1, 0.8), (4, 3, 0.7), (2, 1, 0.6), (3, 1, 0.5)])
-    split = match_split(coco, found)
+    split = split_rows(coco, found)
     assert choose_thresholds(split, "cost", False, 10).overall == 0.8
     assert choose_thresholds(split, "cost", False, 1.5).overall == 0.5

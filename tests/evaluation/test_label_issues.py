@@ -16,10 +16,10 @@ from detector.evaluation.label_issues import (
     MIN_SCORE,
     LabelIssue,
     drop_reviewed,
-    find_label_issues,
     sort_by_score,
 )
 from detector.manifest.decisions import KINDS, REQUIRED_COLUMNS, Decision, read_decisions
+from tests.support.packed import find_row_issues
 
 BOLT, RING = 1, 2
 INTACT, ABSENT = 1, 2
@@ -62,7 +62,7 @@ CORRECT_DETECTIONS = [
 
 
 def find_issues(labels: list[dict[str, Any]], detections: list[dict[str, Any]]) -> list[LabelIssue]:
-    return find_label_issues("val", coco(*CORRECT_LABELS, *labels), [*CORRECT_DETECTIONS, *detections], None)[0]
+    return find_row_issues("val", coco(*CORRECT_LABELS, *labels), [*CORRECT_DETECTIONS, *detections], None)[0]
 
 
 def find_only_issue(labels: list[dict[str, Any]], detections: list[dict[str, Any]]) -> LabelIssue:
@@ -72,8 +72,8 @@ def find_only_issue(labels: list[dict[str, Any]], detections: list[dict[str, Any
 
 
 def test_no_labels_and_no_detections() -> None:
-    assert find_label_issues("val", coco(), [], None) == ([], {})
-    assert find_label_issues("val", {**coco(), "images": []}, [], np.zeros((0, 2))) == ([], {})
+    assert find_row_issues("val", coco(), [], None) == ([], {})
+    assert find_row_issues("val", {**coco(), "images": []}, [], np.zeros((0, 2))) == ([], {})
 
 
 def test_no_issue_where_labels_and_detections_agree() -> None:
@@ -113,7 +113,7 @@ def test_a_spurious_box() -> None:
 
 def test_no_spurious_box_for_a_class_that_is_never_detected() -> None:
     labels = [label(image, BOX) for image in range(1, IMAGES + 1)]
-    assert find_label_issues("val", coco(*labels), [], None)[0] == []
+    assert find_row_issues("val", coco(*labels), [], None)[0] == []
 
 
 def test_a_duplicate_box() -> None:
@@ -137,7 +137,7 @@ def test_a_wrong_state(state: int) -> None:
     probabilities[0] = 0  # the label of image 1, which comes first
     probabilities[0, other - 1], probabilities[0, state - 1] = 0.8, 0.2
     truth = coco(*labels, label(1, BOX, state=state))
-    (issue,), notes = find_label_issues("val", truth, [*CORRECT_DETECTIONS, detection(1, BOX)], probabilities)
+    (issue,), notes = find_row_issues("val", truth, [*CORRECT_DETECTIONS, detection(1, BOX)], probabilities)
     assert not notes
     names = {INTACT: "intact", ABSENT: "absent"}
     assert (issue.kind, issue.state, issue.suggestion) == ("wrong_state", names[state], names[other])
@@ -147,7 +147,7 @@ def test_a_wrong_state(state: int) -> None:
 def test_an_unknown_state_is_not_wrong() -> None:
     probabilities = np.tile([0.9, 0.1], (len(CORRECT_LABELS) + 1, 1))
     truth = coco(*CORRECT_LABELS, label(1, BOX, state=0))
-    assert find_label_issues("val", truth, [*CORRECT_DETECTIONS, detection(1, BOX)], probabilities) == ([], {})
+    assert find_row_issues("val", truth, [*CORRECT_DETECTIONS, detection(1, BOX)], probabilities) == ([], {})
 
 
 def test_an_absent_object_needs_no_detection() -> None:
@@ -165,10 +165,10 @@ def test_issues_do_not_depend_on_the_scale_of_scores() -> None:
     labels, detections = [label(1, BOX)], [detection(1, OTHER_BOX, RING, 0.8)]
     original = find_issues(labels, detections)
     tenth = [{**one, "score": one["score"] / 10} for one in [*CORRECT_DETECTIONS, *detections]]
-    scaled, _ = find_label_issues("val", coco(*CORRECT_LABELS, *labels), tenth, None)
+    scaled, _ = find_row_issues("val", coco(*CORRECT_LABELS, *labels), tenth, None)
     assert len(original) == 2
     assert "score 0.80" in original[0].reason + original[1].reason
-    calibrated, _ = find_label_issues(
+    calibrated, _ = find_row_issues(
         "val", coco(*CORRECT_LABELS, *labels), [*CORRECT_DETECTIONS, *detections], None, 0.5
     )
     assert "score 0.94" in calibrated[0].reason + calibrated[1].reason
@@ -195,7 +195,7 @@ def test_invariants_of_any_list(labels: list[dict[str, Any]], detections: list[d
     truth = coco(*labels)
     count = sum(not one["iscrowd"] for one in labels)
     probabilities = np.tile([0.1, 0.9], (count, 1)) if states else None
-    listed, _ = find_label_issues("val", truth, detections, probabilities)
+    listed, _ = find_row_issues("val", truth, detections, probabilities)
     by_id = {one["id"]: one for one in truth["annotations"]}
     assert listed == sort_by_score(listed)
     assert all(MIN_SCORE <= one.score <= 1 for one in listed)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from detector.engine.detections import pack_rows
 from detector.evaluation.label_matching import ImageMatch, match_labels
 
 IMAGE = {"id": 7, "file_name": "a.jpg", "width": 200, "height": 100}
@@ -23,7 +24,7 @@ def match(
     predictions: Any = [
         {"image_id": 7, "bbox": bbox, "category_id": category, "score": score} for bbox, category, score in found
     ]
-    (result,) = match_labels(truth, predictions)
+    (result,) = match_labels(truth, pack_rows(predictions))
     return result
 
 
@@ -61,5 +62,5 @@ def test_confidence_is_relative_to_the_best_correct_scores() -> None:
 
 def test_detections_on_a_crowd_are_left_out() -> None:
     result = match([([0.0, 0.0, 100.0, 100.0], 1)], [(BOX, 1, 0.9), ([90.0, 0.0, 40.0, 40.0], 1, 0.8)], crowd=True)
-    assert [prediction["score"] for prediction in result.predictions] == [0.8]
+    assert result.scores.tolist() == [0.8]
     assert result.annotations == []

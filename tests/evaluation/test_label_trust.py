@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from detector.evaluation.label_issues import find_label_issues
+from detector.engine.detections import pack_rows
 from detector.evaluation.label_trust import MAX_LISTED, MIN_AP50, MIN_STATE_PRECISION, assess_trust
 from tests.support.coco_cases import make_coco_case
+from tests.support.packed import find_row_issues
 
 CLASSES = 3
 
@@ -34,7 +35,7 @@ def make_weak_predictions(coco: dict[str, Any], per_image: int, seed: int = 0) -
 @pytest.mark.parametrize("seed", range(5))
 def test_a_detector_after_one_epoch_accuses_nobody(seed: int) -> None:
     coco, _ = make_coco_case(seed, images=12, classes=CLASSES, states=False)
-    issues, notes = find_label_issues("train", coco, make_weak_predictions(coco, 50, seed), None)
+    issues, notes = find_row_issues("train", coco, make_weak_predictions(coco, 50, seed), None)
     assert issues == []
     assert f"AP50 below {MIN_AP50:g}" in notes["label issues on train"]
     assert f"on {CLASSES} classes" in notes["label issues on train"]
@@ -51,7 +52,7 @@ def test_a_class_that_it_knows_still_accuses() -> None:
     bbox = [330.0, 330.0, 60.0, 60.0]
     extra = {"image_id": 1, "category_id": 1, "bbox": bbox, **known}
     weak = [one for one in make_weak_predictions(coco, 30) if one["category_id"] != 1]
-    issues, notes = find_label_issues("train", coco, [*right, extra, *weak], None)
+    issues, notes = find_row_issues("train", coco, [*right, extra, *weak], None)
     names = {one["id"]: one["name"] for one in coco["categories"]}
     assert {issue.label for issue in issues} == {names[1]}
     assert [issue.bbox for issue in issues if issue.kind == "missing_box"] == [tuple(bbox)]
@@ -62,7 +63,7 @@ def test_a_label_is_accused_once_per_question_even_by_a_weak_detector() -> None:
     """So there are never more accused labels than labels."""
     for seed in range(10):
         coco, predictions = make_coco_case(seed, images=12, classes=CLASSES, detections=40, states=False)
-        issues, _ = find_label_issues("val", coco, predictions, None)
+        issues, _ = find_row_issues("val", coco, predictions, None)
         accused = [issue.annotation for issue in issues if issue.kind != "missing_box"]
         assert len(accused) == len(set(accused)) <= len(coco["annotations"])
 
@@ -71,17 +72,17 @@ def test_a_state_that_it_guesses_is_not_suggested() -> None:
     coco, predictions = make_coco_case(1, images=30, classes=1, states=True)
     labels = sorted((one for one in coco["annotations"] if not one["iscrowd"]), key=lambda one: one["image_id"])
     always_first = np.tile([0.9, 0.06, 0.04], (len(labels), 1))
-    trust = assess_trust("val", coco, predictions, always_first)
+    trust = assess_trust("val", coco, pack_rows(predictions), always_first)
     known = [one["state"] for one in labels if one["state"]]
     assert known.count(1) / len(known) < MIN_STATE_PRECISION
     assert trust.states == set()
     assert "whole" in trust.notes["state issues on val"]
-    issues, _ = find_label_issues("val", coco, predictions, always_first)
+    issues, _ = find_row_issues("val", coco, predictions, always_first)
     assert "wrong_state" not in {issue.kind for issue in issues}
 
 
 def test_only_some_of_many_weak_classes_are_named() -> None:
     coco, predictions = make_coco_case(0, images=60, classes=30, detections=0, states=False)
-    note = assess_trust("val", coco, predictions, None).notes["label issues on val"]
+    note = assess_trust("val", coco, pack_rows(predictions), None).notes["label issues on val"]
     assert note.count(" 0.00") == MAX_LISTED
     assert note.endswith("…")

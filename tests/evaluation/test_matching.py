@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from detector.engine.coco_metrics import evaluate_boxes
+from detector.engine.detections import pack_rows
+from detector.evaluation import matching
 from detector.evaluation.bootstrap import compute_average_precisions
-from detector.evaluation.matching import IMAGES_PER_CHUNK, NUM_IOUS, collect_matches
+from detector.evaluation.matching import NUM_IOUS, SIZES, collect_matches, find_overlaps
+from tests.support.packed import evaluate_rows, match_rows
 from tests.support.random_cases import compute_pycocotools_ap, make_random_case
 
 
@@ -16,7 +18,7 @@ def test_every_image_once_equals_pycocotools(block: int) -> None:
     empty, detected = 0, 0
     for seed in range(block * 30, block * 30 + 30):
         truth, predictions = make_random_case(seed, 1 + seed % 7, 1 + seed % 4, (0, 3, 10)[seed % 3])
-        matches = collect_matches(evaluate_boxes(truth, predictions))
+        matches = match_rows(truth, predictions)
         precision = compute_average_precisions(matches, np.ones((1, len(matches.image_ids)), np.int32))[0]
         expected = compute_pycocotools_ap(truth, predictions)
         np.testing.assert_allclose(precision, expected, rtol=0, atol=1e-9, err_msg=f"seed {seed}")
@@ -29,24 +31,46 @@ def test_every_image_once_equals_pycocotools(block: int) -> None:
 def test_more_than_100_detections_of_an_image() -> None:
     for seed in range(12):
         truth, predictions = make_random_case(seed, 2, 1, 300, ties=seed % 2 == 0)
-        matches = collect_matches(evaluate_boxes(truth, predictions))
+        matches = match_rows(truth, predictions)
         assert len(predictions) > len(matches.scores) or len(predictions) < 200
         precision = compute_average_precisions(matches, np.ones((1, 2), np.int32))[0]
         np.testing.assert_allclose(precision, compute_pycocotools_ap(truth, predictions), rtol=0, atol=1e-9)
 
 
-def test_more_images_than_a_chunk() -> None:
-    truth, predictions = make_random_case(4, 2 * IMAGES_PER_CHUNK + 3, 2, 4)
-    matches = collect_matches(evaluate_boxes(truth, predictions))
-    assert matches.object_counts.sum() == sum(not annotation["iscrowd"] for annotation in truth["annotations"])
-    assert sorted(matches.prediction_indices) == list(range(len(predictions)))
-    precision = compute_average_precisions(matches, np.ones((1, len(truth["images"])), np.int32))[0]
-    np.testing.assert_allclose(precision, compute_pycocotools_ap(truth, predictions), rtol=0, atol=1e-9)
+@pytest.mark.parametrize("block", [1, 7, 40])
+def test_blocks_change_nothing(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    truth, predictions = make_random_case(4, 30, 2, 12)
+    expected = match_rows(truth, predictions)
+    assert expected.object_counts.sum() == sum(not annotation["iscrowd"] for annotation in truth["annotations"])
+    assert sorted(expected.prediction_indices) == list(range(len(predictions)))
+    monkeypatch.setattr(matching, "BLOCK", block)
+    for one, other in zip(match_rows(truth, predictions), expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_each_size_equals_hotcoco(seed: int) -> None:
+    truth, predictions = make_random_case(seed, 6, 3, 9)
+    overlaps = find_overlaps(truth, pack_rows(predictions))
+    expected = evaluate_rows(truth, predictions).eval
+    assert expected is not None
+    for place, size in enumerate(SIZES):
+        matches = collect_matches(overlaps, size)
+        precision = compute_average_precisions(matches, np.ones((1, 6), np.int32))[0]
+        theirs = expected["precision"][:, :, :, place, -1]
+        theirs = np.where(theirs[:, 0] < 0, np.nan, theirs.mean(axis=1))
+        np.testing.assert_allclose(precision, theirs, rtol=0, atol=1e-9, err_msg=size)
+
+
+def test_detections_of_unknown_images_and_classes_are_left_out() -> None:
+    truth, predictions = make_random_case(4, 5, 2, 6)
+    unknown = [{**predictions[0], "image_id": 99}, {**predictions[0], "category_id": 99}]
+    assert len(match_rows(truth, [*predictions, *unknown]).scores) == len(predictions)
 
 
 def test_columns_refer_to_image_class_prediction_and_object() -> None:
     truth, predictions = make_random_case(5, 6, 3, 8, ties=False)
-    matches = collect_matches(evaluate_boxes(truth, predictions))
+    matches = match_rows(truth, predictions)
     annotations = {annotation["id"]: annotation for annotation in truth["annotations"]}
     assert np.all(np.diff(matches.scores) <= 0)
     assert matches.hits[0].sum() >= 5
@@ -64,7 +88,7 @@ def test_columns_refer_to_image_class_prediction_and_object() -> None:
 
 @pytest.mark.parametrize(("images", "detections"), [(3, 0), (1, 0), (0, 0)])
 def test_no_detections(images: int, detections: int) -> None:
-    matches = collect_matches(evaluate_boxes(*make_random_case(1, images, 2, detections)))
+    matches = match_rows(*make_random_case(1, images, 2, detections))
     assert matches.hits.shape == matches.ignored.shape == (NUM_IOUS, 0)
     assert matches.object_counts.shape == (images, 2)
     precision = compute_average_precisions(matches, np.ones((2, images), np.int32))
@@ -74,7 +98,7 @@ def test_no_detections(images: int, detections: int) -> None:
 
 
 def test_selected_detections_keep_all_objects() -> None:
-    matches = collect_matches(evaluate_boxes(*make_random_case(3, 5, 2, 9)))
+    matches = match_rows(*make_random_case(3, 5, 2, 9))
     half = matches.select_iou50()
     assert len(half.scores) < len(matches.scores)
     assert not half.ignored[0].any()

@@ -13,10 +13,12 @@ import pytest
 
 from detector.engine.coco_metrics import COCO_METRICS
 from detector.evaluation import metric_names
-from detector.evaluation.matched_split import choose_thresholds, match_split
-from detector.evaluation.metrics import TIDE, compute_metrics
+from detector.evaluation.matched_split import choose_thresholds
+from detector.evaluation.metrics import compute_metrics
+from detector.evaluation.tide import KINDS
 from detector.evaluation.writers import write_metrics_json
 from tests.support.coco_cases import make_coco_case
+from tests.support.packed import split_rows
 
 DOCS = Path(__file__).parents[2] / "docs" / "evaluation.md"
 
@@ -26,7 +28,7 @@ def files(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     """Whether the dataset has states, and what evaluate writes: all metrics by name, and the details."""
     states: bool = request.param
     folder = tmp_path_factory.mktemp("metrics")
-    split = match_split(*make_coco_case(5, images=20, states=states))
+    split = split_rows(*make_coco_case(5, images=20, states=states))
     objects = sum(not annotation["iscrowd"] for annotation in split.coco["annotations"])
     scores = np.random.default_rng(0).dirichlet(np.ones(3), objects) if states else np.zeros((objects, 0))
     thresholds = choose_thresholds(split, "f1", False, 10)
@@ -79,7 +81,7 @@ def test_each_metric_is_described() -> None:
         assert metric.better in ("higher", "lower", "none")
         assert "|" not in metric.meaning
     assert list(metric_names.METRICS)[: len(COCO_METRICS)] == list(COCO_METRICS)
-    assert [name for name in metric_names.METRICS if name.startswith("tide_")] == [f"tide_{kind}" for kind in TIDE]
+    assert [name for name in metric_names.METRICS if name.startswith("tide_")] == [f"tide_{kind}" for kind in KINDS]
 
 
 @pytest.mark.parametrize("group", ["COMPARED_METRICS", "HEADLINE_METRICS", "COMMENT_METRICS", "TABLE_METRICS"])

@@ -9,12 +9,12 @@ import pytest
 from pydantic import ValidationError
 
 from detector.core.errors import UserError
-from detector.engine.coco_metrics import evaluate_boxes
 from detector.engine.detections import Prediction
-from detector.evaluation.matched_split import choose_thresholds, match_split
-from detector.evaluation.matching import Matches, collect_matches
+from detector.evaluation.matched_split import choose_thresholds
+from detector.evaluation.matching import Matches
 from detector.evaluation.operating_point import choose_threshold, compute_recall_at_precision
 from detector.evaluation.settings import EvaluateParams
+from tests.support.packed import match_rows, split_rows
 from tests.support.references import OperatingPoint, compute_hotcoco_confusion, compute_operating_point
 
 PARAMS: dict[str, Any] = {
@@ -62,7 +62,7 @@ def best_f1(matches: Matches) -> tuple[float, OperatingPoint]:
 
 def test_best_f1_by_hand() -> None:
     everything = make_predictions([(1, 0, 0.9), (1, 100, 0.8), (2, 300, 0.7), (2, 200, 0.6), (1, 350, 0.1)])
-    matches = collect_matches(evaluate_boxes(make_truth([(1, 0, 0), (1, 100, 0), (2, 200, 0)]), everything))
+    matches = match_rows(make_truth([(1, 0, 0), (1, 100, 0), (2, 200, 0)]), everything)
     assert matches.hits[0].tolist() == [True, True, False, True, False]
     assert matches.object_counts.tolist() == [[2, 1]]
     threshold, point = best_f1(matches)
@@ -73,28 +73,24 @@ def test_best_f1_by_hand() -> None:
 
 
 def test_equal_scores_count_together() -> None:
-    matches = collect_matches(
-        evaluate_boxes(make_truth([(1, 0, 0)]), make_predictions([(1, 0, 0.5), (1, 200, 0.5), (1, 300, 0.5)]))
-    )
+    matches = match_rows(make_truth([(1, 0, 0)]), make_predictions([(1, 0, 0.5), (1, 200, 0.5), (1, 300, 0.5)]))
     threshold, point = best_f1(matches)
     assert (threshold, point.precision) == pytest.approx((0.5, 1 / 3))
 
 
 def test_detections_on_a_crowd_are_neither_right_nor_wrong() -> None:
-    matches = collect_matches(
-        evaluate_boxes(make_truth([(1, 0, 0), (1, 100, 1)]), make_predictions([(1, 0, 0.9), (1, 100, 0.8)]))
-    )
+    matches = match_rows(make_truth([(1, 0, 0), (1, 100, 1)]), make_predictions([(1, 0, 0.9), (1, 100, 0.8)]))
     assert matches.select_iou50().hits[0].tolist() == [True]
     assert matches.object_counts.tolist() == [[1, 0]]
 
 
 @pytest.mark.parametrize("rows", [[], [(1, 300, 0.4)]])
 def test_no_correct_detection(rows: list[tuple[int, int, float]]) -> None:
-    assert best_f1(collect_matches(evaluate_boxes(make_truth([(1, 0, 0)]), make_predictions(rows)))) == (0.5, (0, 0, 0))
+    assert best_f1(match_rows(make_truth([(1, 0, 0)]), make_predictions(rows))) == (0.5, (0, 0, 0))
 
 
 def test_a_second_detection_of_an_object_is_wrong() -> None:
-    matches = collect_matches(evaluate_boxes(make_truth([(1, 0, 0)]), make_predictions([(1, 0, 0.9), (1, 1, 0.8)])))
+    matches = match_rows(make_truth([(1, 0, 0)]), make_predictions([(1, 0, 0.9), (1, 1, 0.8)]))
     assert matches.hits[0].tolist() == [True, False]
 
 
@@ -103,7 +99,7 @@ def test_detections_on_a_crowd_are_not_in_the_confusion_matrix() -> None:
         make_truth([(1, 0, 1), (1, 60, 0)]),
         make_predictions([(1, 0, 0.9), (1, 60, 0.9), (1, 30, 0.9)]),
     )
-    matrix = compute_hotcoco_confusion(0.5, truth, predictions, collect_matches(evaluate_boxes(truth, predictions)))
+    matrix = compute_hotcoco_confusion(0.5, truth, predictions, match_rows(truth, predictions))
     assert matrix.tolist() == [[1, 0, 0], [0, 0, 0], [1, 0, 0]]  # only the third detection is wrong
 
 
@@ -111,10 +107,8 @@ def match_one_class(rows: list[tuple[float, bool]], objects: int) -> Matches:
     """Matches of one class from (score, correct) rows."""
     boxes = [(1, 30 * place, 0) for place in range(objects)]
     right = iter(range(objects))
-    return collect_matches(
-        evaluate_boxes(
-            make_truth(boxes), make_predictions([(1, 30 * next(right) if hit else 390, s) for s, hit in rows])
-        )
+    return match_rows(
+        make_truth(boxes), make_predictions([(1, 30 * next(right) if hit else 390, s) for s, hit in rows])
     )
 
 
@@ -170,19 +164,19 @@ def test_recall_at_an_unreachable_precision() -> None:
 def test_each_class_has_its_own_threshold() -> None:
     there = make_truth([(1, 0, 0), (2, 100, 0)])
     rows = make_predictions([(1, 0, 0.9), (1, 300, 0.8), (2, 300, 0.3), (2, 100, 0.4)])
-    thresholds = choose_thresholds(match_split(there, rows), "f1", True, 10)
+    thresholds = choose_thresholds(split_rows(there, rows), "f1", True, 10)
     assert thresholds.overall is None
     assert thresholds.by_class.tolist() == pytest.approx([0.9, 0.4])
-    without_b = choose_thresholds(match_split(there, rows[:2]), "f1", True, 10)
+    without_b = choose_thresholds(split_rows(there, rows[:2]), "f1", True, 10)
     assert without_b.by_class.tolist() == pytest.approx([0.9, 0.9])
     assert "threshold of b" in without_b.notes
-    matrix = compute_hotcoco_confusion(thresholds.by_class, there, rows, collect_matches(evaluate_boxes(there, rows)))
+    matrix = compute_hotcoco_confusion(thresholds.by_class, there, rows, match_rows(there, rows))
     assert matrix.tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 0]]
 
 
 def test_cost_needs_absent_objects() -> None:
     with pytest.raises(UserError, match=r"evaluate\.threshold_rule` is cost"):
-        choose_thresholds(match_split(make_truth([(1, 0, 0)]), make_predictions([(1, 0, 0.9)])), "cost", False, 10)
+        choose_thresholds(split_rows(make_truth([(1, 0, 0)]), make_predictions([(1, 0, 0.9)])), "cost", False, 10)
 
 
 @pytest.mark.parametrize("rule", ["f1", "cost", "precision>=0.9", "recall>=1", "recall>=.5", "precision>=0.95"])

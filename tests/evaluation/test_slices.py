@@ -7,28 +7,31 @@ from typing import Any
 import numpy as np
 import pytest
 
-from detector.engine.coco_metrics import evaluate_boxes, read_coco_metrics
+from detector.engine.coco_metrics import read_coco_metrics
+from detector.engine.detections import pack_rows
 from detector.evaluation.bootstrap import bootstrap_weights
-from detector.evaluation.intervals import run_bootstrap
+from detector.evaluation.intervals import match_sizes, run_bootstrap
 from detector.evaluation.matched_split import number_groups
-from detector.evaluation.matching import collect_matches
+from detector.evaluation.matching import collect_matches, find_overlaps
 from detector.evaluation.slices import MAX_SLICES, SMALL_GROUPS, tabulate_slices
 from tests.support.coco_cases import make_coco_case
+from tests.support.packed import evaluate_rows
 
 BOOTSTRAP_SAMPLES = 100
 
 
 def tabulate(coco: dict[str, Any], predictions: list[Any]) -> tuple[dict[tuple[str, str], Any], dict[str, str]]:
-    evaluation, groups = evaluate_boxes(coco, predictions), number_groups(coco)
-    bootstrap = run_bootstrap(evaluation, collect_matches(evaluation), bootstrap_weights(groups, BOOTSTRAP_SAMPLES, 0))
-    rows, notes = tabulate_slices(coco, evaluation, groups, bootstrap)
+    overlaps, groups = find_overlaps(coco, pack_rows(predictions)), number_groups(coco)
+    by_size = match_sizes(overlaps, collect_matches(overlaps))
+    bootstrap = run_bootstrap(by_size, bootstrap_weights(groups, BOOTSTRAP_SAMPLES, 0))
+    rows, notes = tabulate_slices(coco, overlaps, groups, bootstrap)
     return {(row["by"], row["slice"]): row for row in rows}, notes
 
 
 def test_sizes_equal_coco() -> None:
     coco, found = make_coco_case(2, images=30)
     rows, _ = tabulate(coco, found)
-    numbers = read_coco_metrics(evaluate_boxes(coco, found))
+    numbers = read_coco_metrics(evaluate_rows(coco, found))
     for size in ("small", "medium", "large"):
         row = rows["size", size]
         assert row["AP"] == pytest.approx(numbers[f"AP_{size}"], abs=1e-9)
@@ -46,7 +49,7 @@ def test_a_field_slices_the_images() -> None:
     night = [image for image in coco["images"] if image["light"] == "night"]
     ids = {image["id"] for image in night}
     part = {**coco, "images": night, "annotations": [a for a in coco["annotations"] if a["image_id"] in ids]}
-    numbers = read_coco_metrics(evaluate_boxes(part, [p for p in found if p["image_id"] in ids]))
+    numbers = read_coco_metrics(evaluate_rows(part, [p for p in found if p["image_id"] in ids]))
     row = rows["light", "night"]
     assert (row["images"], row["little_data"]) == (10, False)
     assert (row["AP"], row["AP50"]) == pytest.approx((numbers["AP"], numbers["AP50"]), abs=1e-9)

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from detector.evaluation.error_types import analyze_errors
-from detector.evaluation.matched_split import choose_thresholds, match_split
+from detector.evaluation.matched_split import choose_thresholds
 from detector.evaluation.metrics import compute_metrics
 from detector.evaluation.plot_files import write_plots
 from tests.support.coco_cases import make_coco_case
+from tests.support.packed import split_rows
 
 PLOTS = ("precision_recall", "confusion", "reliability")
 
@@ -21,7 +22,7 @@ PLOTS = ("precision_recall", "confusion", "reliability")
 @pytest.mark.parametrize("detections", [0, 8])
 @pytest.mark.parametrize("per_class", [True, False])
 def test_plots_of_any_result(states: bool, detections: int, per_class: bool, tmp_path: Path) -> None:
-    test = match_split(*make_coco_case(1, images=4, detections=detections, states=states))
+    test = split_rows(*make_coco_case(1, images=4, detections=detections, states=states))
     objects = sum(not a["iscrowd"] for a in test.coco["annotations"])
     thresholds = choose_thresholds(test, "f1", per_class, 10)
     scores = np.full((objects, 3 if states else 0), 1 / 3)

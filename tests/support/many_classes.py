@@ -23,6 +23,7 @@ def main() -> None:
     limit = gigabytes * 2**30
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     from detector.engine.checkpoint import Card
+    from detector.engine.detections import pack_rows
     from detector.engine.predict import PredictionResult
     from detector.evaluation.error_types import analyze_errors
     from detector.evaluation.matched_split import choose_thresholds, match_split
@@ -31,7 +32,8 @@ def main() -> None:
     from detector.evaluation.report.identity import ModelSize
     from detector.evaluation.settings import EvaluateParams
 
-    coco, predictions = make_split(classes, images, objects)
+    coco, rows = make_split(classes, images, objects)
+    predictions = pack_rows(rows)
     split = match_split(coco, predictions)
     thresholds = choose_thresholds(split, "f1", True, 10)
     nothing = np.zeros((images * objects, 0))

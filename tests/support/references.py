@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.engine.coco_metrics import evaluate_boxes
 from detector.engine.detections import Prediction
 from detector.evaluation.matching import Matches
+from tests.support.packed import evaluate_rows
 
 
 class OperatingPoint(NamedTuple):
@@ -47,8 +47,6 @@ def compute_hotcoco_confusion(
         for index, prediction in enumerate(predictions)
         if index not in on_crowd and prediction["score"] >= threshold_by_category[prediction["category_id"]]
     ]
-    evaluation = evaluate_boxes(
-        {**truth, "annotations": [a for a in truth["annotations"] if not a["iscrowd"]]}, counted
-    )
+    evaluation = evaluate_rows({**truth, "annotations": [a for a in truth["annotations"] if not a["iscrowd"]]}, counted)
     matrix: NDArray[np.uint64] = evaluation.confusion_matrix(iou_thr=0.5)["matrix"]
     return matrix

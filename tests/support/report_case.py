@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from detector.engine.coco_metrics import evaluate_boxes, read_coco_metrics
+from detector.engine.coco_metrics import read_coco_metrics
 from detector.engine.dataset import keep_present_objects
-from detector.engine.detections import Prediction
+from detector.engine.detections import Prediction, pack_rows
 from detector.evaluation.error_types import analyze_errors
-from detector.evaluation.matching import Matches, collect_matches
+from detector.evaluation.matching import Matches
 from detector.evaluation.report import ReportInputs, TrainingCurve, gather_report_inputs
 from detector.evaluation.report.identity import ModelSize
+from tests.support.packed import evaluate_rows, match_rows
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -80,7 +81,7 @@ def make_random_split(
 
 
 def match_case(coco: dict[str, Any], predictions: list[Prediction]) -> Matches:
-    return collect_matches(evaluate_boxes(keep_present_objects(coco), predictions))
+    return match_rows(keep_present_objects(coco), predictions)
 
 
 def write_images(coco: dict[str, Any], folder: Path) -> None:
@@ -154,7 +155,7 @@ def make_report_inputs(folder: Path, seed: int = 0, images: int = 14) -> ReportI
     coco, predictions = make_random_split(seed, images, len(NAMES))
     write_images(coco, folder)
     matches = match_case(coco, predictions)
-    metrics: dict[str, Any] = dict(read_coco_metrics(evaluate_boxes(keep_present_objects(coco), predictions)))
+    metrics: dict[str, Any] = dict(read_coco_metrics(evaluate_rows(keep_present_objects(coco), predictions)))
     metrics |= {"AP_low": 0.1, "AP_high": 0.6, "threshold": 0.5, "precision": 0.5, "recall": 0.5, "F1": 0.5}
     metrics |= {"joint_AP": None, "tide_class": 0.1}
     issue = {
@@ -179,7 +180,7 @@ def make_report_inputs(folder: Path, seed: int = 0, images: int = 14) -> ReportI
         card={"model": "simple", "classes": NAMES, "recipe": {"lr": 0.001, "freeze": []}, "data": "0123"},
         size=ModelSize(parameters=1_234_567, bytes=5_000_000),
         splits={"test": coco},
-        analysis=analyze_errors(coco, predictions, matches),
+        analysis=analyze_errors(coco, pack_rows(predictions), matches),
         thresholds=np.full(len(NAMES), 0.5),
         gallery_size=4,
         label_issues=[issue] * 25,
@@ -199,7 +200,7 @@ def make_many_class_inputs(folder: Path, classes: int) -> ReportInputs:
         card={},
         size=None,
         splits={"train": coco, "test": coco},
-        analysis=analyze_errors(coco, predictions, matches),
+        analysis=analyze_errors(coco, pack_rows(predictions), matches),
         thresholds=np.full(classes, 0.3),
         gallery_size=4,
         label_issues=[],

@@ -80,9 +80,11 @@ import json, os
 from pathlib import Path
 import numpy as np
 from PIL import Image
-from detector.engine.coco_metrics import evaluate_boxes, read_coco_metrics
-from detector.evaluation.intervals import add_interval, bootstrap_coco_metrics, run_bootstrap
-from detector.evaluation.matching import collect_matches
+from detector.engine.detections import pack_rows
+from detector.evaluation.intervals import (
+    add_interval, bootstrap_coco_metrics, match_sizes, read_coco_metrics, run_bootstrap
+)
+from detector.evaluation.matching import collect_matches, find_overlaps
 from detector.evaluation.bootstrap import bootstrap_weights
 from detector.core.yaml_files import parse_yaml
 from probe import find_secrets
@@ -99,12 +101,13 @@ for image in truth["images"]:
     if len(xs):
         box = [int(xs.min()) + offset, int(ys.min()), int(np.ptp(xs)) + 1, int(np.ptp(ys)) + 1]
         rows.append({"image_id": image["id"], "category_id": 1, "bbox": box, "score": float(pixels.max()) / 255})
-evaluation = evaluate_boxes(truth, rows)
+overlaps = find_overlaps(truth, pack_rows(rows))
+by_size = match_sizes(overlaps, collect_matches(overlaps))
 count = len(truth["images"])
 weights = bootstrap_weights(np.arange(count), 100, 0)
-replicates = bootstrap_coco_metrics(run_bootstrap(evaluation, collect_matches(evaluation), weights))
+replicates = bootstrap_coco_metrics(run_bootstrap(by_size, weights))
 metrics = {}
-for name, value in read_coco_metrics(evaluation).items():
+for name, value in read_coco_metrics(run_bootstrap(by_size, np.ones((1, count), np.int32))).items():
     metrics |= add_interval(name, value, replicates[name], count)
 for folder in ("data/predictions", "metrics/evaluate", "plots/evaluate"):
     Path(folder).mkdir(parents=True, exist_ok=True)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from detector.core.errors import UserError
-from detector.engine.detections import Prediction
+from detector.engine.detections import Predictions
 
 
 class MappedDataset(NamedTuple):
@@ -72,15 +74,12 @@ def map_to_model_classes(
 
 
 def keep_common_classes(
-    predictions: Sequence[Prediction], category_by_label: dict[int, int], classes: list[str]
-) -> tuple[list[Prediction], dict[str, int]]:
+    predictions: Predictions, category_by_label: dict[int, int], classes: list[str]
+) -> tuple[Predictions, dict[str, int]]:
     """The detections of common classes with the truth's ids; and the number of detections per other class."""
-    kept: list[Prediction] = []
-    left_out = Counter({name: 0 for label, name in enumerate(classes, 1) if label not in category_by_label})
-    for prediction in predictions:
-        label = prediction["category_id"]
-        if label in category_by_label:
-            kept.append({**prediction, "category_id": category_by_label[label]})
-        else:
-            left_out[classes[label - 1]] += 1
+    labels = range(1, len(classes) + 1)
+    new_ids = np.array([0, *(category_by_label.get(label, 0) for label in labels)], np.int32)[predictions.category_ids]
+    counts = np.bincount(predictions.category_ids, minlength=len(classes) + 1).tolist()
+    left_out = {classes[label - 1]: counts[label] for label in labels if label not in category_by_label}
+    kept = replace(predictions, category_ids=new_ids).select(new_ids > 0)
     return kept, dict(sorted(left_out.items()))

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Hashable
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
-from detector.engine.detections import Prediction
+from detector.engine.detections import Predictions, pack_rows
 
 
 class DetectorResults(NamedTuple):
-    """truth: the COCO dictionary that the predictions' image and category ids refer to."""
+    """truth: the COCO dictionary that the ids of the predictions, COCO results, refer to."""
 
     truth: dict[str, Any]
-    predictions: list[Prediction]
+    predictions: list[dict[str, Any]]
 
 
 class CommonImages(NamedTuple):
@@ -24,8 +24,8 @@ class CommonImages(NamedTuple):
     """
 
     truth: dict[str, Any]
-    a: list[Prediction]
-    b: list[Prediction]
+    a: Predictions
+    b: Predictions
     differing: int
     only_a: int
     only_b: int
@@ -93,12 +93,12 @@ def _list_objects(truth: dict[str, Any]) -> dict[int, list[tuple[str, tuple[floa
     return objects
 
 
-def _renumber(side: DetectorResults, images: dict[int, int], classes: dict[str, int]) -> list[Prediction]:
+def _renumber(side: DetectorResults, images: dict[int, int], classes: dict[str, int]) -> Predictions:
     """The predictions on `images` (old id to new), in their order, with new image and category ids."""
     names = {category["id"]: category["name"] for category in side.truth["categories"]}
     rows = []
     for prediction in side.predictions:
         if prediction["image_id"] in images:
             ids = {"image_id": images[prediction["image_id"]], "category_id": classes[names[prediction["category_id"]]]}
-            rows.append(cast(Prediction, {**prediction, **ids}))
-    return rows
+            rows.append({**prediction, **ids})
+    return pack_rows(rows)

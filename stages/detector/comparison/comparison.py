@@ -7,7 +7,7 @@ bootstrap"; Koehn 2004 for comparing two systems).
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,7 +65,7 @@ class ImageChange(NamedTuple):
 
 
 def compare_detectors(
-    a: DetectorMatches, b: DetectorMatches, class_names: list[str], weights: NDArray[np.int32]
+    a: DetectorMatches, b: DetectorMatches, class_names: list[str], weights: NDArray[np.integer[Any]]
 ) -> tuple[list[MetricDifference], list[MetricDifference]]:
     """The differences of COMPARED_METRICS, and of AP per class; weights [B, N]: bootstrap samples of the images.
 
@@ -88,7 +88,7 @@ def compare_detectors(
 
 
 def _compute_replicates(
-    side: DetectorMatches, weights: NDArray[np.int32]
+    side: DetectorMatches, weights: NDArray[np.integer[Any]]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """COMPARED_METRICS [B, 4] and AP per class [B, C] for each row of weights."""
     precision = compute_average_precisions(side.matches, weights)  # [B, 10, C]

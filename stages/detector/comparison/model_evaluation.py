@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +16,7 @@ from tqdm import tqdm
 from detector.comparison.class_mapping import MappedDataset, keep_common_classes, map_to_model_classes
 from detector.core.errors import UserError
 from detector.engine.dataset import DetectionDataset, collate, keep_present_objects, pack_annotations
-from detector.engine.detections import Prediction, to_coco_results
+from detector.engine.detections import Predictions, concatenate, round_detections
 from detector.engine.predict import predict
 from detector.evaluation.calibration import calibrate_scores, read_temperature
 from detector.evaluation.error_types import analyze_errors
@@ -92,7 +91,7 @@ class EvaluationResult(NamedTuple):
 class ModelPredictions(NamedTuple):
     """predictions: with the model's labels. state_scores float [A, S]: per ground-truth box; S is 0 if unknown."""
 
-    predictions: Sequence[Prediction]
+    predictions: Predictions
     state_scores: NDArray[np.float64]
 
 
@@ -196,9 +195,7 @@ def predict_images(model: LoadedModel, coco: dict[str, Any], tiling: Tiling | No
         )
     bar = tqdm(found, total=len(paths), desc=title, unit="image", disable=None)
     results = [
-        to_coco_results(one, image["id"], image["width"], image["height"])
+        round_detections(one, image["id"], image["width"], image["height"])
         for one, image in zip(bar, coco["images"], strict=True)
     ]
-    return ModelPredictions(
-        [prediction for of_image in results for prediction in of_image], np.zeros((len(coco["annotations"]), 0))
-    )
+    return ModelPredictions(concatenate(results), np.zeros((len(coco["annotations"]), 0)))

@@ -13,7 +13,7 @@ from torch import nn
 
 from detector.core.boxes import to_image_pixels
 from detector.engine.dataset import Annotations, Batch
-from detector.engine.detections import Detections, Prediction, to_coco_results
+from detector.engine.detections import Detections, Predictions, concatenate, round_detections
 from detector.engine.structures import BatchDetections
 
 
@@ -24,7 +24,7 @@ class PredictionResult(NamedTuple):
     each state for each annotated object, given its ground-truth box; S is 0 without a state head.
     """
 
-    predictions: list[Prediction]
+    predictions: Predictions
     losses: dict[str, float]
     state_scores: NDArray[np.float64]
 
@@ -35,7 +35,7 @@ def predict(
 ) -> PredictionResult:
     """Run `model` in evaluation mode over all batches of the images in `annotations`."""
     model.eval()
-    predictions: list[Prediction] = []
+    parts: list[Predictions] = []
     sums: Counter[str] = Counter()
     state_scores = np.zeros((len(annotations.labels), 0))
     for batch in batches:
@@ -49,19 +49,19 @@ def predict(
             for row, image_scores in zip(batch.rows, probabilities, strict=True):
                 first, last = annotations.starts[row], annotations.starts[row + 1]
                 state_scores[first:last] = image_scores[: last - first]
-        predictions += batch_to_coco_results(output.detections, batch, annotations)
+        parts += round_batch(output.detections, batch, annotations)
     images = max(1, len(annotations.paths))
-    return PredictionResult(predictions, {name: total / images for name, total in sums.items()}, state_scores)
+    return PredictionResult(concatenate(parts), {name: total / images for name, total in sums.items()}, state_scores)
 
 
-def batch_to_coco_results(detections: BatchDetections, batch: Batch, annotations: Annotations) -> list[Prediction]:
-    """The detections of a batch as COCO results in image pixels, rounded and clipped by `to_coco_results`."""
+def round_batch(detections: BatchDetections, batch: Batch, annotations: Annotations) -> list[Predictions]:
+    """The detections of each image of a batch in image pixels, rounded and clipped by `round_detections`."""
     columns = [column.cpu().numpy() for column in detections[:5]]
-    predictions: list[Prediction] = []
+    parts = []
     for index, (row, scale) in enumerate(zip(batch.rows, batch.scales, strict=True)):
         count = int(detections.counts[index])
         found = Detections._make(column[index, :count] for column in columns)
         found = found._replace(boxes_xyxy=to_image_pixels(found.boxes_xyxy, scale))
         height, width = (int(side) for side in annotations.sizes[row])
-        predictions += to_coco_results(found, int(annotations.image_ids[row]), width, height)
-    return predictions
+        parts.append(round_detections(found, int(annotations.image_ids[row]), width, height))
+    return parts

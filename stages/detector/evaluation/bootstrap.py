@@ -7,94 +7,118 @@ of a sequence) are drawn together. Efron 1979, "Bootstrap methods: another look 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, stdtrit
 
-from detector.evaluation.matching import NUM_IOUS, Matches
+from detector.evaluation.matching import Matches
 
 CHUNK_ELEMENTS = 4_000_000  # of a temporary array
 RECALLS = np.linspace(0, 1, 101)
 
 
-def bootstrap_weights(groups: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int32]:
-    """How often each image counts in each of `count` bootstrap samples [count, N]; groups [N]: the group of each."""
+def bootstrap_weights(groups: NDArray[np.int64], count: int, seed: int) -> NDArray[np.uint8]:
+    """How often each image counts in each of `count` bootstrap samples [count, N]; groups [N]: the group of each.
+
+    A byte is enough: that a group is drawn 255 times has a probability of 1 in 10^500.
+    """
     _, members = np.unique(groups, return_inverse=True)
     num_groups = int(members.max(initial=-1)) + 1
-    drawn = np.random.default_rng(seed).integers(0, max(1, num_groups), (count, num_groups))
-    weights = np.zeros((count, num_groups), np.int32)
-    np.add.at(weights, (np.arange(count)[:, None], drawn), 1)
-    return weights[:, members]
+    random = np.random.default_rng(seed)
+    weights = np.zeros((count, len(groups)), np.uint8)
+    for row in weights:
+        row[:] = np.bincount(random.integers(0, max(1, num_groups), num_groups), minlength=num_groups)[members]
+    return weights
 
 
-def compute_average_precisions(matches: Matches, weights: NDArray[np.int32]) -> NDArray[np.float64]:
-    """COCO's average precision [B, 10, C] per bootstrap sample (weights [B, N] of the images), IoU and class.
+def compute_average_precisions(matches: Matches, weights: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
+    """COCO's average precision [B, K, C] per bootstrap sample (weights [B, N] of the images), IoU and class.
 
-    NaN for a class without objects in a sample. With weights of 1 it equals pycocotools' numbers.
+    NaN for a class without objects in a sample. With weights of 1 it equals pycocotools' numbers. K: the rows of
+    `matches.hits`, one per IoU.
     """
-    object_counts = weights.astype(np.int64) @ matches.object_counts  # [B, C]
-    precision = np.full((len(weights), NUM_IOUS, object_counts.shape[1]), np.nan)
-    for category in range(object_counts.shape[1]):
-        class_matches = matches.select(matches.categories == category)
-        step = max(1, CHUNK_ELEMENTS // max(1, len(class_matches.scores)))
+    object_counts = weigh(weights, matches.object_counts).astype(np.int64)  # [B, C]
+    precision = np.where(object_counts[:, None] > 0, 0.0, np.nan).repeat(len(matches.hits), axis=1)
+    order = np.argsort(matches.categories, kind="stable")
+    bounds = np.searchsorted(matches.categories[order], np.arange(object_counts.shape[1] + 1))
+    for category in np.flatnonzero(np.diff(bounds)).tolist():
+        chosen = order[bounds[category] : bounds[category + 1]]
+        images, hits, ignored = matches.images[chosen], matches.hits[:, chosen], matches.ignored[:, chosen]
+        step = max(1, CHUNK_ELEMENTS // len(chosen))
         for start in range(0, len(weights), step):
-            chunk = slice(start, start + step)
-            precision[chunk, :, category] = _class_average_precision(
-                class_matches, weights[chunk], object_counts[chunk, category]
-            )
+            part = slice(start, start + step)
+            sums = _sum_precisions(weights[part].T[images], hits & ~ignored, ignored, object_counts[part, category])
+            precision[part, :, category] += sums / len(RECALLS)
     return precision
 
 
-def _class_average_precision(
-    matches: Matches, weights: NDArray[np.int32], object_counts: NDArray[np.int64]
+def weigh(weights: NDArray[np.integer[Any]], values: NDArray[Any]) -> NDArray[np.float64]:
+    """weights [B, N] @ values [N, ...], in floats, which add up integers exactly and many times faster."""
+    total = np.zeros((len(weights), *values.shape[1:]))
+    step = max(1, CHUNK_ELEMENTS // max(1, len(weights)))
+    for start in range(0, len(values), step):
+        part = slice(start, start + step)
+        total += weights[:, part].astype(np.float64) @ values[part].astype(np.float64)
+    return total
+
+
+def _sum_precisions(
+    counts: NDArray[np.integer[Any]],
+    hits: NDArray[np.bool_],
+    ignored: NDArray[np.bool_],
+    object_counts: NDArray[np.int64],
 ) -> NDArray[np.float64]:
-    """Average precision [B, 10] of the one class that `matches` holds."""
-    result = np.where(object_counts[:, None] > 0, 0.0, np.nan).repeat(NUM_IOUS, axis=1)
-    detection_weights = weights[:, matches.images]  # [B, D]
-    detections_so_far = np.cumsum(detection_weights, axis=1)
-    hits_needed = _hits_needed(object_counts)
-    for iou in range(NUM_IOUS):
-        hits = np.flatnonzero(matches.hits[iou] & ~matches.ignored[iou])
-        if not len(hits):
-            continue
-        hits_so_far = np.cumsum(detection_weights[:, hits], axis=1)  # [B, H]
-        ignored = np.flatnonzero(matches.ignored[iou])
-        counted_so_far = detections_so_far[:, hits]
-        if len(ignored):
-            ignored_so_far = np.cumsum(detection_weights[:, ignored], axis=1)
-            before = np.searchsorted(ignored, hits)  # ignored detections before each hit
-            counted_so_far = counted_so_far - np.where(before > 0, ignored_so_far[:, np.maximum(before - 1, 0)], 0)
-        # Precision has its local maxima at hits, so only these matter.
-        precision = hits_so_far / np.maximum(counted_so_far, 1)
-        envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-        mean_precision = _mean_over_recalls(hits_so_far, envelope, hits_needed)
-        result[:, iou] = np.where(object_counts > 0, mean_precision, np.nan)
-    return result
+    """The sum [B, K] over the 101 recalls of the precisions of one class; 0 for a sample without objects.
 
-
-def _hits_needed(object_counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The number of hits [B, 101] that reaches each of the 101 recalls, given the number of objects [B]."""
+    counts [D, B]: how often each detection counts, best score first. hits, ignored [K, D]. object_counts [B].
+    """
+    sums = np.zeros((counts.shape[1], len(hits)))
+    detections_so_far = np.cumsum(counts, axis=0, dtype=np.int32)
     different, rows = np.unique(object_counts, return_inverse=True)
+    tables = _count_recalls(different)
+    offsets = (rows * tables.shape[1]).astype(np.int32)
+    for iou in range(len(hits)):
+        places = np.flatnonzero(hits[iou])
+        if not len(places):
+            continue
+        hits_so_far = np.cumsum(counts[places], axis=0, dtype=np.int32)  # [H, B]
+        counted_so_far = detections_so_far[places]
+        crowded = np.flatnonzero(ignored[iou])
+        if len(crowded):
+            ignored_so_far = np.cumsum(counts[crowded], axis=0, dtype=np.int32)
+            ignored_so_far = np.concatenate([np.zeros_like(ignored_so_far[:1]), ignored_so_far])
+            counted_so_far -= ignored_so_far[np.searchsorted(crowded, places)]
+        # Precision has its local maxima at hits, so only these matter; each gives its recalls the best that follows.
+        precision = hits_so_far / np.maximum(counted_so_far, 1)
+        envelope = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
+        recalls = tables.ravel()[np.minimum(hits_so_far, object_counts) + offsets]
+        recalls[1:] -= recalls[:-1].copy()
+        sums[:, iou] = np.einsum("hb,hb->b", envelope, recalls)
+    return sums
+
+
+def _count_recalls(object_counts: NDArray[np.int64]) -> NDArray[np.int32]:
+    """How many of the 101 recalls each number of hits reaches [K, max + 1], for each number of objects [K]."""
+    hits = np.arange(object_counts.max(initial=0) + 1)
     # The same division as in pycocotools, for the same rounding.
-    needed = [np.searchsorted(np.arange(count + 1) / max(1, count), RECALLS) for count in different]
-    return np.array(needed, np.int64).reshape(-1, len(RECALLS))[rows]
+    reached = np.searchsorted(RECALLS, hits / np.maximum(object_counts, 1)[:, None], side="right")
+    return np.where((hits > 0) & (object_counts[:, None] > 0), reached, 0).astype(np.int32)
 
 
-def _mean_over_recalls(
-    hits_so_far: NDArray[np.int32], envelope: NDArray[np.float64], hits_needed: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """Mean precision [B] at the 101 recalls; hits_so_far, envelope [B, H]: hits and highest later precision."""
-    samples, hits = hits_so_far.shape
-    # One search for all samples: each has its own range of integers.
-    limit = int(hits_so_far.max(initial=0)) + 1
-    offsets = np.arange(samples, dtype=np.int64)[:, None] * (limit + 1)
-    positions = np.searchsorted((hits_so_far + offsets).ravel(), (np.minimum(hits_needed, limit) + offsets).ravel())
-    positions = positions.reshape(hits_needed.shape) - np.arange(samples)[:, None] * hits
-    padded = np.append(envelope, np.zeros((samples, 1)), axis=1)
-    precision = np.take_along_axis(padded, np.minimum(positions, hits), axis=1)
-    mean: NDArray[np.float64] = precision.mean(axis=1)
-    return mean
+def compute_precision_curves(matches: Matches) -> NDArray[np.float64]:
+    """Precision [101, C] at IoU 0.5 and each of the 101 recalls; NaN for a class without objects."""
+    object_counts = matches.object_counts.sum(axis=0)
+    curves = np.where(object_counts > 0, 0.0, np.nan)[None].repeat(len(RECALLS), axis=0)
+    counted = matches.select_iou50()
+    for category in np.flatnonzero(object_counts).tolist():
+        places = np.flatnonzero(counted.hits[0, counted.categories == category])
+        hits_so_far = np.arange(1, len(places) + 1)
+        envelope = np.maximum.accumulate((hits_so_far / (places + 1))[::-1])[::-1]
+        needed = np.searchsorted(hits_so_far / object_counts[category], RECALLS)
+        curves[:, category] = np.append(envelope, 0.0)[needed]
+    return curves
 
 
 def percentile_interval(replicates: NDArray[np.float64], level: float = 0.95) -> tuple[float, float] | None:

@@ -11,12 +11,11 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from hotcoco import COCOeval
 from numpy.typing import NDArray
 
-from detector.engine.coco_metrics import evaluate_boxes
-from detector.engine.detections import Prediction, rescale_scores
-from detector.evaluation.intervals import safe_divide
+from detector.engine.detections import rescale_scores
+from detector.evaluation.bootstrap import weigh
+from detector.evaluation.intervals import none_if_nan, safe_divide
 from detector.evaluation.matching import Matches
 
 BINS = 10
@@ -42,37 +41,42 @@ class Temperature(NamedTuple):
         return self.fitted is not None and self.used == self.fitted
 
 
-def compute_calibration_error(evaluation: COCOeval) -> float | None:
+def compute_calibration_error(matches: Matches) -> float | None:
     """Mean gap between score and precision at IoU 0.5, over ten bins weighted by count; None without detections."""
-    result = evaluation.calibration(n_bins=BINS, iou_threshold=0.5)
-    return float(result["ece"]) if result["num_detections"] else None
+    return none_if_nan(bootstrap_ece(matches, np.ones((1, len(matches.image_ids)), np.int32))[0])
 
 
-def compute_reliability_bins(evaluation: COCOeval) -> list[dict[str, Any]]:
+def compute_reliability_bins(matches: Matches) -> list[dict[str, Any]]:
     """The bins: mean score, precision, count; None for both in an empty bin."""
+    counted = matches.select_iou50()
+    bins = _find_bins(counted.scores)
+    counts = np.bincount(bins, minlength=BINS)
+    confidences = safe_divide(np.bincount(bins, counted.scores, minlength=BINS), counts)
+    accuracies = safe_divide(np.bincount(bins, counted.hits[0], minlength=BINS), counts)
     return [
         {
-            "low": row["bin_lower"],
-            "high": row["bin_upper"],
-            "confidence": row["avg_confidence"] if row["count"] else None,
-            "accuracy": row["avg_accuracy"] if row["count"] else None,
-            "count": row["count"],
+            "low": index / BINS,
+            "high": (index + 1) / BINS,
+            "confidence": none_if_nan(confidences[index]),
+            "accuracy": none_if_nan(accuracies[index]),
+            "count": int(counts[index]),
         }
-        for row in evaluation.calibration(n_bins=BINS, iou_threshold=0.5)["bins"]
+        for index in range(BINS)
     ]
 
 
-def bootstrap_ece(matches: Matches, weights: NDArray[np.int32]) -> NDArray[np.float64]:
+def _find_bins(scores: NDArray[np.float64]) -> NDArray[np.int64]:
+    return np.minimum((scores * BINS).astype(np.int64), BINS - 1)
+
+
+def bootstrap_ece(matches: Matches, weights: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
     """The calibration error [B] per bootstrap sample (weights [B, N]); NaN for a sample without detections."""
     counted = matches.select_iou50()
-    bins = np.minimum((counted.scores * BINS).astype(np.int64), BINS - 1)
     images = len(matches.image_ids)
-    cells = counted.images * BINS + bins
+    cells = counted.images.astype(np.int64) * BINS + _find_bins(counted.scores)
 
     def sum_per_bin(values: NDArray[np.float64] | None) -> NDArray[np.float64]:
-        sums = np.bincount(cells, values, minlength=images * BINS).reshape(images, BINS)
-        total: NDArray[np.float64] = weights.astype(np.float64) @ sums
-        return total
+        return weigh(weights, np.bincount(cells, values, minlength=images * BINS).reshape(images, BINS))
 
     # A bin's share of all detections times the gap of its means is the gap of its sums over the number of all.
     gaps = np.abs(sum_per_bin(counted.scores) - sum_per_bin(counted.hits[0].astype(np.float64)))
@@ -104,12 +108,6 @@ def calibrate_matches(matches: Matches, temperature: float | None) -> Matches:
     return matches._replace(scores=rescale_scores(matches.scores, temperature))
 
 
-def calibrate_predictions(predictions: list[Prediction], temperature: float) -> list[Prediction]:
-    """The same detections with scores rescaled by the temperature."""
-    scores = rescale_scores(np.array([prediction["score"] for prediction in predictions], float), temperature)
-    return [{**prediction, "score": score} for prediction, score in zip(predictions, scores.tolist(), strict=True)]
-
-
 def fit_temperature(matches: Matches) -> float | None:
     """The temperature that maximizes the likelihood of correct and wrong; None unless there are both.
 
@@ -135,20 +133,16 @@ def fit_temperature(matches: Matches) -> float | None:
     return math.exp((low + high) / 2)
 
 
-def choose_temperature(
-    truth: dict[str, Any], predictions: list[Prediction], evaluation: COCOeval, matches: Matches
-) -> Temperature:
-    """Fit the temperature on val, and use it only if it lowers val's calibration error.
-
-    evaluation, matches: of the predictions.
+def choose_temperature(matches: Matches) -> Temperature:
+    """Fit the temperature on val's matches, and use it only if it lowers val's calibration error.
 
     A single number can hardly overfit, so the same images decide whether it helps.
     """
-    error = compute_calibration_error(evaluation)
+    error = compute_calibration_error(matches)
     fitted = fit_temperature(matches)
     if fitted is None:
         return Temperature(None, None, error, None, "val has no correct detections, or no wrong ones")
-    after = compute_calibration_error(evaluate_boxes(truth, calibrate_predictions(predictions, fitted)))
+    after = compute_calibration_error(calibrate_matches(matches, fitted))
     assert error is not None
     assert after is not None
     if after >= error:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.core.boxes import pairwise_iou_xyxy, xywh_to_xyxy
-from detector.engine.detections import Prediction
+from detector.engine.detections import Predictions
 from detector.evaluation.calibration import calibrate_scores
 from detector.evaluation.matching import Matches
 
@@ -49,9 +49,9 @@ class ErrorAnalysis(NamedTuple):
     """
 
     scores: NDArray[np.float64]
-    images: NDArray[np.int64]
-    categories: NDArray[np.int64]
-    states: NDArray[np.int64]
+    images: NDArray[np.integer[Any]]
+    categories: NDArray[np.integer[Any]]
+    states: NDArray[np.int16]
     boxes_xywh: NDArray[np.float64]
     hits: NDArray[np.bool_]
     object_indices: NDArray[np.int64]
@@ -60,7 +60,8 @@ class ErrorAnalysis(NamedTuple):
 
     def select_detections(self, thresholds: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Mask [D] of the detections that reach the threshold of their class [C]."""
-        return self.scores >= thresholds[self.categories]
+        mask: NDArray[np.bool_] = self.scores >= thresholds[self.categories]
+        return mask
 
     def select_missed(self, thresholds: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Mask [A] of the present objects without a matched detection that reaches its threshold [C]."""
@@ -78,18 +79,17 @@ class ErrorAnalysis(NamedTuple):
         return self._replace(scores=calibrate_scores(self.scores, temperature), objects=objects)
 
 
-def analyze_errors(coco: dict[str, Any], predictions: list[Prediction], matches: Matches) -> ErrorAnalysis:
+def analyze_errors(coco: dict[str, Any], predictions: Predictions, matches: Matches) -> ErrorAnalysis:
     """Match `predictions` to the objects of a COCO dictionary and assign their error types.
 
     matches: of the predictions with the present objects.
     """
     objects = collect_objects(coco, matches)
     counted = matches.select_iou50()
-    rows = [predictions[index] for index in counted.prediction_indices]
-    boxes_xywh = np.array([row["bbox"] for row in rows], np.float64).reshape(-1, 4)
-    states = np.array([row["state"] for row in rows], np.int64)
-    object_indices = np.full(len(rows), -1, np.int64)
-    error_types = np.full(len(rows), BACKGROUND, np.int64)
+    found = predictions.select(counted.prediction_indices)
+    boxes_xywh, states = found.boxes_xywh, found.states
+    object_indices = np.full(len(found), -1, np.int64)
+    error_types = np.full(len(found), BACKGROUND, np.int64)
     # As in hotcoco's confusion matrix: of equal scores the first class chooses first.
     order = np.lexsort((counted.categories, -counted.scores))
     detections_by_image = _group_by_image(counted.images[order], len(matches.image_ids))
@@ -155,7 +155,7 @@ def compute_confusion_matrix(analysis: ErrorAnalysis, thresholds: NDArray[np.flo
     return matrix
 
 
-def _group_by_image(images: NDArray[np.int64], count: int) -> list[NDArray[np.int64]]:
+def _group_by_image(images: NDArray[np.integer[Any]], count: int) -> list[NDArray[np.int64]]:
     """The indices [*] of each image's rows, in their order."""
     order = np.argsort(images, kind="stable")
     return np.split(order, np.searchsorted(images[order], np.arange(1, count)))

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from hotcoco import COCOeval
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
-from detector.evaluation.bootstrap import compute_average_precisions, logit_interval
-from detector.evaluation.matching import NUM_IOUS, SIZES, Matches, collect_matches
+from detector.engine.detections import Predictions
+from detector.evaluation.bootstrap import CHUNK_ELEMENTS, compute_average_precisions, logit_interval, weigh
+from detector.evaluation.matching import NUM_IOUS, SIZES, Matches, Overlaps, collect_matches, find_overlaps
 from detector.evaluation.metric_names import interval_names
 
 IOU_50, IOU_75 = 0, 5  # rows of the ten IoUs
@@ -18,13 +19,13 @@ IOU_50, IOU_75 = 0, 5  # rows of the ten IoUs
 class Counts(NamedTuple):
     """Counts int [N, C] per image and class, at the operating threshold and IoU 0.5."""
 
-    hits: NDArray[np.int64]
-    detections: NDArray[np.int64]
-    objects: NDArray[np.int64]
+    hits: NDArray[np.integer[Any]]
+    detections: NDArray[np.integer[Any]]
+    objects: NDArray[np.integer[Any]]
 
-    def compute_scores(self, weights: NDArray[np.int32]) -> dict[str, NDArray[np.float64]]:
+    def compute_scores(self, weights: NDArray[np.integer[Any]]) -> dict[str, NDArray[np.float64]]:
         """Precision, recall and F1 [B] over all classes, for weights [B, N] of the images; NaN for 0 / 0."""
-        hits, detections, objects = (weights @ column.sum(axis=1) for column in self)
+        hits, detections, objects = (weigh(weights, column.sum(axis=1)) for column in self)
         return {
             "precision": safe_divide(hits, detections),
             "recall": safe_divide(hits, objects),
@@ -39,9 +40,9 @@ def count_at_threshold(matches: Matches, threshold: float | NDArray[np.float64])
     thresholds = np.broadcast_to(np.asarray(threshold, float), shape[1:])
     above = counted.scores >= thresholds[counted.categories]
 
-    def count(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
-        cells = counted.images[mask] * shape[1] + counted.categories[mask]
-        return np.bincount(cells, minlength=shape[0] * shape[1]).reshape(shape)
+    def count(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
+        cells = counted.images[mask].astype(np.int64) * shape[1] + counted.categories[mask]
+        return np.bincount(cells, minlength=shape[0] * shape[1]).astype(np.int32).reshape(shape)
 
     return Counts(count(above & counted.hits[0]), count(above), matches.object_counts)
 
@@ -52,14 +53,18 @@ class Bootstrap(NamedTuple):
     weights int [B, N]: how often each image counts in each sample. precisions [B, 10, C]: average precision.
     """
 
-    weights: NDArray[np.int32]
+    weights: NDArray[np.integer[Any]]
     matches: dict[str, Matches]
     precisions: dict[str, NDArray[np.float64]]
 
 
-def run_bootstrap(evaluation: COCOeval, matches: Matches, weights: NDArray[np.int32]) -> Bootstrap:
-    """matches: of the evaluation, for objects of any size."""
-    by_size = {"all": matches} | {size: drop_ignored(collect_matches(evaluation, size)) for size in SIZES[1:]}
+def match_sizes(overlaps: Overlaps, matches: Matches) -> dict[str, Matches]:
+    """The matches of objects of each size; matches: of any."""
+    return {"all": matches} | {size: drop_ignored(collect_matches(overlaps, size)) for size in SIZES[1:]}
+
+
+def run_bootstrap(by_size: dict[str, Matches], weights: NDArray[np.integer[Any]]) -> Bootstrap:
+    """by_size: from `match_sizes`; weights [B, N] of the images."""
     precisions = {size: compute_average_precisions(part, weights) for size, part in by_size.items()}
     return Bootstrap(weights, by_size, precisions)
 
@@ -86,19 +91,34 @@ def drop_ignored(matches: Matches) -> Matches:
     return matches.select(~ignored)
 
 
-def _compute_recalls(matches: Matches, weights: NDArray[np.int32], most: int) -> NDArray[np.float64]:
+def compute_coco_metrics(truth: dict[str, Any], predictions: Predictions) -> dict[str, float | None]:
+    """COCO's 12 metrics by name, 0..1; None without such an object."""
+    overlaps = find_overlaps(truth, predictions)
+    weights = np.ones((1, len(overlaps.image_ids)), np.int32)
+    return read_coco_metrics(run_bootstrap(match_sizes(overlaps, collect_matches(overlaps)), weights))
+
+
+def read_coco_metrics(once: Bootstrap) -> dict[str, float | None]:
+    """The 12 metrics of a bootstrap's first sample."""
+    return {name: none_if_nan(values[0]) for name, values in bootstrap_coco_metrics(once).items()}
+
+
+def _compute_recalls(matches: Matches, weights: NDArray[np.integer[Any]], most: int) -> NDArray[np.float64]:
     """Recall [B, 10, C] of the best `most` detections per image and class."""
     images, classes = matches.object_counts.shape
-    object_counts = weights @ matches.object_counts
-    hit_counts = np.zeros((NUM_IOUS, images * classes))
     first = matches.rank_detections() < most
+    object_counts = weigh(weights, matches.object_counts)
+    recalls = np.empty((len(weights), NUM_IOUS, classes))
+    step = max(1, CHUNK_ELEMENTS // max(1, images))
     for iou in range(NUM_IOUS):
-        hits = first & matches.hits[iou] & ~matches.ignored[iou]
-        cells = matches.images[hits] * classes + matches.categories[hits]
-        hit_counts[iou] = np.bincount(cells, minlength=images * classes)
-    float_weights = weights.astype(np.float64)  # integers, which a float matrix product adds up exactly
-    recalls = [safe_divide(float_weights @ row.reshape(images, classes), object_counts) for row in hit_counts]
-    return np.stack(recalls, axis=1)
+        places = np.flatnonzero(first & matches.hits[iou] & ~matches.ignored[iou])
+        cells = (matches.categories[places], matches.images[places])
+        hits = csr_array((np.ones(len(places)), cells), (classes, images))
+        for start in range(0, len(weights), step):
+            part = slice(start, start + step)
+            hit_counts = (hits @ weights[part].T.astype(np.float64)).T  # [B, C]
+            recalls[part, iou] = safe_divide(hit_counts, object_counts[part])
+    return recalls
 
 
 def safe_divide(part: Any, whole: Any) -> NDArray[np.float64]:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.core.boxes import pairwise_iou_xyxy, xywh_to_xyxy
+from detector.engine.detections import Predictions
 from detector.evaluation.calibration import calibrate_score
 from detector.evaluation.label_matching import MATCH_IOU, ImageMatch, match_labels
 from detector.evaluation.label_trust import Trust, assess_trust
@@ -75,13 +76,13 @@ class ClassStatistics(NamedTuple):
 def find_label_issues(
     split: str,
     coco: dict[str, Any],
-    predictions: Sequence[Any],
+    predictions: Predictions,
     state_probabilities: NDArray[np.floating[Any]] | None,
     temperature: float = 1.0,
 ) -> tuple[list[LabelIssue], dict[str, str]]:
     """Suspected errors in the labels of a split's COCO dictionary, worst first; and notes on what was not judged.
 
-    predictions: COCO results on its images. state_probabilities [A, S]: the state head's output for each label that
+    predictions: on its images. state_probabilities [A, S]: the state head's output for each label that
     is not a crowd, in the order of `pack_annotations`; None without a head. temperature: that calibrates the scores in
     the reasons.
     """
@@ -200,7 +201,7 @@ def _check_label(match: ImageMatch, statistics: ClassStatistics, row: int) -> It
         typical = statistics.iou.get(label, 0.0)
         shortfall = max(0.0, typical - iou) / typical if typical else 0.0
         reason = f"IoU with the detected {name} (score {score}) is {iou:.2f}; the median is {typical:.2f}"
-        box = " ".join(f"{value:g}" for value in match.predictions[column]["bbox"])
+        box = " ".join(f"{value:g}" for value in match.boxes_xywh[column].tolist())
         yield Candidate("bad_location", confidence * shortfall, row, column, box, reason)
     else:
         same_class = (match.predicted_classes == label) & (match.iou[row] >= MATCH_IOU)
@@ -213,12 +214,14 @@ def _check_missing(match: ImageMatch, statistics: ClassStatistics) -> Iterator[C
     """Detections that match no label, the most confident of those that overlap."""
     nearest = match.iou.max(axis=0, initial=0.0)
     matched = np.isin(np.arange(len(match.predicted_classes)), list(match.matches.values()))
-    free = np.flatnonzero((nearest < MATCH_IOU) & ~matched).tolist()
-    boxes_xyxy = xywh_to_xyxy(np.array([prediction["bbox"] for prediction in match.predictions], float).reshape(-1, 4))
+    free = np.flatnonzero((nearest < MATCH_IOU) & ~matched)
+    free = free[np.argsort(-match.confidence[free], kind="stable")]
+    boxes_xyxy = xywh_to_xyxy(match.boxes_xywh[free])
+    overlaps = pairwise_iou_xyxy(boxes_xyxy, boxes_xyxy) >= MATCH_IOU
     kept: list[int] = []
-    for column in sorted(free, key=lambda column: (-match.confidence[column], column)):
-        if not (pairwise_iou_xyxy(boxes_xyxy[[column]], boxes_xyxy[kept]) >= MATCH_IOU).any():
-            kept.append(column)
+    for place, column in enumerate(free.tolist()):
+        if not overlaps[place, kept].any():
+            kept.append(place)
             name = statistics.names[int(match.predicted_classes[column])]
             score = float(match.confidence[column] * (1 - nearest[column]))
             reason = f"unlabeled {name} detected here (score {_format_score(match, column, statistics)})"
@@ -243,26 +246,30 @@ def _check_states(
 
 
 def _format_score(match: ImageMatch, column: int, statistics: ClassStatistics) -> str:
-    return f"{calibrate_score(match.predictions[column]['score'], statistics.temperature):.2f}"
+    return f"{calibrate_score(float(match.scores[column]), statistics.temperature):.2f}"
 
 
 def _create_issue(split: str, match: ImageMatch, statistics: ClassStatistics, candidate: Candidate) -> LabelIssue:
-    detection = None if candidate.column is None else match.predictions[candidate.column]
+    column = candidate.column
+    detected = None if column is None else tuple(match.boxes_xywh[column].tolist())
     annotation = match.annotations[candidate.row] if candidate.row is not None else {}
-    source: Any = annotation or detection
+    if annotation:
+        label, state, bbox = annotation["category_id"], annotation["state"], annotation["bbox"]
+    else:
+        label, state, bbox = int(match.predicted_classes[column]), int(match.states[column]), detected
     return LabelIssue(
         split=split,
         file=match.image["file_name"],
         kind=candidate.kind,
         score=round(candidate.score, 5),
-        label=statistics.names[source["category_id"]],
-        state=statistics.states[source["state"]],
-        bbox=tuple(float(value) for value in source["bbox"]),
+        label=statistics.names[label],
+        state=statistics.states[state],
+        bbox=tuple(float(value) for value in bbox),
         annotation=annotation.get("id", 0),
         suggestion=candidate.suggestion,
         reason=candidate.reason,
         content=match.image.get("content", ""),
-        detected=None if detection is None else tuple(detection["bbox"]),
+        detected=detected,
     )
 
 

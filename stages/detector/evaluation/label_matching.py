@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.core.boxes import Boxes, area_xyxy, pairwise_iou_xyxy, xywh_to_xyxy
-from detector.engine.detections import Prediction
+from detector.engine.detections import Predictions
 
 MATCH_IOU = 0.5  # minimum IoU of a detection and the label that it is matched to
 LOOSE_IOU = 0.1  # the same for a label of its class, whose box may be badly drawn
@@ -20,15 +20,18 @@ class ImageMatch(NamedTuple):
     """One image: its labels without crowds [A], and its detections that lie on no crowd [D].
 
     label_classes int [A], predicted_classes int [D]: category ids. iou [A, D] of labels and detections; label_iou
-    [A, A] of labels. confidence [D]: 0..1, the score relative to those of the best correct detections of the class.
+    [A, A] of labels. boxes_xywh float64 [D, 4]; scores float64 [D]; states int16 [D]. confidence [D]: 0..1, the score
+    relative to those of the best correct detections of the class.
     matches: index of a label -> index of the one detection that is matched to it.
     """
 
     image: dict[str, Any]
     annotations: list[dict[str, Any]]
-    predictions: list[Prediction]
+    boxes_xywh: NDArray[np.float64]
+    scores: NDArray[np.float64]
+    states: NDArray[np.int16]
     label_classes: NDArray[np.int64]
-    predicted_classes: NDArray[np.int64]
+    predicted_classes: NDArray[np.int32]
     iou: NDArray[np.float64]
     label_iou: NDArray[np.float64]
     confidence: NDArray[np.float64]
@@ -42,45 +45,66 @@ class ImageMatch(NamedTuple):
         return bool(self.iou[row, column] >= MATCH_IOU)
 
 
-def match_labels(coco: dict[str, Any], predictions: Sequence[Prediction]) -> list[ImageMatch]:
+def match_labels(coco: dict[str, Any], predictions: Predictions) -> list[ImageMatch]:
     """The images of a COCO dictionary in its order, matched with their `predictions`."""
     annotations: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in coco["images"]}
-    detections: dict[int, list[Prediction]] = {image["id"]: [] for image in coco["images"]}
     for annotation in coco["annotations"]:
         annotations[annotation["image_id"]].append(annotation)
-    for prediction in predictions:
-        detections[prediction["image_id"]].append(prediction)
-    matches = [_compute_overlaps(image, annotations[image["id"]], detections[image["id"]]) for image in coco["images"]]
+    order = np.argsort(predictions.image_ids, kind="stable")
+    ids = np.array(list(annotations), np.int64)
+    bounds = (np.searchsorted(predictions.image_ids[order], ids, side) for side in ("left", "right"))
+    parts = [order[start:end] for start, end in zip(*bounds, strict=True)]
+    boxes_xywh, scores = predictions.boxes_xywh, predictions.scores
+    matches = [
+        _compute_overlaps(
+            image,
+            annotations[image["id"]],
+            boxes_xywh=boxes_xywh[part],
+            scores=scores[part],
+            states=predictions.states[part],
+            classes=predictions.category_ids[part],
+        )
+        for image, part in zip(coco["images"], parts, strict=True)
+    ]
     confident_scores = _compute_confident_scores(matches)
     return [_assign_detections(match, confident_scores) for match in matches]
 
 
 def _compute_overlaps(
-    image: dict[str, Any], all_annotations: list[dict[str, Any]], all_predictions: list[Prediction]
+    image: dict[str, Any],
+    all_annotations: list[dict[str, Any]],
+    *,
+    boxes_xywh: NDArray[np.float64],
+    scores: NDArray[np.float64],
+    states: NDArray[np.int16],
+    classes: NDArray[np.int32],
 ) -> ImageMatch:
-    """One image with scores as confidence and without matches."""
+    """One image with scores as confidence and without matches; of its detections all columns [D]."""
     annotations = [annotation for annotation in all_annotations if not annotation["iscrowd"]]
-    crowds_xyxy = _stack_boxes([annotation for annotation in all_annotations if annotation["iscrowd"]])
-    coverage = _compute_coverage(_stack_boxes(all_predictions), crowds_xyxy)
-    covered: NDArray[np.bool_] = np.any(coverage >= MATCH_IOU, axis=1)
-    predictions = [one for one, on_crowd in zip(all_predictions, covered.tolist(), strict=True) if not on_crowd]
-    boxes_xyxy = _stack_boxes(annotations)
+    labels_xyxy, boxes_xyxy = _stack_boxes(annotations), xywh_to_xyxy(boxes_xywh)
+    if len(annotations) < len(all_annotations):
+        crowds_xyxy = _stack_boxes([annotation for annotation in all_annotations if annotation["iscrowd"]])
+        kept = ~np.any(_compute_coverage(boxes_xyxy, crowds_xyxy) >= MATCH_IOU, axis=1)
+        boxes_xyxy, boxes_xywh = boxes_xyxy[kept], boxes_xywh[kept]
+        scores, states, classes = scores[kept], states[kept], classes[kept]
     return ImageMatch(
         image=image,
         annotations=annotations,
-        predictions=predictions,
+        boxes_xywh=boxes_xywh,
+        scores=scores,
+        states=states,
         label_classes=np.array([annotation["category_id"] for annotation in annotations], np.int64),
-        predicted_classes=np.array([prediction["category_id"] for prediction in predictions], np.int64),
-        iou=pairwise_iou_xyxy(boxes_xyxy, _stack_boxes(predictions)),
-        label_iou=pairwise_iou_xyxy(boxes_xyxy, boxes_xyxy),
-        confidence=np.array([prediction["score"] for prediction in predictions], float),
+        predicted_classes=classes,
+        iou=pairwise_iou_xyxy(labels_xyxy, boxes_xyxy),
+        label_iou=pairwise_iou_xyxy(labels_xyxy, labels_xyxy),
+        confidence=scores,
         matches={},
     )
 
 
-def _stack_boxes(rows: Sequence[Any]) -> Boxes:
-    """The boxes of annotations or predictions, xyxy [N, 4]."""
-    return xywh_to_xyxy(np.array([row["bbox"] for row in rows], float).reshape(-1, 4))
+def _stack_boxes(annotations: Sequence[Any]) -> Boxes:
+    """The boxes of annotations, xyxy [N, 4]."""
+    return xywh_to_xyxy(np.array([row["bbox"] for row in annotations], float).reshape(-1, 4))
 
 
 def _compute_coverage(boxes_xyxy: Boxes, crowds_xyxy: Boxes) -> NDArray[np.float64]:

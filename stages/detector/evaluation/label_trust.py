@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.engine.coco_metrics import evaluate_boxes, read_class_metrics
 from detector.engine.dataset import keep_present_objects
-from detector.engine.detections import Prediction
+from detector.engine.detections import Predictions
+from detector.evaluation.bootstrap import compute_average_precisions
+from detector.evaluation.intervals import IOU_50, none_if_nan
+from detector.evaluation.matching import collect_matches, find_overlaps
 
 MIN_AP50 = 0.3  # of a class on the split; half of its boxes may be missing or wrong before a good detector falls below
 MIN_STATE_PRECISION = 0.5  # of a state on the split, given the true boxes
@@ -28,14 +29,14 @@ class Trust(NamedTuple):
 def assess_trust(
     split: str,
     coco: dict[str, Any],
-    predictions: Sequence[Prediction],
+    predictions: Predictions,
     state_probabilities: NDArray[np.floating[Any]] | None,
 ) -> Trust:
     """What a detector knows on a split, as in `find_label_issues`. A class without objects there is not known."""
     categories = coco["categories"]
-    truth = keep_present_objects(coco)
-    metrics = read_class_metrics(evaluate_boxes(truth, list(predictions)), [one["name"] for one in categories])
-    ap50 = {name: values["AP50"] for name, values in metrics.items()}
+    matches = collect_matches(find_overlaps(keep_present_objects(coco), predictions))
+    precisions = compute_average_precisions(matches, np.ones((1, len(matches.image_ids)), np.int32))[0, IOU_50]
+    ap50 = {one["name"]: none_if_nan(value) for one, value in zip(categories, precisions, strict=True)}
     weak = {name: value for name, value in ap50.items() if value is not None and value < MIN_AP50}
     notes = _note(f"label issues on {split}", weak, f"classes with an AP50 below {MIN_AP50:g}")
     known = {one["id"] for one in categories if ap50[one["name"]] is not None and one["name"] not in weak}

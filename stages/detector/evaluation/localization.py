@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.engine.detections import Prediction
+from detector.engine.detections import Predictions
+from detector.evaluation.bootstrap import weigh
 from detector.evaluation.intervals import none_if_nan, safe_divide
 from detector.evaluation.matching import Matches
 
@@ -19,20 +20,20 @@ class BoxPairs(NamedTuple):
     detection over that of the object.
     """
 
-    categories: NDArray[np.int64]
-    images: NDArray[np.int64]
+    categories: NDArray[np.integer[Any]]
+    images: NDArray[np.integer[Any]]
     ious: NDArray[np.float64]
     area_ratios: NDArray[np.float64]
 
 
 def pair_boxes(
-    truth: dict[str, Any], predictions: list[Prediction], matches: Matches, thresholds: NDArray[np.float64]
+    truth: dict[str, Any], predictions: Predictions, matches: Matches, thresholds: NDArray[np.float64]
 ) -> BoxPairs:
     """thresholds [C]: of each class."""
     counted = matches.select_iou50()
     correct = counted.select(counted.hits[0] & (counted.scores >= thresholds[counted.categories]))
     bbox_by_id = {annotation["id"]: annotation["bbox"] for annotation in truth["annotations"]}
-    predicted = np.array([predictions[i]["bbox"] for i in correct.prediction_indices], float).reshape(-1, 4)
+    predicted = predictions.select(correct.prediction_indices).boxes_xywh
     true = np.array([bbox_by_id[id_] for id_ in correct.annotation_ids.tolist()], float).reshape(-1, 4)
     right_bottom = np.minimum(predicted[:, :2] + predicted[:, 2:], true[:, :2] + true[:, 2:])
     sides = np.clip(right_bottom - np.maximum(predicted[:, :2], true[:, :2]), 0, None)
@@ -46,11 +47,11 @@ def compute_mean_iou(pairs: BoxPairs) -> float | None:
     return float(pairs.ious.mean()) if len(pairs.ious) else None
 
 
-def bootstrap_mean_iou(pairs: BoxPairs, weights: NDArray[np.int32]) -> NDArray[np.float64]:
+def bootstrap_mean_iou(pairs: BoxPairs, weights: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
     """The mean IoU [B] per bootstrap sample (weights [B, N]); NaN for a sample without pairs."""
     images = weights.shape[1]
     sums = np.bincount(pairs.images, pairs.ious, minlength=images)
-    return safe_divide(weights @ sums, weights @ np.bincount(pairs.images, minlength=images))
+    return safe_divide(weigh(weights, sums), weigh(weights, np.bincount(pairs.images, minlength=images)))
 
 
 def tabulate_localization(pairs: BoxPairs, classes: list[str]) -> list[dict[str, Any]]:

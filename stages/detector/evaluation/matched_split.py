@@ -5,15 +5,13 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from hotcoco import COCOeval
 from numpy.typing import NDArray
 
 from detector.core.errors import UserError
-from detector.engine.coco_metrics import evaluate_boxes
 from detector.engine.dataset import keep_present_objects
-from detector.engine.detections import Prediction
+from detector.engine.detections import Predictions
 from detector.evaluation.joint_states import AbsentObjects, match_absent_objects
-from detector.evaluation.matching import Matches, collect_matches
+from detector.evaluation.matching import Matches, Overlaps, collect_matches, find_overlaps
 from detector.evaluation.operating_point import ThresholdChoice, choose_threshold, select_class
 
 
@@ -25,8 +23,8 @@ class MatchedSplit(NamedTuple):
 
     coco: dict[str, Any]
     truth: dict[str, Any]
-    predictions: list[Prediction]
-    evaluation: COCOeval
+    predictions: Predictions
+    overlaps: Overlaps
     matches: Matches
     absent: AbsentObjects
     groups: NDArray[np.int64]
@@ -40,13 +38,13 @@ class Thresholds(NamedTuple):
     notes: dict[str, str]
 
 
-def match_split(coco: dict[str, Any], predictions: list[Prediction]) -> MatchedSplit:
+def match_split(coco: dict[str, Any], predictions: Predictions) -> MatchedSplit:
     """coco: as coco-convert writes it."""
     truth = keep_present_objects(coco)
-    evaluation = evaluate_boxes(truth, predictions)
-    matches = collect_matches(evaluation)
+    overlaps = find_overlaps(truth, predictions)
+    matches = collect_matches(overlaps)
     absent = match_absent_objects(coco, predictions, matches)
-    return MatchedSplit(coco, truth, predictions, evaluation, matches, absent, number_groups(coco))
+    return MatchedSplit(coco, truth, predictions, overlaps, matches, absent, number_groups(coco))
 
 
 def number_groups(coco: dict[str, Any]) -> NDArray[np.int64]:

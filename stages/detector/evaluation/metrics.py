@@ -10,13 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.engine.coco_metrics import COCO_METRICS, evaluate_boxes, read_class_metrics, read_coco_metrics
+from detector.engine.coco_metrics import COCO_METRICS
 from detector.evaluation.bootstrap import bootstrap_weights
 from detector.evaluation.calibration import (
     Temperature,
     bootstrap_ece,
     calibrate_matches,
-    calibrate_predictions,
     calibrate_score,
     choose_temperature,
     compute_calibration_error,
@@ -24,23 +23,27 @@ from detector.evaluation.calibration import (
 )
 from detector.evaluation.intervals import (
     IOU_50,
+    Bootstrap,
     Counts,
     add_interval,
     bootstrap_coco_metrics,
     count_at_threshold,
+    match_sizes,
     nanmean,
     none_if_nan,
+    read_coco_metrics,
     run_bootstrap,
     safe_divide,
 )
 from detector.evaluation.localization import bootstrap_mean_iou, compute_mean_iou, pair_boxes, tabulate_localization
 from detector.evaluation.matched_split import MatchedSplit, Thresholds
+from detector.evaluation.matching import Matches
 from detector.evaluation.metric_names import interval_names
 from detector.evaluation.operating_point import compute_recall_at_precision, select_class
 from detector.evaluation.slices import tabulate_slices
 from detector.evaluation.state_metrics import compute_state_metrics
+from detector.evaluation.tide import KINDS, compute_tide
 
-TIDE = {"class": "Cls", "location": "Loc", "both": "Both", "duplicate": "Dupe", "background": "Bkg", "missed": "Miss"}
 FIXED_PRECISION = 0.9
 BOOTSTRAP_SEED = 0
 MAX_PRINTED_NOTES = 40
@@ -95,14 +98,16 @@ def compute_metrics(
         notes["intervals"] = "only one image or one group: nothing to resample"
     counts = count_at_threshold(test.matches, thresholds.by_class)
     pairs = pair_boxes(test.truth, test.predictions, test.matches, thresholds.by_class)
-    temperature = choose_temperature(val.truth, val.predictions, val.evaluation, val.matches)
-    calibration = compute_calibration(test, temperature)
-    tide = compute_tide(test, notes)
-    values = compute_overall(test, thresholds, counts, temperature.used) | {
+    temperature = choose_temperature(val.matches)
+    calibration = compute_calibration(test.matches, temperature)
+    tide = compute_tide(test.overlaps, test.predictions, test.matches)
+    by_size = match_sizes(test.overlaps, test.matches)
+    once = run_bootstrap(by_size, np.ones((1, len(test.groups)), np.int32))
+    values = compute_overall(once, thresholds, counts, temperature.used) | {
         "mean_IoU": compute_mean_iou(pairs),
         "calibration_error": calibration["error_after" if temperature.is_applied else "error"],
     }
-    bootstrap = run_bootstrap(test.evaluation, test.matches, weights)
+    bootstrap = run_bootstrap(by_size, weights)
     replicates = bootstrap_coco_metrics(bootstrap) | counts.compute_scores(weights)
     replicates |= {
         "mean_IoU": bootstrap_mean_iou(pairs, weights),
@@ -127,13 +132,17 @@ def compute_metrics(
         flat |= add_interval(name, value, replicates[name], groups) if name in replicates else {name: value}
         if name == "calibration_error":
             flat["temperature"] = temperature.used
-            flat |= {f"tide_{kind}": tide[kind] for kind in TIDE}
+            flat |= {f"tide_{kind}": tide[kind] for kind in KINDS}
+    if tide["missed"] is None:
+        notes["tide"] = "no detections or no objects, so errors cost nothing"
     note_missing(flat, notes)
     if temperature.note:
         notes["temperature"] = temperature.note
-    slices, slice_notes = tabulate_slices(test.truth, test.evaluation, test.groups, bootstrap)
+    slices, slice_notes = tabulate_slices(test.truth, test.overlaps, test.groups, bootstrap)
     details = {
-        "classes": tabulate_classes(test, thresholds, counts, bootstrap.precisions["all"], temperature.used, notes),
+        "classes": tabulate_classes(
+            test, thresholds, counts, once=once, bootstrap=bootstrap, temperature=temperature.used, notes=notes
+        ),
         "slices": slices,
         "states": None if states is None else states.details,
         "calibration": calibration,
@@ -145,43 +154,46 @@ def compute_metrics(
 
 
 def compute_overall(
-    test: MatchedSplit, thresholds: Thresholds, counts: Counts, temperature: float | None
+    once: Bootstrap, thresholds: Thresholds, counts: Counts, temperature: float | None
 ) -> dict[str, float | None]:
-    """COCO's metrics and those at the operating threshold, without intervals."""
-    once = np.ones((1, len(test.groups)), np.int32)
-    scores = {name: none_if_nan(values[0]) for name, values in counts.compute_scores(once).items()}
+    """COCO's metrics and those at the operating threshold; once: with every image once."""
+    scores = {name: none_if_nan(values[0]) for name, values in counts.compute_scores(once.weights).items()}
     raw = thresholds.overall
     threshold = None if raw is None else calibrate_score(raw, temperature)
-    return read_coco_metrics(test.evaluation) | {"threshold": threshold, "raw_threshold": raw} | scores
+    return read_coco_metrics(once) | {"threshold": threshold, "raw_threshold": raw} | scores
 
 
 def tabulate_classes(
     test: MatchedSplit,
     thresholds: Thresholds,
     counts: Counts,
-    replicates: NDArray[np.float64],
+    *,
+    once: Bootstrap,
+    bootstrap: Bootstrap,
     temperature: float | None,
     notes: dict[str, str],
 ) -> list[dict[str, Any]]:
     """One row per class; the reasons for missing metrics are added to notes.
 
-    replicates [B, 10, C]: average precision per bootstrap sample.
+    once: with every image once, for the metrics; bootstrap: for their intervals.
     """
     names = [category["name"] for category in test.truth["categories"]]
     hits, detections, objects = (column.sum(axis=0) for column in counts)
     groups = len(set(test.groups.tolist()))
     rows = []
-    for index, (name, metrics) in enumerate(read_class_metrics(test.evaluation, names).items()):
-        class_replicates = replicates[:, :, index]
+    for index, name in enumerate(names):
+        precisions = {size: values[0, :, index] for size, values in once.precisions.items()}  # [10]
+        aps = {size: none_if_nan(nanmean(values, (0,))) for size, values in precisions.items()}
+        replicates = bootstrap.precisions["all"][:, :, index]
         recall_at_precision = compute_recall_at_precision(select_class(test.matches, index), FIXED_PRECISION)
         f1_denominator = detections[index] + objects[index] if objects[index] else 0
         rows.append(
             {
                 "class": name,
                 "objects": int(objects[index]),
-                **add_interval("AP", metrics["AP"], nanmean(class_replicates, (1,)), groups),
-                **add_interval("AP50", metrics["AP50"], class_replicates[:, IOU_50], groups),
-                **{f"AP_{size}": metrics[f"AP_{size}"] for size in ("small", "medium", "large")},
+                **add_interval("AP", aps.pop("all"), nanmean(replicates, (1,)), groups),
+                **add_interval("AP50", none_if_nan(precisions["all"][IOU_50]), replicates[:, IOU_50], groups),
+                **{f"AP_{size}": value for size, value in aps.items()},
                 "threshold": calibrate_score(float(thresholds.by_class[index]), temperature),
                 "raw_threshold": float(thresholds.by_class[index]),
                 "precision": none_if_nan(safe_divide(hits[index], detections[index])),
@@ -197,19 +209,19 @@ def tabulate_classes(
     return rows
 
 
-def compute_calibration(test: MatchedSplit, temperature: Temperature) -> dict[str, Any]:
+def compute_calibration(matches: Matches, temperature: Temperature) -> dict[str, Any]:
     """Test's error and bins as they are, both with val's temperature, and both errors of val.
 
     `calibrated_bins` are those of the scores that people see: without a temperature that helps, the same as `bins`.
     """
-    after, bins = None, compute_reliability_bins(test.evaluation)
+    after, bins = None, compute_reliability_bins(matches)
     calibrated_bins = bins
     if temperature.fitted is not None:
-        calibrated = evaluate_boxes(test.truth, calibrate_predictions(test.predictions, temperature.fitted))
+        calibrated = calibrate_matches(matches, temperature.fitted)
         after = compute_calibration_error(calibrated)
         calibrated_bins = compute_reliability_bins(calibrated) if temperature.is_applied else bins
     return {
-        "error": compute_calibration_error(test.evaluation),
+        "error": compute_calibration_error(matches),
         "error_after": after,
         "temperature": temperature.used,
         "fitted_temperature": temperature.fitted,
@@ -218,16 +230,6 @@ def compute_calibration(test: MatchedSplit, temperature: Temperature) -> dict[st
         "bins": bins,
         "calibrated_bins": calibrated_bins,
     }
-
-
-def compute_tide(test: MatchedSplit, notes: dict[str, str]) -> dict[str, Any]:
-    """The AP50 that each error type costs (Bolya et al. 2020, "TIDE"), and the number of errors."""
-    errors = test.evaluation.tide_errors(pos_thr=0.5, bg_thr=0.1)
-    counts = {kind: int(errors["counts"].get(key, 0)) for kind, key in TIDE.items()}
-    if not test.matches.object_counts.any() or not len(test.matches.scores):
-        notes["tide"] = "no detections or no objects, so errors cost nothing"
-        return dict.fromkeys(TIDE) | {"counts": counts}
-    return {kind: float(errors["delta_ap"][key]) for kind, key in TIDE.items()} | {"counts": counts}
 
 
 def note_missing(flat: dict[str, float | None], notes: dict[str, str]) -> None:

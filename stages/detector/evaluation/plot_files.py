@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from detector.engine.coco_metrics import read_precision_curves
+from detector.evaluation.bootstrap import compute_precision_curves
 from detector.evaluation.calibration import calibrate_matches
 from detector.evaluation.confusion import BACKGROUND_NAME, list_confusions
 from detector.evaluation.error_types import ErrorAnalysis, compute_confusion_matrix
@@ -30,8 +30,8 @@ def write_plots(
 ) -> None:
     """Write numbers/*.json, the same files for any dataset because dvc.yaml names them, and pictures/*.png."""
     classes = [category["name"] for category in test.truth["categories"]]
-    precision = read_precision_curves(test.evaluation)[0]  # [recall, class], -1 for a class without objects
-    curves = {name: precision[:, index] for index, name in enumerate(classes) if precision[0, index] >= 0}
+    precision = compute_precision_curves(test.matches)  # [recall, class], NaN for a class without objects
+    curves = {name: precision[:, index] for index, name in enumerate(classes) if not np.isnan(precision[0, index])}
     mean = np.mean(list(curves.values()), axis=0)
     rows = [
         {"recall": round(float(recall), 2), "precision": round(float(value), 6)}

@@ -6,12 +6,11 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
-from hotcoco import COCOeval
 from numpy.typing import NDArray
 
 from detector.evaluation.bootstrap import bootstrap_weights, compute_average_precisions
 from detector.evaluation.intervals import IOU_50, Bootstrap, add_interval, drop_ignored, nanmean, none_if_nan
-from detector.evaluation.matching import SIZES, Matches, collect_matches
+from detector.evaluation.matching import SIZES, Matches, Overlaps, collect_matches
 
 MIN_OBJECTS, MIN_IMAGES = 10, 5  # a slice with fewer has little data
 MAX_SLICES = 50  # of a field: more values are measurements or names, not categories
@@ -21,7 +20,7 @@ SMALL_GROUPS = f"groups of fewer than {MIN_IMAGES} images"
 
 
 def tabulate_slices(
-    truth: dict[str, Any], evaluation: COCOeval, groups: NDArray[np.int64], bootstrap: Bootstrap
+    truth: dict[str, Any], overlaps: Overlaps, groups: NDArray[np.int64], bootstrap: Bootstrap
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """One row per slice, with objects, images and intervals; and notes on what was not sliced.
 
@@ -34,7 +33,7 @@ def tabulate_slices(
     for state in truth["states"]:
         if state["present"]:
             ids = {a["id"] for a in truth["annotations"] if a["state"] == state["id"]}
-            part = drop_ignored(collect_matches(evaluation, keep_ids=ids))
+            part = drop_ignored(collect_matches(overlaps, keep_ids=ids))
             replicates = compute_average_precisions(part, weights)
             rows.append(_tabulate_slice("state", state["name"], part, replicates, groups=groups))
     notes: dict[str, str] = {}

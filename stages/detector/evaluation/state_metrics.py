@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.engine.dataset import pack_annotations
+from detector.evaluation.bootstrap import weigh
 from detector.evaluation.calibration import calibrate_score
 from detector.evaluation.intervals import nanmean, none_if_nan, safe_divide
 from detector.evaluation.joint_states import compute_joint_ap, count_by_class_and_state
@@ -39,7 +40,7 @@ def compute_state_metrics(
     *,
     thresholds: NDArray[np.float64],
     state_scores: NDArray[np.float64],
-    weights: NDArray[np.int32],
+    weights: NDArray[np.integer[Any]],
     cost_ratio: float,
     temperature: float | None,
 ) -> StateMetrics:
@@ -90,7 +91,7 @@ def compute_hallucination(
     val: MatchedSplit,
     test: MatchedSplit,
     thresholds: NDArray[np.float64],
-    weights: NDArray[np.int32],
+    weights: NDArray[np.integer[Any]],
     cost_ratio: float,
 ) -> tuple[dict[str, Any], NDArray[np.float64], dict[str, str]]:
     """The fraction of absent objects that are detected at the thresholds [C], its replicates [B], and notes."""
@@ -110,7 +111,7 @@ def compute_hallucination(
         "threshold_by_cost": threshold_by_cost,
         "cost_ratio": cost_ratio,
     }
-    return details, safe_divide(weights @ detected, weights @ absent.object_counts), notes
+    return details, safe_divide(weigh(weights, detected), weigh(weights, absent.object_counts)), notes
 
 
 def compute_state_confusion(true: NDArray[np.int64], predicted: NDArray[np.int64], states: int) -> NDArray[np.int64]:
@@ -143,14 +144,14 @@ def bootstrap_macro_f1(
     predicted: NDArray[np.int64],
     images: NDArray[np.int64],
     states: int,
-    weights: NDArray[np.int32],
+    weights: NDArray[np.integer[Any]],
 ) -> NDArray[np.float64]:
     """Macro F1 [B] per bootstrap sample; true, predicted, images [A]: states and image index of each object."""
     known = true > 0
     counts = np.zeros((3, weights.shape[1], states))  # correct, true, predicted
     for row, ids, mask in ((0, true, known & (true == predicted)), (1, true, known), (2, predicted, known)):
         np.add.at(counts[row], (images[mask], ids[mask] - 1), 1)
-    correct, objects, predictions = (weights @ column for column in counts)  # [B, S]
+    correct, objects, predictions = (weigh(weights, column) for column in counts)  # [B, S]
     return nanmean(safe_divide(2 * correct, np.where(objects > 0, objects + predictions, 0)), (1,))
 
 

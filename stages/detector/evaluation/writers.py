@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from detector.core.output_files import write_text
-from detector.engine.detections import Prediction
+from detector.core.output_files import replace_file, write_text
+from detector.engine.detections import Predictions
 
 
 def write_metrics_json(path: Path, numbers: dict[str, Any]) -> None:
@@ -19,10 +19,12 @@ def write_metrics_json(path: Path, numbers: dict[str, Any]) -> None:
     write_text(path, compact + "\n")
 
 
-def write_predictions(path: Path, predictions: list[Prediction]) -> None:
+def write_predictions(path: Path, predictions: Predictions) -> None:
     """COCO results, one detection per line."""
-    lines = ",\n".join(json.dumps(prediction, separators=(",", ":")) for prediction in predictions)
-    write_text(path, f"[{lines}]\n")
+    with replace_file(path) as new, new.open("w", encoding="utf-8", newline="\n") as file:
+        for number, row in enumerate(predictions.to_rows()):
+            file.write((",\n" if number else "[") + json.dumps(row, separators=(",", ":")))
+        file.write("]\n" if len(predictions) else "[]\n")
 
 
 def write_plot(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
 from detector.engine import distributed
 from detector.engine.coco_metrics import evaluate_boxes, read_coco_metrics
+from detector.engine.detections import concatenate
 from detector.engine.predict import predict
 from detector.training.interruption import StopRequested, iterate_until_stop
 
@@ -39,9 +41,8 @@ def validate(
     if not distributed.is_main_process():
         return distributed.broadcast_object({})
     row = {image_id: number for number, image_id in enumerate(annotations.image_ids.tolist())}
-    predictions = sorted(
-        (prediction for part, _ in parts for prediction in part), key=lambda prediction: row[prediction["image_id"]]
-    )
-    metrics = read_coco_metrics(evaluate_boxes(truth, predictions))
+    predictions = concatenate([part for part, _ in parts])
+    order = np.argsort([row[image_id] for image_id in predictions.image_ids.tolist()], kind="stable")
+    metrics = read_coco_metrics(evaluate_boxes(truth, predictions.select(order)))
     loss = sum(loss for _, loss in parts)
     return distributed.broadcast_object({"loss": loss, "AP": metrics["AP"] or 0.0, "AP50": metrics["AP50"] or 0.0})

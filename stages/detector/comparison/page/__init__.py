@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from detector.comparison.comparison import DetectorMatches, MetricDifference
 from detector.comparison.page.difference_charts import build_comparison_charts
 from detector.core.output_files import write_text
-from detector.engine.detections import Prediction
+from detector.engine.detections import Predictions
 from detector.evaluation.calibration import calibrate_scores
 from detector.evaluation.report.page import pack_json, render_page
 from detector.evaluation.report.payload import MAX_DETECTIONS, encode_picture
@@ -31,7 +31,7 @@ class ComparedSide(NamedTuple):
     """
 
     name: str
-    predictions: list[Prediction]
+    predictions: Predictions
     side: DetectorMatches
     temperature: float | None
     facts: list[tuple[str, str]]
@@ -57,10 +57,10 @@ class SideOutcome(NamedTuple):
     thresholds float [C]: calibrated.
     """
 
-    rows: NDArray[np.int64]
+    rows: NDArray[np.integer[Any]]
     scores: NDArray[np.float64]
-    images: NDArray[np.int64]
-    categories: NDArray[np.int64]
+    images: NDArray[np.integer[Any]]
+    categories: NDArray[np.integer[Any]]
     hits: NDArray[np.bool_]
     above: NDArray[np.bool_]
     found: frozenset[int]
@@ -169,15 +169,17 @@ def build_page_data(
 def list_detections(side: ComparedSide, outcome: SideOutcome, order: list[int]) -> list[dict[str, Any]]:
     """Those at or above the threshold in the shown images, whose indices are `order`."""
     places = {index: place for place, index in enumerate(order)}
+    chosen = np.flatnonzero(outcome.above & np.isin(outcome.images, order))
+    boxes_xywh = side.predictions.select(outcome.rows[chosen]).boxes_xywh.tolist()
     return [
         {
             "image": places[int(outcome.images[index])],
             "category": int(outcome.categories[index]),
             "score": float(outcome.scores[index]),
             "correct": bool(outcome.hits[index]),
-            "box": _round_box(side.predictions[outcome.rows[index]]["bbox"]),
+            "box": _round_box(box),
         }
-        for index in np.flatnonzero(outcome.above & np.isin(outcome.images, order)).tolist()
+        for index, box in zip(chosen.tolist(), boxes_xywh, strict=True)
     ]
 
 

@@ -125,7 +125,7 @@ def encode_jpeg(picture: Image.Image) -> str:
 
 
 def _round_boxes(
-    boxes_xywh: NDArray[np.float64], images: NDArray[np.int64], pictured: set[int]
+    boxes_xywh: NDArray[np.float64], images: NDArray[np.integer[Any]], pictured: set[int]
 ) -> list[list[float] | None]:
     """Boxes to a tenth of a pixel; None where the page has no picture of the image."""
     rounded = boxes_xywh.round(1).tolist()
