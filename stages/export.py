@@ -59,6 +59,7 @@ from detector.exporting.results import (
     compute_ap_drop,
     describe_differences,
     describe_times,
+    find_drawback,
     round_metric,
     summarize,
 )
@@ -136,15 +137,21 @@ def main() -> None:
 
     predictions["fp32"], verified["fp32"] = verify(file, metadata, test, expected, params, vary)
     check_ap("fp32", verified["fp32"].ap, model_ap, AP_TOLERANCE)
-    precision = params.precision
-    if precision != "fp32":
-        file = to_fp16(file) if precision == "fp16" else quantize_int8(file, load_calibration_images(metadata))
-        metadata = metadata.model_copy(update={"precision": precision})
-        predictions[precision], verified[precision] = verify(file, metadata, test, expected, params, lambda _: iter(()))
-        check_ap(precision, verified[precision].ap, model_ap, params.max_ap_drop)
+    precision = "fp32"
+    lower = "int8" if params.precision == "auto" else params.precision
+    if lower != "fp32":
+        lower_file = to_fp16(file) if lower == "fp16" else quantize_int8(file, load_calibration_images(metadata))
+        lower_metadata = metadata.model_copy(update={"precision": lower})
+        predictions[lower], verified[lower] = verify(lower_file, lower_metadata, test, expected, params)
+        drawback = find_drawback(verified["fp32"], verified[lower], model_ap, params.max_ap_drop)
+        if params.precision == "auto" and drawback:
+            print(f"precision auto is fp32: {drawback}")
+        else:
+            check_ap(lower, verified[lower].ap, model_ap, params.max_ap_drop)
+            precision, file, metadata = lower, lower_file, lower_metadata
     write_bytes(MODEL, verified[precision].content)
     write_text(SIDECAR, json.dumps(describe_file(file, metadata), indent=2, ensure_ascii=False) + "\n")
-    write_results(verified, params, expected, model_ap)
+    write_results(verified, precision, params.nms, expected, model_ap)
     if precision != "fp32":  # the fp32 file's are the model's
         write_text(RESULTS / "predictions.json", json.dumps(list(predictions[precision].to_rows())))
 
@@ -192,7 +199,7 @@ def verify(
     test: dict[str, Any],
     expected: list[Detections],
     params: ExportParams,
-    vary: Callable[[int], Iterator[Detections]],
+    vary: Callable[[int], Iterator[Detections]] = lambda _: iter(()),
 ) -> tuple[Predictions, VerifiedFile]:
     """Run the file without torch on test and compare with `expected`, the model's detections on the first images.
 
@@ -257,16 +264,16 @@ def compute_ap(test: dict[str, Any], predictions: Predictions) -> float | None:
 
 
 def write_results(
-    verified: dict[str, VerifiedFile], params: ExportParams, expected: list[Detections], model_ap: float | None
+    verified: dict[str, VerifiedFile], precision: str, nms: bool, expected: list[Detections], model_ap: float | None
 ) -> None:
-    """Write the metrics and the details of the exported file, and the timings; print a summary."""
+    """Write the metrics and the details of the file in `precision`, and the timings; print a summary."""
     detection_count = sum(len(one.labels) for one in expected)
-    exported = verified[params.precision]
+    exported = verified[precision]
     own = {"AP": round_metric(exported.ap), "AP_drop": round_metric(compute_ap_drop(exported.ap, model_ap))}
     metrics = {"export": own}  # a name twice would make both columns of `dvc exp show` as wide as their paths
     details = {
-        "precision": params.precision,
-        "nms": params.nms,
+        "precision": precision,
+        "nms": nms,
         **describe_differences(exported, model_ap),
         "parity_images": len(expected),
         "detections": detection_count,

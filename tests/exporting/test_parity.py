@@ -56,6 +56,15 @@ def test_a_detection_on_one_side_only_is_unmatched() -> None:
     assert np.isclose(difference(make_detections([]), extra, 1e-3).unmatched, 0.9)
 
 
+def test_boxes_that_nearly_coincide_match_one_to_one() -> None:
+    """The query-based detectors have such; the second box is nearer to the first of the others than to its own."""
+    found = difference(
+        make_detections([(0, 0.9, 1), (0.2, 0.9, 1)]), make_detections([(0.1, 0.9, 1), (0.32, 0.9, 1)]), 1e-3
+    )
+    assert found.unmatched == 0
+    assert np.isclose(found.box, 0.12)
+
+
 def test_different_classes_do_not_match() -> None:
     assert np.isclose(difference(make_detections([(0, 0.9, 1)]), make_detections([(0, 0.9, 2)]), 1e-3).unmatched, 0.9)
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 
 from detector.exporting.parity import DetectionDifference
-from detector.exporting.results import VerifiedFile, describe_differences, describe_times, round_up, summarize
+from detector.exporting.results import (
+    VerifiedFile,
+    describe_differences,
+    describe_times,
+    find_drawback,
+    round_up,
+    summarize,
+)
 
 
 @pytest.mark.parametrize(
@@ -45,3 +52,20 @@ def test_one_file() -> None:
     assert "30.0 ms per image (batch size 1), 20.0 ms per image (batch size 8)" in line
     assert "12 unmatched" in line
     assert "(batch size 1); " in summarize("fp32", file._replace(seconds={1: 0.03}))
+
+
+@pytest.mark.parametrize(
+    ("ap", "milliseconds", "drawback"),
+    [
+        (0.695, 20, ""),
+        (0.65, 20, "the other file's AP is lower by 0.0500, allowed is 0.01"),
+        (0.70, 31, "30.0 ms per image, the other file 31.0 ms"),
+        (None, 20, ""),
+    ],
+)
+def test_the_file_in_lower_precision_is_chosen_if_it_is_faster_and_nearly_as_good(
+    ap: float | None, milliseconds: float, drawback: str
+) -> None:
+    fp32 = VerifiedFile(b"", 0.7, {1: 0.03, 8: 0.1}, DetectionDifference(0, 0, 0), 0)
+    lower = fp32._replace(ap=ap, seconds={1: milliseconds / 1000, 8: 0.2})
+    assert find_drawback(fp32, lower, 0.7, 0.01) == drawback

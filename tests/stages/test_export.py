@@ -145,11 +145,24 @@ def test_the_exported_file_is_self_contained(project: Path, precision: str, nms:
     check_metrics(precision, nms == "true")
 
 
-def check_metrics(precision: str, nms: bool) -> None:
-    """They are those of the file that ships."""
+@pytest.mark.parametrize("drawback", ["", "20 ms per image, the other file 30 ms"])
+def test_auto_exports_the_int8_file_if_it_has_no_drawback(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], drawback: str
+) -> None:
+    set_params(precision="auto", max_ap_drop="0.5")
+    monkeypatch.setattr(export, "find_drawback", lambda *_: drawback)
+    export.main()
+    precision = "fp32" if drawback else "int8"
+    assert open_onnx(export.MODEL, 1)[0].precision == read(export.SIDECAR)["precision"] == precision
+    assert (f"precision auto is fp32: {drawback}" in capsys.readouterr().out) == bool(drawback)
+    check_metrics(precision, True, made=["fp32", "int8"])
+
+
+def check_metrics(precision: str, nms: bool, made: list[str] | None = None) -> None:
+    """They are those of the file that ships; made: all files that were verified."""
     details = read(export.RESULTS / "details.json")
     own, fp32 = details["precisions"][precision], details["precisions"]["fp32"]
-    assert list(details["precisions"]) == list(dict.fromkeys(["fp32", precision]))
+    assert list(details["precisions"]) == (made or list(dict.fromkeys(["fp32", precision])))
     assert own.items() <= details.items()
     assert read(export.METRICS) == {"export": {"AP": own["AP"], "AP_drop": own["AP_drop"]}}
     assert details["bytes"] == export.MODEL.stat().st_size
@@ -176,6 +189,7 @@ def test_a_file_with_different_detections_is_not_written(project: Path, monkeypa
         return lambda images: [one._replace(boxes_xyxy=one.boxes_xyxy + 0.7) for one in run(images)]
 
     monkeypatch.setattr(export, "build_runner", build_shifted)
+    monkeypatch.setattr("detector.exporting.rounding.build_runner", build_shifted)
     for path in (export.MODEL, export.SIDECAR, export.METRICS):
         path.write_text("from an earlier run")
     with pytest.raises(UserError, match=r"fp32, batch size 8.* from the model on data/\d\.png"):

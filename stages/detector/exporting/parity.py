@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
 
 from detector.core.boxes import area_xyxy, pairwise_iou_xyxy
 from detector.engine.detections import Detections
@@ -26,7 +27,7 @@ class DetectionDifference(NamedTuple):
 def compute_difference(
     first: Detections, second: Detections, max_detections: int, score_tolerance: float
 ) -> DetectionDifference:
-    """Match each detection to the one of the same class with the highest IoU (above 0.9) and compare the pairs.
+    """Match the detections of the same class by IoU (above 0.9) and score, one to one, and compare the pairs.
 
     Boxes without area, which overlap nothing, match by position: each corner within a pixel. max_detections: the
     length of a full list. score_tolerance: scores that differ by less count as equal. Which of several equal scores
@@ -54,20 +55,25 @@ def compute_difference(
 def count_unmatched(first: Detections, second: Detections) -> int:
     """The detections of both that have no counterpart in the other, matched as in `compute_difference`."""
     partner, matched = _match(first, second)
-    return int((~matched).sum()) + len(second.scores) - len(np.unique(partner[matched]))
+    return int((~matched).sum()) + len(second.scores) - int(matched.sum())
 
 
 def _match(first: Detections, second: Detections) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """The index in `second` of each detection's partner, int64 [N], and whether it has one, bool [N]."""
-    if not len(first.scores) or not len(second.scores):
-        return np.zeros(len(first.scores), np.int64), np.zeros(len(first.scores), bool)
+    """The index in `second` of each detection's partner, int64 [N], and whether it has one, bool [N].
+
+    No two have the same partner: of boxes that nearly coincide, those with the nearest positions and scores belong
+    together.
+    """
+    partner = np.zeros(len(first.scores), np.int64)
+    matched = np.zeros(len(first.scores), bool)
     boxes, others = first.boxes_xyxy.astype(float), second.boxes_xyxy.astype(float)
     near = np.abs(boxes[:, None] - others[None]).max(axis=2) <= 1
-    overlap = np.where(near & (area_xyxy(boxes) == 0)[:, None], 1.0, pairwise_iou_xyxy(boxes, others))
+    overlap = np.where(near & (area_xyxy(boxes) == 0)[:, None], 1.0, np.nan_to_num(pairwise_iou_xyxy(boxes, others)))
     overlap = np.where(first.labels[:, None] == second.labels[None, :], overlap, 0.0)
-    gap = np.abs(first.scores[:, None] - second.scores[None, :])  # tells boxes without area apart
-    partner = (overlap - 1e-3 * np.nan_to_num(gap, nan=1.0)).argmax(1)
-    return partner, np.take_along_axis(overlap, partner[:, None], 1)[:, 0] > 0.9
+    gap = np.nan_to_num(np.abs(first.scores[:, None] - second.scores[None, :]), nan=1.0)
+    rows, columns = linear_sum_assignment(gap - overlap)
+    partner[rows], matched[rows] = columns, overlap[rows, columns] > 0.9
+    return partner, matched
 
 
 def _last_score(detections: Detections, max_detections: int) -> float:

@@ -57,6 +57,18 @@ def summarize(name: str, file: VerifiedFile) -> str:
     )
 
 
+def find_drawback(fp32: VerifiedFile, lower: VerifiedFile, model_ap: float | None, max_ap_drop: float) -> str:
+    """Why the file in lower precision is not to be preferred: AP or time per image; empty if it is.
+
+    model_ap: AP of the model.
+    """
+    drop = compute_ap_drop(lower.ap, model_ap)
+    if drop is not None and drop > max_ap_drop:
+        return f"the other file's AP is lower by {drop:.4f}, allowed is {max_ap_drop}"
+    times = [file.seconds[min(file.seconds)] * 1000 / min(file.seconds) for file in (fp32, lower)]
+    return "" if times[1] < times[0] else f"{times[0]:.1f} ms per image, the other file {times[1]:.1f} ms"
+
+
 def compute_ap_drop(file_ap: float | None, model_ap: float | None) -> float | None:
     """Return by how much the file's AP is below the model's."""
     return None if file_ap is None or model_ap is None else model_ap - file_ap

@@ -18,8 +18,8 @@ from detector.engine.detections import Detections
 from detector.exporting.parity_gate import ParityResult, Tolerance, compare_detections
 from detector.runners.torch_runner import build_runner
 
-# Factors of the normalized pixels: some units in the last place of float32, at most 0.002 of 255 gray levels.
-FACTORS = tuple(1 + sign * 2.0**exponent for exponent in range(-22, -16) for sign in (-1, 1))
+# Factors of the normalized pixels, at most 0.03 of 255 gray levels: less than any difference that the gate looks for.
+FACTORS = tuple(1 + sign * 2.0**exponent for exponent in range(-22, -12) for sign in (-1, 1))
 
 
 class Settled(NamedTuple):

@@ -14,7 +14,7 @@ TWO_STAGE_MODELS = ("faster_rcnn", "faster_rcnn_resnet50")
 class ExportParams(Section):
     """`export:` of params.yaml, where every key is explained."""
 
-    precision: Literal["fp32", "fp16", "int8"]
+    precision: Literal["fp32", "fp16", "int8", "auto"]
     nms: bool
     max_ap_drop: float = Field(ge=0, le=1)
     parity_images: int = Field(ge=50)
