@@ -13,8 +13,8 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from detector.core.pixels import letterbox
+from detector.engine.annotations import Annotations
 from detector.engine.dataset import (
-    Annotations,
     Batch,
     DetectionDataset,
     EpochSampler,
