@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
@@ -28,51 +28,51 @@ class PackedCoco(NamedTuple):
 
 
 def read_packed(path: Path) -> PackedCoco:
-    """Read a COCO file of coco-convert. Raises UserError when it is damaged."""
+    """Read a COCO file as coco-convert writes it. Raises UserError when it is damaged or another file."""
     packer = AnnotationPacker()
     names: dict[str, list[dict[str, Any]]] = {"categories": [], "states": []}
-    add = {"images": packer.add_image, "annotations": packer.add_object}
-    add |= {key: entries.append for key, entries in names.items()}
-    try:
-        for key, entry in iterate_entries(path):
-            add[key](entry)
-        return PackedCoco(packer.pack(), read_label_names(names), packer.state_counts)
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise UserError(f"{path}: not as coco-convert writes it: {error!r}; `dvc repro` writes it again") from None
-
-
-def iterate_entries(path: Path) -> Iterator[tuple[str, Any]]:
-    """Each entry of the lists in a JSON object with the list's key, in the order of the file.
-
-    Raises UserError for what is not JSON, or another JSON than an object of lists.
-    """
+    add: dict[str, Callable[[dict[str, Any]], None]]
+    add = {"images": packer.add_image, "annotations": packer.add_object, **{key: names[key].append for key in names}}
     with path.open(encoding="utf-8", newline="") as file:
         text = _Text(file)
         try:
-            yield from _iterate_object(text)
+            for key, entries in _iterate_lists(text):
+                add_entry = add.pop(key)
+                for entry in entries:
+                    add_entry(entry)
+            if add:
+                raise ValueError(f"{', '.join(add)} missing")
+            return PackedCoco(packer.pack(), read_label_names(names), packer.state_counts)
         except json.JSONDecodeError as error:
             place = text.offset + error.pos
             raise UserError(f"{path}: not valid JSON: {error.msg} at character {place:,}") from None
         except UnicodeDecodeError as error:
             raise UserError(f"{path} is not UTF-8 text: {error}") from None
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise UserError(f"{path}: not as coco-convert writes it: {error!r}; `dvc repro` writes it again") from None
 
 
-def _iterate_object(text: _Text) -> Iterator[tuple[str, Any]]:
+def _iterate_lists(text: _Text) -> Iterator[tuple[str, Iterator[Any]]]:
+    """Each key of a JSON object with the entries of its list, which must be consumed before the next key is read."""
     text.take("{")
     while True:
         key = text.decode()
         text.take(":")
-        text.take("[")
-        if text.peek() == "]":
-            text.take("]")
-        else:
-            while True:
-                yield key, text.decode()
-                if text.take(",]") == "]":
-                    break
+        yield key, _iterate_entries(text)
         if text.take(",}") == "}":
             break
     text.take("")
+
+
+def _iterate_entries(text: _Text) -> Iterator[Any]:
+    text.take("[")
+    if text.peek() == "]":
+        text.take("]")
+        return
+    while True:
+        yield text.decode()
+        if text.take(",]") == "]":
+            return
 
 
 class _Text:
