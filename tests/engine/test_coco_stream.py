@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from detector.core.errors import UserError
 from detector.engine import coco_stream
+from detector.engine.annotations import AnnotationPacker
 from detector.engine.coco_stream import read_packed
 from detector.engine.dataset import pack_annotations, read_label_names
 
@@ -47,13 +48,14 @@ def test_reading_equals_packing_the_dictionary(
     path.write_text(json.dumps(coco, indent=indent, ensure_ascii=ascii_only), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(coco_stream, "BLOCK", block)
-        read = read_packed(path)
+        packer = AnnotationPacker()
+        annotations, names = read_packed(path, packer)
     for name, values in pack_annotations(coco)._asdict().items():
-        streamed = getattr(read.annotations, name)
+        streamed = getattr(annotations, name)
         assert (streamed.dtype, streamed.shape) == (values.dtype, values.shape), name
         assert streamed.tobytes() == values.tobytes(), name
-    assert read.names == read_label_names(coco)
-    assert read.state_counts == Counter(annotation["state"] for annotation in coco["annotations"])
+    assert names == read_label_names(coco)
+    assert packer.state_counts == Counter(annotation["state"] for annotation in coco["annotations"])
 
 
 IMAGE = '{"id":1,"file_name":"1.jpg","width":4,"height":3,"content":"a"}'
@@ -66,11 +68,11 @@ def test_every_truncated_file_is_named(block: int, tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(coco_stream, "BLOCK", block)
     path, content = tmp_path / "train.json", FILE.encode()
     path.write_bytes(content)
-    assert len(read_packed(path).annotations.labels) == 1
+    assert len(read_packed(path, AnnotationPacker())[0].labels) == 1
     for length in range(len(content)):
         path.write_bytes(content[:length])
         with pytest.raises(UserError, match=rf"{path}.*(not valid JSON|not UTF-8)"):
-            read_packed(path)
+            read_packed(path, AnnotationPacker())
 
 
 @pytest.mark.parametrize(
@@ -97,5 +99,5 @@ def test_a_damaged_file_is_named_with_its_problem(old: str, new: str, message: s
     path = tmp_path / "train.json"
     path.write_bytes(FILE.replace(old, new).encode("utf-8", "surrogateescape"))
     with pytest.raises(UserError, match=message) as error:
-        read_packed(path)
+        read_packed(path, AnnotationPacker())
     assert str(error.value).startswith(str(path))

@@ -18,10 +18,10 @@ AR_METRICS = ("AR1", "AR10", "AR100", "AR_small", "AR_medium", "AR_large")
 COCO_METRICS = AP_METRICS + AR_METRICS
 
 
-def evaluate_boxes(ground_truth: dict[str, Any], predictions: list[Prediction]) -> COCOeval:
-    """Match `predictions` to the COCO dictionary `ground_truth` and accumulate precision and recall."""
+def evaluate_boxes(ground_truth: dict[str, Any] | COCO, predictions: list[Prediction]) -> COCOeval:
+    """Match `predictions` to `ground_truth`, a COCO dictionary or what was read from one, and accumulate the curves."""
     with contextlib.redirect_stdout(io.StringIO()):
-        coco = COCO(ground_truth)
+        coco = ground_truth if isinstance(ground_truth, COCO) else COCO(ground_truth)
         evaluation = COCOeval(coco, coco.load_res(cast("list[dict[str, Any]]", predictions)), "bbox")
         evaluation.evaluate()
         evaluation.accumulate()

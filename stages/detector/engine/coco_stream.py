@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, TextIO
 
 from detector.core.errors import UserError
 from detector.engine.annotations import AnnotationPacker, Annotations
@@ -19,17 +18,8 @@ _skip_space = re.compile(r"[ \t\n\r]*").match
 _decode = json.JSONDecoder().raw_decode
 
 
-class PackedCoco(NamedTuple):
-    """A COCO file without its dictionaries; state_counts: objects by the id of their state, crowds included."""
-
-    annotations: Annotations
-    names: LabelNames
-    state_counts: Counter[int]
-
-
-def read_packed(path: Path) -> PackedCoco:
-    """Read a COCO file as coco-convert writes it. Raises UserError when it is damaged or another file."""
-    packer = AnnotationPacker()
+def read_packed(path: Path, packer: AnnotationPacker) -> tuple[Annotations, LabelNames]:
+    """Read a COCO file as coco-convert writes it with `packer`. Raises UserError when it is damaged or another file."""
     names: dict[str, list[dict[str, Any]]] = {"categories": [], "states": []}
     add: dict[str, Callable[[dict[str, Any]], None]]
     add = {"images": packer.add_image, "annotations": packer.add_object, **{key: names[key].append for key in names}}
@@ -42,7 +32,7 @@ def read_packed(path: Path) -> PackedCoco:
                     add_entry(entry)
             if add:
                 raise ValueError(f"{', '.join(add)} missing")
-            return PackedCoco(packer.pack(), read_label_names(names), packer.state_counts)
+            return packer.pack(), read_label_names(names)
         except json.JSONDecodeError as error:
             place = text.offset + error.pos
             raise UserError(f"{path}: not valid JSON: {error.msg} at character {place:,}") from None

@@ -5,20 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from detector.core.errors import UserError
-from detector.engine.annotations import Annotations
+from detector.engine.annotations import AnnotationPacker, Annotations
 from detector.engine.coco_stream import read_packed
-from detector.engine.dataset import (
-    LabelNames,
-    keep_present_objects,
-    load_coco,
-    pack_annotations,
-)
+from detector.engine.dataset import LabelNames
 from detector.engine.distributed import world_size
+from detector.engine.ground_truth import GroundTruth, GroundTruthPacker
 from detector.models.recipe import Recipe
 from detector.models.state_head import StateConfig, compute_state_weights
 
@@ -26,25 +22,26 @@ SPLITS = ("train", "val")
 
 
 class TrainingData(NamedTuple):
-    """annotations: of train and val, packed. val_truth: the objects of val to be detected, as a COCO dictionary."""
+    """annotations: of train and val. val_truth: the objects of val to be detected."""
 
     annotations: dict[str, Annotations]
-    val_truth: dict[str, Any]
+    val_truth: GroundTruth
     names: LabelNames
     states: StateConfig
 
 
 def load_training_data(folder: Path, recipe: Recipe) -> TrainingData:
     """Load train.json and val.json of `folder`. Raises UserError when they do not suffice for a training."""
-    train, names, state_counts = read_packed(folder / "train.json")
-    val = load_coco(folder / "val.json")
-    states = build_state_config(names, state_counts, recipe.state_loss_weight)
-    val_truth = keep_present_objects(val)
+    packer, truth = AnnotationPacker(), GroundTruthPacker()
+    train, names = read_packed(folder / "train.json", packer)
+    states = build_state_config(names, packer.state_counts, recipe.state_loss_weight)
+    del packer  # before more is read
+    val, _ = read_packed(folder / "val.json", truth)
+    present_val = drop_absent_objects(val, names)
     if not states.present:  # only a state head can learn from absent objects
-        train = drop_absent_objects(train, names)
-        val = val_truth
-    check_training_data(folder, train, val_truth, recipe)
-    return TrainingData({"train": train, "val": pack_annotations(val)}, val_truth, names, states)
+        train, val = drop_absent_objects(train, names), present_val
+    check_training_data(folder, train, present_val, recipe)
+    return TrainingData({"train": train, "val": val}, truth.pack_ground_truth(names), names, states)
 
 
 def build_state_config(names: LabelNames, counts: Mapping[int, int], loss_weight: float) -> StateConfig:
@@ -67,12 +64,12 @@ def drop_absent_objects(annotations: Annotations, names: LabelNames) -> Annotati
     )
 
 
-def check_training_data(folder: Path, annotations: Annotations, val_truth: dict[str, Any], recipe: Recipe) -> None:
+def check_training_data(folder: Path, annotations: Annotations, present_val: Annotations, recipe: Recipe) -> None:
     """Raise UserError when train has no objects or fewer images than a batch, or val has no ground truth."""
     count = len(annotations.paths)
     if not len(annotations.labels):
         raise UserError(f"{folder}/train.json: nothing to train on: no present object in {count} images")
-    if all(annotation["iscrowd"] for annotation in val_truth["annotations"]):
+    if not len(present_val.labels):
         raise UserError(f"{folder}/val.json: cannot select the best epoch: no ground truth in val")
     if recipe.batch_size * world_size() > count:
         per_process = f" in each of {world_size()} processes" if world_size() > 1 else ""

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from detector.engine import distributed
 from detector.engine.coco_metrics import evaluate_boxes, read_coco_metrics
+from detector.engine.ground_truth import GroundTruth
 from detector.engine.predict import predict
 from detector.training.interruption import StopRequested, iterate_until_stop
 
@@ -19,7 +20,7 @@ from detector.training.interruption import StopRequested, iterate_until_stop
 def validate(
     model: nn.Module,
     val: DataLoader[Any],
-    truth: dict[str, Any],
+    truth: GroundTruth,
     device: torch.device,
     loss_weights: Mapping[str, float],
 ) -> dict[str, float]:
@@ -42,6 +43,6 @@ def validate(
     predictions = sorted(
         (prediction for part, _ in parts for prediction in part), key=lambda prediction: row[prediction["image_id"]]
     )
-    metrics = read_coco_metrics(evaluate_boxes(truth, predictions))
+    metrics = read_coco_metrics(evaluate_boxes(truth.build_coco(), predictions))
     loss = sum(loss for _, loss in parts)
     return distributed.broadcast_object({"loss": loss, "AP": metrics["AP"] or 0.0, "AP50": metrics["AP50"] or 0.0})
