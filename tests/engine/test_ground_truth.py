@@ -42,7 +42,8 @@ def test_ground_truth_equals_the_dictionary(objects: list[dict[str, Any]], prese
     one, other = packed.build_coco(), COCO(expected | {"annotations": without_states})
     assert one.dataset["annotations"] == other.dataset["annotations"]
     predictions: list[Prediction] = [
-        {"image_id": one["image_id"], "category_id": one["category_id"], "bbox": one["bbox"], "score": 1 / number}
-        for number, one in enumerate(objects, 1)
-    ]
+        {"image_id": values["image_id"], "category_id": values["category_id"], "bbox": values["bbox"],
+         "score": 1 / number, "state": 0, "state_score": 0.0}
+        for number, values in enumerate(objects, 1)
+    ]  # fmt: skip
     assert list(evaluate_boxes(one, predictions).stats) == list(evaluate_boxes(expected, predictions).stats)

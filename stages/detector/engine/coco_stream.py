@@ -14,7 +14,7 @@ from detector.engine.dataset import LabelNames, read_label_names
 
 BLOCK = 2**20  # characters read at a time
 
-_skip_space = re.compile(r"[ \t\n\r]*").match
+_find_character = re.compile(r"[^ \t\n\r]").search
 _decode = json.JSONDecoder().raw_decode
 
 
@@ -75,9 +75,12 @@ class _Text:
     def peek(self) -> str:
         """The next character that is no white space; "" at the end."""
         while True:
-            self._at = _skip_space(self._block, self._at).end()
-            if self._at < len(self._block) or not self._read_more():
-                return self._block[self._at : self._at + 1]
+            if found := _find_character(self._block, self._at):
+                self._at = found.start()
+                return found.group()
+            self._at = len(self._block)
+            if not self._read_more():
+                return ""
 
     def take(self, expected: str) -> str:
         """Move behind the next character, which must be among `expected`; if that is "", the text must end."""
