@@ -4,7 +4,7 @@
 
 The manifests are generated, without pixels: five boxes per image on average, twenty classes, states, near-duplicates
 and sequences. So are the thumbnails that near-duplicates are searched in. Two more rows read the output of
-coco-convert: like train, packed into arrays, and like evaluate, as dictionaries. The last row is the whole preprocess
+coco-convert: as train does, into arrays, and like evaluate, as dictionaries. The last row is the whole preprocess
 process after one image was added to 2,000. The exponent of growth is that of the CPU time from the next smaller number
 of images. Exit code 1 when a target is missed.
 """
@@ -39,7 +39,6 @@ MAX_GROWTH = 1.1  # exponent of the number of images
 MAX_SEARCH_SECONDS = 600  # wall time of the near-duplicate search at any size
 PHOTOGRAPHS = 2000
 MAX_PREPROCESS_SECONDS = 0.8  # wall time with one more
-READ = "from pathlib import Path; from detector.engine.dataset import {names}; "
 SEARCH = """
 import numpy as np
 from detector.preprocessing.duplicates import find_near_duplicate_pairs
@@ -52,13 +51,14 @@ STEPS = {
     "near-duplicates": ["-c", SEARCH.format(size=SIDE**2)],
     "train's reading": [
         "-c",
-        READ.format(names="load_coco, pack_annotations")
-        + "kept = [pack_annotations(load_coco(Path(f'data/coco/{s}.json'))) for s in ('train', 'val', 'test')]",
+        "from pathlib import Path; from detector.models.recipe import REFERENCE; "
+        "from detector.training.training_data import load_training_data; "
+        "kept = load_training_data(Path('data/coco'), REFERENCE)",
     ],
     "evaluate's reading": [
         "-c",
-        READ.format(names="load_coco")
-        + "kept = [load_coco(Path(f'data/coco/{s}.json')) for s in ('train', 'val', 'test')]",
+        "from pathlib import Path; from detector.engine.dataset import load_coco; "
+        "kept = [load_coco(Path(f'data/coco/{s}.json')) for s in ('train', 'val', 'test')]",
     ],
 }
 MAX_MEMORY = {  # GiB

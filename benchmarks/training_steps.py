@@ -97,8 +97,9 @@ def build_our_training(pair: ModelPair, coco: dict[str, Any], batch: int) -> Tra
     model = model.to(memory_format=torch.channels_last)
     augment = Augmenter(recipe.flip, recipe.scale, recipe.color_jitter, FILL)
     with hide_progress_bars():
-        decoded = cache_in_memory(coco, pair.size, FILL)
-        data = DetectionDataset(pack_annotations(coco), Path(), pair.size, FILL, decoded=decoded, augmentation=augment)
+        annotations = pack_annotations(coco)
+        decoded = cache_in_memory(annotations, pair.size, FILL)
+        data = DetectionDataset(annotations, Path(), pair.size, FILL, decoded=decoded, augmentation=augment)
     sampler = EpochSampler(len(data), batch, 0)
     batches = repeat_loader(DataLoader(data, batch_sampler=sampler, collate_fn=collate))
     run = start_run(model, recipe, 1000, None, ComputeSettings(torch.device("cpu")))

@@ -117,12 +117,13 @@ def train(params: TrainParams, machine: MachineSettings, started: float) -> None
     recipe = resolve_recipe(params, initialization.spec.recipe, initialization.pretrained)
     device = set_up_torch(params)
     data = load_training_data(COCO, recipe)
+    annotations = data.annotations["train"]
     absent = [state for state, present in enumerate(data.names.present, 1) if not present]
-    recipe = fit_to_training_set(recipe, params, data.annotations, absent)
-    statistics = initialization.statistics() or PixelStatistics(*compute_pixel_statistics(data.annotations, Path()))
-    size = choose_input_size(params, recipe, data.annotations, initialization.spec)
+    recipe = fit_to_training_set(recipe, params, annotations, absent)
+    statistics = initialization.statistics() or PixelStatistics(*compute_pixel_statistics(annotations, Path()))
+    size = choose_input_size(params, recipe, annotations, initialization.spec)
     loaders = build_loaders(
-        data.coco,
+        data.annotations,
         params,
         recipe,
         machine,

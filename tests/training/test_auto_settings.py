@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from detector.core.errors import UserError
 from detector.core.yaml_files import parse_yaml
-from detector.engine.dataset import Annotations, pack_annotations
+from detector.engine.annotations import Annotations
+from detector.engine.dataset import pack_annotations
 from detector.models import MODELS
 from detector.training.auto_settings import (
     STEPS,

@@ -50,10 +50,10 @@ def test_augmentation_is_on_a_gpu_where_it_can_be(
     for image in images:
         Image.new("RGB", (48, 32)).save(tmp_path / str(image["file_name"]))
         image["file_name"] = str(tmp_path / str(image["file_name"]))
-    coco = {"images": images, "annotations": [], "categories": [], "states": []}
+    annotations = pack_annotations({"images": images, "annotations": []})
     recipe = dataclasses.replace(REFERENCE, batch_size=2, rotation=rotation)
     loaders = build_loaders(
-        {"train": coco, "val": coco},
+        {"train": annotations, "val": annotations},
         load_section(Path(__file__).parents[2] / "params.yaml", "train", TrainParams),
         recipe,
         MachineSettings(),

@@ -17,12 +17,12 @@ AR_METRICS = ("AR1", "AR10", "AR100", "AR_small", "AR_medium", "AR_large")
 COCO_METRICS = AP_METRICS + AR_METRICS
 
 
-def evaluate_boxes(ground_truth: dict[str, Any], predictions: Predictions) -> COCOeval:
-    """Match `predictions` to the COCO dictionary `ground_truth` and accumulate precision and recall."""
+def evaluate_boxes(ground_truth: dict[str, Any] | COCO, predictions: Predictions) -> COCOeval:
+    """Match `predictions` to `ground_truth`, a COCO dictionary or what was read from one, and accumulate the curves."""
     columns = (predictions.image_ids, predictions.boxes_xywh, predictions.scores, predictions.category_ids)
     rows = np.column_stack(columns).astype(np.float64)  # [D, 7]
     with contextlib.redirect_stdout(io.StringIO()):
-        coco = COCO(ground_truth)
+        coco = ground_truth if isinstance(ground_truth, COCO) else COCO(ground_truth)
         evaluation = COCOeval(coco, coco.load_res(rows), "bbox")
         evaluation.evaluate()
         evaluation.accumulate()

@@ -13,26 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from detector.core.boxes import to_input_pixels, xywh_to_xyxy
+from detector.core.boxes import to_input_pixels
+from detector.core.errors import UserError
 from detector.core.images import load_letterboxed
 from detector.core.pixels import fit_scale, fit_size
+from detector.engine.annotations import AnnotationPacker, Annotations
 from detector.engine.structures import Targets
-
-
-class Annotations(NamedTuple):
-    """A COCO file packed into arrays, which forked workers share without copying.
-
-    paths [N]; sizes int32 [N, 2] (height, width); image_ids int64 [N]; boxes_xyxy float32 [A, 4] in
-    image pixels; labels and states int64 [A]; starts int64 [N + 1]: image i has boxes starts[i]:starts[i+1].
-    """
-
-    paths: NDArray[np.str_]
-    sizes: NDArray[np.int32]
-    image_ids: NDArray[np.int64]
-    boxes_xyxy: NDArray[np.float32]
-    labels: NDArray[np.int64]
-    states: NDArray[np.int64]
-    starts: NDArray[np.int64]
 
 
 class LabelNames(NamedTuple):
@@ -53,8 +39,11 @@ def read_label_names(coco: dict[str, Any]) -> LabelNames:
 
 
 def load_coco(path: Path) -> dict[str, Any]:
-    """Load a COCO file written by coco-convert."""
-    coco: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    """Load a COCO file written by coco-convert. Raises UserError when it is not JSON."""
+    try:
+        coco: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # also for text that is not UTF-8
+        raise UserError(f"{path}: not valid JSON: {error}") from None
     return coco
 
 
@@ -67,21 +56,12 @@ def keep_present_objects(coco: dict[str, Any]) -> dict[str, Any]:
 
 def pack_annotations(coco: dict[str, Any]) -> Annotations:
     """Pack the images and boxes (without crowds) of a COCO dictionary into arrays."""
-    images = coco["images"]
-    row_of = {image["id"]: index for index, image in enumerate(images)}
-    usable = [annotation for annotation in coco["annotations"] if not annotation["iscrowd"]]
-    usable.sort(key=lambda annotation: row_of[annotation["image_id"]])
-    rows = np.array([row_of[annotation["image_id"]] for annotation in usable], dtype=np.int64)
-    boxes_xywh = np.array([annotation["bbox"] for annotation in usable], dtype=np.float64).reshape(-1, 4)
-    return Annotations(
-        np.array([image["file_name"] for image in images]),
-        np.array([(image["height"], image["width"]) for image in images], dtype=np.int32).reshape(-1, 2),
-        np.array([image["id"] for image in images], dtype=np.int64),
-        xywh_to_xyxy(boxes_xywh).astype(np.float32),
-        np.array([annotation["category_id"] for annotation in usable], dtype=np.int64),
-        np.array([annotation["state"] for annotation in usable], dtype=np.int64),
-        np.searchsorted(rows, np.arange(len(images) + 1)),
-    )
+    packer = AnnotationPacker()
+    for image in coco["images"]:
+        packer.add_image(image)
+    for annotation in coco["annotations"]:
+        packer.add_object(annotation)
+    return packer.pack()
 
 
 class Sample(NamedTuple):

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from detector.core.boxes import to_image_pixels
-from detector.engine.dataset import Annotations, Batch
+from detector.engine.annotations import Annotations
+from detector.engine.dataset import Batch
 from detector.engine.detections import Detections, Predictions, concatenate, round_detections
 from detector.engine.structures import BatchDetections
 

@@ -54,7 +54,7 @@ def compute_difference(
 
 def count_unmatched(first: Detections, second: Detections) -> int:
     """The detections of both that have no counterpart in the other, matched as in `compute_difference`."""
-    partner, matched = _match(first, second)
+    _, matched = _match(first, second)
     return int((~matched).sum()) + len(second.scores) - int(matched.sum())
 
 

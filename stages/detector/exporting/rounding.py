@@ -7,19 +7,20 @@ by rounding only swap what two queries see. An exported file rounds differently 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from detector.engine.detections import Detections
 from detector.exporting.parity_gate import ParityResult, Tolerance, compare_detections
 from detector.runners.torch_runner import build_runner
 
-# Factors of the normalized pixels, at most 0.03 of 255 gray levels: less than any difference that the gate looks for.
-FACTORS = tuple(1 + sign * 2.0**exponent for exponent in range(-22, -12) for sign in (-1, 1))
+# Relative noise of the normalized pixels, each level several times: from a few units in the last place of float32 to
+# 0.02 of 255 gray levels, which is less than any difference that the gate looks for.
+NOISE = tuple(2.0**exponent for exponent in range(-21, -13) for _ in range(8))
 
 
 class Settled(NamedTuple):
@@ -33,16 +34,23 @@ class Settled(NamedTuple):
 
 
 def vary_rounding(model: nn.Module, image: NDArray[np.uint8]) -> Iterator[Detections]:
-    """Yield the detections on one image uint8 [3, H, W] with its normalized pixels multiplied by each of FACTORS."""
+    """Yield the detections on one image uint8 [3, H, W] with each level of NOISE on its normalized pixels.
+
+    Noise of its own for every pixel also decides the order of cells that are alike; the same in each call.
+    """
     run = build_runner(model, torch.device("cpu"))
-    normalize: Any = model.get_submodule("normalize")
-    exact = normalize.deviation.clone()
-    try:
-        for factor in FACTORS:
-            normalize.deviation.copy_(exact / factor)
-            yield run(image[None].copy())[0]
-    finally:
-        normalize.deviation.copy_(exact)
+    generator = torch.Generator().manual_seed(0)
+    for level in NOISE:
+
+        def add_noise(_: nn.Module, __: object, pixels: Tensor, level: float = level) -> Tensor:
+            return pixels * (1 + level * torch.randn(pixels.shape, generator=generator))
+
+        hook = model.get_submodule("normalize").register_forward_hook(add_noise)
+        try:
+            detections = run(image[None].copy())[0]
+        finally:
+            hook.remove()
+        yield detections
 
 
 def settle_ties(

@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from detector.core.errors import UserError
-from detector.engine.dataset import Annotations, choose_image_size
+from detector.engine.annotations import Annotations
+from detector.engine.dataset import choose_image_size
 from detector.models import CELL, ModelSpec
 from detector.models.recipe import Recipe
 from detector.training.settings import TrainParams

@@ -13,7 +13,8 @@ from detector.core.errors import UserError
 from detector.core.images import ImageError
 from detector.core.machine import MachineSettings, choose_workers
 from detector.engine import distributed
-from detector.engine.dataset import DetectionDataset, EpochSampler, collate, pack_annotations, shard_batches
+from detector.engine.annotations import Annotations
+from detector.engine.dataset import DetectionDataset, EpochSampler, collate, shard_batches
 from detector.models.normalization import PixelStatistics
 from detector.models.recipe import Recipe
 from detector.training.augmentation import Augmenter
@@ -49,7 +50,7 @@ class Loaders(NamedTuple):
 
 
 def build_loaders(
-    coco: dict[str, Any],
+    annotations: dict[str, Annotations],
     params: TrainParams,
     recipe: Recipe,
     machine: MachineSettings,
@@ -61,7 +62,7 @@ def build_loaders(
 ) -> Loaders:
     """Build the loaders of both splits; only train is augmented and shuffled, on a GPU by itself if it can.
 
-    coco: COCO dictionaries of train and val. size: (H, W) of the input. device: of the batches. cache_folder: of
+    annotations: of train and val. size: (H, W) of the input. device: of the batches. cache_folder: of
     decoded images on disk.
     """
     augmenter = Augmenter(
@@ -79,16 +80,15 @@ def build_loaders(
         BatchAugmenter(augmenter) if device.type == "cuda" and is_supported(augmenter, recipe.batch_size) else None
     )
     cached = cache_images(
-        [coco["train"], coco["val"]],
+        [annotations["train"], annotations["val"]],
         size,
         statistics.mean,
         memory_gb=machine.memory_cache_gb,
         disk_gb=machine.disk_cache_gb,
         folder=cache_folder,
     )
-    annotations = pack_annotations(coco["train"])
     train = DetectionDataset(
-        annotations,
+        annotations["train"],
         Path(),
         size,
         statistics.mean,
@@ -96,13 +96,13 @@ def build_loaders(
         augmentation=augmenter if on_device is None else on_device.plan,
         seed=params.seed,
     )
-    val = DetectionDataset(pack_annotations(coco["val"]), Path(), size, statistics.mean, decoded=cached[1])
+    val = DetectionDataset(annotations["val"], Path(), size, statistics.mean, decoded=cached[1])
     threshold = recipe.repeat_factor_threshold
     sampler = EpochSampler(
         len(train),
         recipe.batch_size,
         params.seed,
-        repeat_factors=compute_repeat_factors(annotations, threshold) if threshold > 0 else None,
+        repeat_factors=compute_repeat_factors(annotations["train"], threshold) if threshold > 0 else None,
         epochs=recipe.epochs,
         rank=distributed.rank(),
         world_size=distributed.world_size(),

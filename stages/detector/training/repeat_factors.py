@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.engine.dataset import Annotations
+from detector.engine.annotations import Annotations
 
 
 def compute_repeat_factors(annotations: Annotations, threshold: float) -> NDArray[np.float64]:

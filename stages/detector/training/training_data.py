@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+import numpy as np
 
 from detector.core.errors import UserError
-from detector.engine.dataset import (
-    Annotations,
-    LabelNames,
-    keep_present_objects,
-    load_coco,
-    pack_annotations,
-    read_label_names,
-)
+from detector.engine.annotations import AnnotationPacker, Annotations
+from detector.engine.coco_stream import read_packed
+from detector.engine.dataset import LabelNames
 from detector.engine.distributed import world_size
+from detector.engine.ground_truth import GroundTruth, GroundTruthPacker
 from detector.models.recipe import Recipe
 from detector.models.state_head import StateConfig, compute_state_weights
 
@@ -24,43 +22,54 @@ SPLITS = ("train", "val")
 
 
 class TrainingData(NamedTuple):
-    """coco: dictionaries of train and val. annotations: of train. val_truth: the objects of val to be detected."""
+    """annotations: of train and val. val_truth: the objects of val to be detected."""
 
-    coco: dict[str, dict[str, Any]]
-    annotations: Annotations
-    val_truth: dict[str, Any]
+    annotations: dict[str, Annotations]
+    val_truth: GroundTruth
     names: LabelNames
     states: StateConfig
 
 
 def load_training_data(folder: Path, recipe: Recipe) -> TrainingData:
     """Load train.json and val.json of `folder`. Raises UserError when they do not suffice for a training."""
-    coco = {split: load_coco(folder / f"{split}.json") for split in SPLITS}
-    names = read_label_names(coco["train"])
-    states = build_state_config(coco["train"], names, recipe.state_loss_weight)
-    val_truth = keep_present_objects(coco["val"])
+    packer, truth = AnnotationPacker(), GroundTruthPacker()
+    train, names = read_packed(folder / "train.json", packer)
+    states = build_state_config(names, packer.state_counts, recipe.state_loss_weight)
+    del packer  # before more is read
+    val, _ = read_packed(folder / "val.json", truth)
+    present_val = drop_absent_objects(val, names)
     if not states.present:  # only a state head can learn from absent objects
-        coco = {split: keep_present_objects(objects) for split, objects in coco.items()}
-    annotations = pack_annotations(coco["train"])
-    check_training_data(folder, annotations, val_truth, recipe)
-    return TrainingData(coco, annotations, val_truth, names, states)
+        train, val = drop_absent_objects(train, names), present_val
+    check_training_data(folder, train, present_val, recipe)
+    return TrainingData({"train": train, "val": val}, truth.pack_ground_truth(names), names, states)
 
 
-def build_state_config(coco: dict[str, Any], names: LabelNames, loss_weight: float) -> StateConfig:
-    """Configure the state head; empty without states or with a loss weight of 0."""
+def build_state_config(names: LabelNames, counts: Mapping[int, int], loss_weight: float) -> StateConfig:
+    """Configure the state head; empty without states or with a loss weight of 0. counts: objects by state id."""
     if not names.states or loss_weight == 0:
         return StateConfig()
-    counts = Counter(annotation["state"] for annotation in coco["annotations"])
-    weights = compute_state_weights([counts[state_id] for state_id in range(1, len(names.states) + 1)])
+    weights = compute_state_weights([counts.get(state_id, 0) for state_id in range(1, len(names.states) + 1)])
     return StateConfig(tuple(names.present), weights, loss_weight)
 
 
-def check_training_data(folder: Path, annotations: Annotations, val_truth: dict[str, Any], recipe: Recipe) -> None:
+def drop_absent_objects(annotations: Annotations, names: LabelNames) -> Annotations:
+    """The annotations without the objects in an absent state."""
+    absent = [state for state, present in enumerate(names.present, 1) if not present]
+    kept = ~np.isin(annotations.states, absent)
+    return annotations._replace(
+        boxes_xyxy=annotations.boxes_xyxy[kept],
+        labels=annotations.labels[kept],
+        states=annotations.states[kept],
+        starts=np.append(0, np.cumsum(kept))[annotations.starts],
+    )
+
+
+def check_training_data(folder: Path, annotations: Annotations, present_val: Annotations, recipe: Recipe) -> None:
     """Raise UserError when train has no objects or fewer images than a batch, or val has no ground truth."""
     count = len(annotations.paths)
     if not len(annotations.labels):
         raise UserError(f"{folder}/train.json: nothing to train on: no present object in {count} images")
-    if all(annotation["iscrowd"] for annotation in val_truth["annotations"]):
+    if not len(present_val.labels):
         raise UserError(f"{folder}/val.json: cannot select the best epoch: no ground truth in val")
     if recipe.batch_size * world_size() > count:
         per_process = f" in each of {world_size()} processes" if world_size() > 1 else ""
@@ -71,4 +80,9 @@ def check_training_data(folder: Path, annotations: Annotations, val_truth: dict[
 
 def hash_coco_files(folder: Path) -> str:
     """SHA-256 of train.json and val.json, which contain a hash of each image."""
-    return hashlib.sha256(b"".join((folder / f"{split}.json").read_bytes() for split in SPLITS)).hexdigest()
+    digest = hashlib.sha256()
+    for split in SPLITS:
+        with (folder / f"{split}.json").open("rb") as file:
+            while block := file.read(2**20):
+                digest.update(block)
+    return digest.hexdigest()

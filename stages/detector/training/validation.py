@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from detector.engine import distributed
 from detector.engine.coco_metrics import evaluate_boxes, read_coco_metrics
 from detector.engine.detections import concatenate
+from detector.engine.ground_truth import GroundTruth
 from detector.engine.predict import predict
 from detector.training.interruption import StopRequested, iterate_until_stop
 
@@ -21,7 +22,7 @@ from detector.training.interruption import StopRequested, iterate_until_stop
 def validate(
     model: nn.Module,
     val: DataLoader[Any],
-    truth: dict[str, Any],
+    truth: GroundTruth,
     device: torch.device,
     loss_weights: Mapping[str, float],
 ) -> dict[str, float]:
@@ -43,6 +44,6 @@ def validate(
     row = {image_id: number for number, image_id in enumerate(annotations.image_ids.tolist())}
     predictions = concatenate([part for part, _ in parts])
     order = np.argsort([row[image_id] for image_id in predictions.image_ids.tolist()], kind="stable")
-    metrics = read_coco_metrics(evaluate_boxes(truth, predictions.select(order)))
+    metrics = read_coco_metrics(evaluate_boxes(truth.build_coco(), predictions.select(order)))
     loss = sum(loss for _, loss in parts)
     return distributed.broadcast_object({"loss": loss, "AP": metrics["AP"] or 0.0, "AP50": metrics["AP50"] or 0.0})
