@@ -85,13 +85,14 @@ def _clean_box(
     if not all(math.isfinite(value) for value in raw.xyxy):
         return None, [FindingKind.NON_FINITE_BOX]
     low, high = NORMALIZED_RANGE
-    if normalized and not all(low <= value <= high for value in raw.xyxy):
+    if normalized and not low <= min(raw.xyxy) <= max(raw.xyxy) <= high:
         return None, [FindingKind.COORDINATE_OUT_OF_RANGE]
     if raw.trust is not None and not raw.trust >= params.min_trust:  # NaN is excluded, too
         return None, [FindingKind.LOW_TRUST]
     width, height = size
-    scale = (width, height) * 2 if normalized else (1.0,) * 4
-    left, top, right, bottom = (value * factor for value, factor in zip(raw.xyxy, scale, strict=True))
+    x_scale, y_scale = (width, height) if normalized else (1.0, 1.0)
+    left, top, right, bottom = raw.xyxy
+    left, top, right, bottom = left * x_scale, top * y_scale, right * x_scale, bottom * y_scale
     if not (left < right and top < bottom):
         return None, [FindingKind.EMPTY_BOX]
     clipped = (

@@ -77,7 +77,7 @@ def read_raw_dataset(params: PreprocessParams, log: FindingLog) -> list[RawImage
     unusable = []
     for image in READERS[format_](folder.absolute(), log):
         log.boxes += len(image.boxes)
-        path = os.path.normpath(folder / image.path)
+        path = os.path.normpath(os.path.join(folder, image.path))  # noqa: PTH118
         if problem := find_path_problem(image.path):
             unusable.append(path)
             finding = Finding(FindingKind.UNUSABLE_NAME, image.where, image.path[:MAX_SHOWN], details=problem)
@@ -127,10 +127,11 @@ def clean_images(
         [info.thumbnail for _, info in usable],
         params.near_duplicate_similarity,
     )
-    converted_paths = _convert_images(usable, Path(params.dataset), converted, cache)
+    dataset = Path(params.dataset)
+    converted_paths = _convert_images(usable, dataset, converted, cache)
     clean: list[CleanImage] = []
     for index, (image, info) in enumerate(tqdm(usable, desc="clean boxes", unit="image", disable=None)):
-        source = make_repository_relative(Path(params.dataset) / image.path)
+        source = make_repository_relative(dataset / image.path)
         path = converted_paths.get(index, source)
         if info.finding is not None:
             log.listed.append(Finding(info.finding, image.where, image.path, details=info.details))
@@ -189,5 +190,5 @@ def _convert_images(
 
 def make_repository_relative(path: Path) -> str:
     """The path relative to the repository, valid in any clone; absolute when it lies outside the repository."""
-    absolute = Path(os.path.abspath(path))  # noqa: PTH100  resolve() would follow links out of the repository
-    return make_relative(absolute, Path.cwd())
+    absolute = os.path.abspath(path)  # noqa: PTH100  resolve() would follow links out of the repository
+    return make_relative(absolute, os.getcwd())  # noqa: PTH109

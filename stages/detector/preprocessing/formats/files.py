@@ -39,9 +39,10 @@ def make_dataset_relative(folder: Path, path: Path | str) -> str:
     return make_relative(full, root)
 
 
-def make_relative(path: Path, root: Path) -> str:
-    """An absolute path in POSIX style: relative to `root` if it lies inside; five times as fast as `relative_to`."""
-    return path.as_posix().removeprefix(root.as_posix().rstrip("/") + "/")
+def make_relative(path: Path | str, root: Path | str) -> str:
+    """An absolute path in POSIX style: relative to `root` if it lies inside; faster than `Path.relative_to`."""
+    full, start = (os.fspath(place).replace(os.sep, "/") for place in (path, root))
+    return "." if full == start else full.removeprefix(start.rstrip("/") + "/")
 
 
 def _is_same_folder(first: Path, second: Path) -> bool:
@@ -51,20 +52,14 @@ def _is_same_folder(first: Path, second: Path) -> bool:
         return True
 
 
-def is_file(path: Path) -> bool:
+def is_file(path: Path | str) -> bool:
     """Like `Path.is_file`, but False for impossible names, such as one of 1,000 characters."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
+    return os.path.isfile(path)  # noqa: PTH113
 
 
 def is_dir(path: Path) -> bool:
     """Like `Path.is_dir`, but False for impossible names."""
-    try:
-        return path.is_dir()
-    except (OSError, ValueError):
-        return False
+    return os.path.isdir(path)  # noqa: PTH112
 
 
 def spell_path(name: str) -> list[str]:
@@ -82,8 +77,8 @@ def find_image(folder: Path, name: str, places: Iterable[Path]) -> str:
     """
     if find_path_problem(name):
         return name
-    paths = (place / spelled for place in places for spelled in spell_path(name))
-    return make_dataset_relative(folder, next((path for path in paths if is_file(path)), Path(name)))
+    paths = (os.path.join(place, spelled) for place in places for spelled in spell_path(name))  # noqa: PTH118
+    return make_dataset_relative(folder, next(filter(is_file, paths), name))
 
 
 def decode_utf8(data: bytes, name: str, first_line: int = 1) -> str:
