@@ -13,7 +13,7 @@ from detector.core.output_files import write_bytes
 from detector.manifest.manifest import CleanBox, CleanImage, Labels
 
 NO_STATE = "no state"
-MOST_FREQUENT, RAREST = 30, 10  # classes shown where there are more; the others are counted together
+MOST_FREQUENT, RAREST = 15, 5  # classes shown where there are more
 MAX_STATES = 12
 MAX_COLORS, MAX_POINTS = 8, 250  # classes in the chart of sizes, and points of each
 SIZE_BINS, TRUST_BINS = 25, 20
@@ -48,11 +48,10 @@ def rank_names(counts: Mapping[str, int], frequent: int, rarest: int = 0) -> dic
 
 
 def list_classes(boxes: Sequence[CleanBox], labels: Labels) -> list[Row]:
-    """Boxes per class, most frequent first."""
+    """Boxes per class, most frequent first; no number, and so no bar, for "N others", which would dwarf the rest."""
     counts = dict.fromkeys(labels.classes, 0) | Counter(box.label for box in boxes)
-    shown = rank_names(counts, MOST_FREQUENT, RAREST)
-    totals = _sum_counts((shown[name], count) for name, count in counts.items())
-    return _list_bars("class", "boxes", totals, shown.values())
+    names = _number(rank_names(counts, MOST_FREQUENT, RAREST).values())
+    return [{"class": name, "boxes": counts.get(name), "place": place} for name, place in names.items()]
 
 
 def list_class_states(boxes: Sequence[CleanBox], labels: Labels) -> list[Row]:
