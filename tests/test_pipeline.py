@@ -182,7 +182,7 @@ def test_data_stages_never_import_torch(stage: str) -> None:
 
 @pytest.mark.parametrize("stage", TORCHLESS)
 def test_data_stages_start_without_torch(stage: str) -> None:
-    """Through no package either, the figures that preprocess loads late included."""
+    """Through no package either."""
     names = [module.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
              for module in sorted(closure_of(SCRIPTS[stage]))]  # fmt: skip
     code = f"import sys; import {', '.join(names)}; sys.exit('torch' in sys.modules)"

@@ -27,9 +27,7 @@ PACKAGES = {
     **dict.fromkeys(VERSIONS, TORCH),
     **{name: {"preprocess"} | TORCH for name in ("numpy", "pillow")},
     **{name: {"export"} for name in ("onnx", "onnxruntime", "onnxscript")},
-    **{name: {"evaluate"} for name in ("jinja2", "pycocotools", "vl-convert-python")},
-    "matplotlib": {"preprocess", "evaluate"},
-    "pandas": {"preprocess"},
+    **{name: {"evaluate"} for name in ("jinja2", "matplotlib", "pycocotools", "vl-convert-python")},
 }
 
 

@@ -13,6 +13,7 @@ from torchvision.ops import box_area, box_iou
 from detector.core.boxes import (
     Boxes,
     area_xyxy,
+    iou_xyxy,
     pairwise_iou_xyxy,
     scale_to_fit,
     to_image_pixels,
@@ -41,6 +42,13 @@ def test_empty() -> None:
     assert pairwise_iou_xyxy(EMPTY, EMPTY).shape == (0, 0)
     assert pairwise_iou_xyxy(EMPTY, np.ones((3, 4))).shape == (0, 3)
     assert pairwise_iou_xyxy(np.ones((3, 4)), EMPTY).shape == (3, 0)
+
+
+@given(boxes_xywh(min_count=1))
+def test_iou_of_two_boxes_is_that_of_pairs(boxes: Boxes) -> None:
+    boxes_xyxy = xywh_to_xyxy(boxes)
+    pairs = [[iou_xyxy(one, other) for other in boxes_xyxy.tolist()] for one in boxes_xyxy.tolist()]
+    np.testing.assert_array_equal(pairwise_iou_xyxy(boxes_xyxy, boxes_xyxy), pairs)
 
 
 def test_one_box_without_a_batch() -> None:

@@ -62,9 +62,9 @@ class _Wrong(Exception):
 
 
 def prepare_process() -> None:
-    """Let this process keep the logs of its runs, draw nothing and not ask git. Call once, before `run_case`."""
+    """Let this process keep the logs of its runs, draw no samples and not ask git. Call once, before `run_case`."""
     preprocess.FindingLog = _new_log  # type: ignore[misc,assignment]
-    preprocess.draw_dataset = lambda *_: None
+    preprocess.draw_samples = lambda *_: None
     split.read_committed = lambda path: ""
 
 

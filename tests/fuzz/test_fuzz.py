@@ -88,7 +88,7 @@ def find_wrong(folder: Path, format_: str, seeds: Iterable[int]) -> Case | None:
 
 @pytest.fixture
 def _in_this_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for module, name in ((preprocess, "FindingLog"), (preprocess, "draw_dataset"), (cases.split, "read_committed")):
+    for module, name in ((preprocess, "FindingLog"), (preprocess, "draw_samples"), (cases.split, "read_committed")):
         monkeypatch.setattr(module, name, getattr(module, name))  # restored at the end
     monkeypatch.chdir(tmp_path)
     cases.prepare_process()

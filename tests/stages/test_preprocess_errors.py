@@ -117,7 +117,7 @@ def test_on_error_stop_accepts_repairs_and_boxes_excluded_by_params(
     )
     shutil.copy(DECISIONS, small / "data")
     monkeypatch.chdir(small)
-    monkeypatch.setattr(preprocess, "draw_dataset", lambda *_: None)
+    monkeypatch.setattr(preprocess, "draw_samples", lambda *_: None)
     preprocess.main()
     assert json.loads((small / "metrics/preprocess.json").read_text())["boxes"] == 3
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Boxes = NDArray[np.float64]
+XYXY = tuple[float, float, float, float]
 
 
 def xyxy_to_xywh(boxes_xyxy: Boxes) -> Boxes:
@@ -37,6 +38,16 @@ def pairwise_iou_xyxy(first_xyxy: Boxes, second_xyxy: Boxes) -> NDArray[np.float
     union = area_xyxy(first_xyxy)[:, None] + area_xyxy(second_xyxy)[None, :] - intersection
     iou: NDArray[np.float64] = np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)
     return iou
+
+
+def iou_xyxy(first: XYXY, second: XYXY) -> float:
+    """IoU of two boxes, the same as `pairwise_iou_xyxy` to the last digit; of a few, this is faster."""
+    width = min(first[2], second[2]) - max(first[0], second[0])
+    height = min(first[3], second[3]) - max(first[1], second[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    first_area, second_area = ((right - left) * (bottom - top) for left, top, right, bottom in (first, second))
+    return width * height / (first_area + second_area - width * height)
 
 
 def to_input_pixels(boxes_xyxy: NDArray[Any], scale: tuple[float, float]) -> Boxes:

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from detector.core.boxes import pairwise_iou_xyxy
+from detector.core.boxes import XYXY, iou_xyxy, pairwise_iou_xyxy
 from detector.core.errors import UserError
 from detector.core.input_files import read_text
 from detector.core.text_output import parse_cell
@@ -36,8 +36,6 @@ SAME_BOX_IOU = 0.9  # minimum IoU of a decision's box and a label's for the same
 SAME_OBJECT_IOU = 0.5  # minimum IoU of a decision's box and a label issue's for the same object
 MAX_COORDINATE = 1e6  # pixels
 _MAX_BYTES = 256 << 20  # of the file
-
-XYXY = tuple[float, float, float, float]
 
 
 class Decision(NamedTuple):
@@ -196,15 +194,13 @@ def _repeats_earlier(decision: Decision, earlier: Sequence[Decision]) -> bool:
     """Whether an earlier decision about the same label is the same. Raises UserError if it contradicts this one."""
     min_iou = SAME_OBJECT_IOU if decision.kind == "missing_box" else SAME_BOX_IOU
     for other in earlier:
-        if (other.kind, other.label) == (decision.kind, decision.label) and _iou(other.xyxy, decision.xyxy) >= min_iou:
+        if (other.kind, other.label) == (decision.kind, decision.label) and iou_xyxy(
+            other.xyxy, decision.xyxy
+        ) >= min_iou:
             if (other.decision, other.suggestion) != (decision.decision, decision.suggestion):
                 raise UserError(f"{decision.where}: contradicts {other.where} about the same label")
             return True
     return False
-
-
-def _iou(first: XYXY, second: XYXY) -> float:
-    return float(pairwise_iou_xyxy(np.array([first]), np.array([second]))[0, 0])
 
 
 def _find_label(decision: Decision, boxes: Sequence[CleanBox], min_iou: float) -> int | None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections import Counter
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 
-import numpy as np
-
-from detector.core.boxes import pairwise_iou_xyxy
+from detector.core.boxes import iou_xyxy
 from detector.core.errors import UserError
 from detector.manifest.manifest import CleanBox, Labels
 from detector.preprocessing.findings import Finding, FindingKind
@@ -86,13 +85,14 @@ def _clean_box(
     if not all(math.isfinite(value) for value in raw.xyxy):
         return None, [FindingKind.NON_FINITE_BOX]
     low, high = NORMALIZED_RANGE
-    if normalized and not all(low <= value <= high for value in raw.xyxy):
+    if normalized and not low <= min(raw.xyxy) <= max(raw.xyxy) <= high:
         return None, [FindingKind.COORDINATE_OUT_OF_RANGE]
     if raw.trust is not None and not raw.trust >= params.min_trust:  # NaN is excluded, too
         return None, [FindingKind.LOW_TRUST]
     width, height = size
-    scale = (width, height) * 2 if normalized else (1.0,) * 4
-    left, top, right, bottom = (value * factor for value, factor in zip(raw.xyxy, scale, strict=True))
+    x_scale, y_scale = (width, height) if normalized else (1.0, 1.0)
+    left, top, right, bottom = raw.xyxy
+    left, top, right, bottom = left * x_scale, top * y_scale, right * x_scale, bottom * y_scale
     if not (left < right and top < bottom):
         return None, [FindingKind.EMPTY_BOX]
     clipped = (
@@ -117,21 +117,24 @@ def _clean_box(
     return CleanBox(raw.label, clipped, state, raw.trust, raw.iscrowd), kinds
 
 
-def _find_duplicate_boxes(boxes: list[CleanBox], max_iou: float) -> set[int]:
+def _find_duplicate_boxes(boxes: Sequence[CleanBox], max_iou: float) -> set[int]:
     """Indices of the boxes to drop: of two boxes of a class with a higher IoU, the less trusted or later one."""
-    if len(boxes) < 2:
-        return set()
-    boxes_xyxy = np.array([box.xyxy for box in boxes])
-    labels = np.array([box.label for box in boxes])
-    single = np.array([not box.iscrowd for box in boxes])
-    overlapping = pairwise_iou_xyxy(boxes_xyxy, boxes_xyxy) > max_iou
-    overlapping &= (labels[:, None] == labels) & single[:, None] & single
-    np.fill_diagonal(overlapping, False)
-    candidates = set(overlapping.nonzero()[0].tolist())
+    overlapping: dict[int, list[int]] = defaultdict(list)
+    by_left = sorted(range(len(boxes)), key=lambda index: boxes[index].xyxy[0])
+    for place, first in enumerate(by_left, 1):
+        box = boxes[first]
+        for second in itertools.islice(by_left, place, None):
+            other = boxes[second]
+            if other.xyxy[0] >= box.xyxy[2]:
+                break
+            is_single = not (box.iscrowd or other.iscrowd)
+            if is_single and box.label == other.label and iou_xyxy(box.xyxy, other.xyxy) > max_iou:
+                overlapping[first].append(second)
+                overlapping[second].append(first)
     dropped: set[int] = set()
-    for index in sorted(candidates, key=lambda index: (-(boxes[index].trust or 0.0), index)):
+    for index in sorted(overlapping, key=lambda index: (-(boxes[index].trust or 0.0), index)):
         if index not in dropped:
-            dropped.update(overlapping[index].nonzero()[0].tolist())
+            dropped.update(overlapping[index])
     return dropped
 
 

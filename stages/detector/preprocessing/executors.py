@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import multiprocessing
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import PIL
@@ -38,6 +37,9 @@ def parallel_map(function: Callable[[Item], Result], items: Sequence[Item], exec
     if executor.kind == "dask":
         yield from _map_on_cluster(function, items, executor.scheduler)
     elif executor.kind == "processes":
+        import multiprocessing  # takes 15 ms
+        from concurrent.futures import ProcessPoolExecutor
+
         spawn = multiprocessing.get_context("spawn")  # a fork would copy the locks of this process's threads
         with ProcessPoolExecutor(os.cpu_count(), spawn) as processes:
             yield from processes.map(function, items, chunksize=BATCH_SIZE)

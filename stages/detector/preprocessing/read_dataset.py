@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 from tqdm import tqdm
-from tqdm.contrib.concurrent import thread_map
 
 from detector.core.errors import UserError
 from detector.core.path_lists import find_path_problem
@@ -20,6 +20,7 @@ from detector.preprocessing.duplicates import group_duplicates
 from detector.preprocessing.executors import Executor
 from detector.preprocessing.findings import Finding, FindingKind, FindingLog
 from detector.preprocessing.formats import ANNOTATION_SUFFIXES, READERS
+from detector.preprocessing.formats.files import make_relative
 from detector.preprocessing.formats.recognition import recognize_format
 from detector.preprocessing.inspection import ImageInfo
 from detector.preprocessing.inspection_cache import convert_cached, inspect_images
@@ -76,7 +77,7 @@ def read_raw_dataset(params: PreprocessParams, log: FindingLog) -> list[RawImage
     unusable = []
     for image in READERS[format_](folder.absolute(), log):
         log.boxes += len(image.boxes)
-        path = os.path.normpath(folder / image.path)
+        path = os.path.normpath(os.path.join(folder, image.path))  # noqa: PTH118
         if problem := find_path_problem(image.path):
             unusable.append(path)
             finding = Finding(FindingKind.UNUSABLE_NAME, image.where, image.path[:MAX_SHOWN], details=problem)
@@ -126,10 +127,11 @@ def clean_images(
         [info.thumbnail for _, info in usable],
         params.near_duplicate_similarity,
     )
-    converted_paths = _convert_images(usable, Path(params.dataset), converted, cache)
+    dataset = Path(params.dataset)
+    converted_paths = _convert_images(usable, dataset, converted, cache)
     clean: list[CleanImage] = []
     for index, (image, info) in enumerate(tqdm(usable, desc="clean boxes", unit="image", disable=None)):
-        source = make_repository_relative(Path(params.dataset) / image.path)
+        source = make_repository_relative(dataset / image.path)
         path = converted_paths.get(index, source)
         if info.finding is not None:
             log.listed.append(Finding(info.finding, image.where, image.path, details=info.details))
@@ -180,14 +182,13 @@ def _convert_images(
         written = convert_cached(dataset / image.path, info.content, converted / names[index], cache)
         return make_repository_relative(written)
 
-    written = thread_map(
-        convert, names, desc="convert images", unit="image", disable=None, max_workers=os.cpu_count(), leave=False
-    )
-    return dict(zip(names, written, strict=True))
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        written = threads.map(convert, names)
+        bar = tqdm(written, total=len(names), desc="convert images", unit="image", disable=None, leave=False)
+        return dict(zip(names, bar, strict=True))
 
 
 def make_repository_relative(path: Path) -> str:
     """The path relative to the repository, valid in any clone; absolute when it lies outside the repository."""
-    absolute = Path(os.path.abspath(path))  # noqa: PTH100  resolve() would follow links out of the repository
-    root = Path.cwd()
-    return absolute.relative_to(root).as_posix() if absolute.is_relative_to(root) else absolute.as_posix()
+    absolute = os.path.abspath(path)  # noqa: PTH100  resolve() would follow links out of the repository
+    return make_relative(absolute, os.getcwd())  # noqa: PTH109

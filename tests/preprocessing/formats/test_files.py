@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from detector.core.errors import UserError
 from detector.core.path_lists import find_path_problem
 from detector.preprocessing.findings import FindingLog
-from detector.preprocessing.formats.files import find_image, make_dataset_relative, read_text_file
+from detector.preprocessing.formats.files import find_image, make_dataset_relative, make_relative, read_text_file
 
 PARTS = st.lists(st.text("aé\u0301ü 你#'\"-=", min_size=1, max_size=4).filter(str.strip), min_size=1, max_size=3)
 
@@ -84,3 +84,10 @@ def test_annotation_files_are_files_of_bounded_size(tmp_path: Path) -> None:
     ):
         with pytest.raises(UserError, match=rf"{name}\.json.*{words}"):
             read_text_file(tmp_path, tmp_path / f"{name}.json", FindingLog())
+
+
+@pytest.mark.parametrize("root", ["/", "/a", "/a/b"])
+@pytest.mark.parametrize("path", ["/a", "/a/b", "/a/b/c.jpg", "/a/bc", "/x.jpg"])
+def test_relative_paths_are_those_of_pathlib(path: str, root: str) -> None:
+    expected = str(Path(path).relative_to(root)) if Path(path).is_relative_to(root) else path
+    assert make_relative(path, root) == make_relative(Path(path), Path(root)) == expected

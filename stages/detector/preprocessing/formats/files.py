@@ -36,7 +36,13 @@ def make_dataset_relative(folder: Path, path: Path | str) -> str:
         plain_root, plain = Path(os.path.normpath(root)), Path(os.path.normpath(full))
         is_plain = _is_same_folder(plain_root, root) and _is_same_folder(plain.parent, full.parent)
         root, full = (plain_root, plain) if is_plain else (root.resolve(), full.parent.resolve() / full.name)
-    return full.relative_to(root).as_posix() if full.is_relative_to(root) else full.as_posix()
+    return make_relative(full, root)
+
+
+def make_relative(path: Path | str, root: Path | str) -> str:
+    """An absolute path in POSIX style: relative to `root` if it lies inside; faster than `Path.relative_to`."""
+    full, start = (os.fspath(place).replace(os.sep, "/") for place in (path, root))
+    return "." if full == start else full.removeprefix(start.rstrip("/") + "/")
 
 
 def _is_same_folder(first: Path, second: Path) -> bool:
@@ -46,20 +52,14 @@ def _is_same_folder(first: Path, second: Path) -> bool:
         return True
 
 
-def is_file(path: Path) -> bool:
+def is_file(path: Path | str) -> bool:
     """Like `Path.is_file`, but False for impossible names, such as one of 1,000 characters."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
+    return os.path.isfile(path)  # noqa: PTH113
 
 
 def is_dir(path: Path) -> bool:
     """Like `Path.is_dir`, but False for impossible names."""
-    try:
-        return path.is_dir()
-    except (OSError, ValueError):
-        return False
+    return os.path.isdir(path)  # noqa: PTH112
 
 
 def spell_path(name: str) -> list[str]:
@@ -77,8 +77,8 @@ def find_image(folder: Path, name: str, places: Iterable[Path]) -> str:
     """
     if find_path_problem(name):
         return name
-    paths = (place / spelled for place in places for spelled in spell_path(name))
-    return make_dataset_relative(folder, next((path for path in paths if is_file(path)), Path(name)))
+    paths = (os.path.join(place, spelled) for place in places for spelled in spell_path(name))  # noqa: PTH118
+    return make_dataset_relative(folder, next(filter(is_file, paths), name))
 
 
 def decode_utf8(data: bytes, name: str, first_line: int = 1) -> str:

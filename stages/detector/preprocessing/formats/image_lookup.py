@@ -69,7 +69,7 @@ def locate_paths(folder: Path, wheres: Mapping[str, str], log: FindingLog) -> di
     """
     outside = [path for path in wheres if path.startswith("/") and not find_path_problem(path)]
     inside = [path for path in wheres if not path.startswith("/") and not find_path_problem(path)]
-    missing = [*outside, *(path for path in inside if not is_file(folder / path))]
+    missing = [*outside, *(path for path in inside if not is_file(f"{folder}/{path}"))]
     if not missing:
         return {}
     index = _index_images(folder, wheres.keys() - set(missing))
