@@ -51,7 +51,7 @@ bench: $(DEVELOPED)  ## measure this machine: the table in docs/speed.md
 bench-accuracy: $(DEVELOPED)  ## measure accuracy and training time next to YOLO (DATASETS="folder folder ...")
 	python -m benchmarks.accuracy $(DATASETS)
 
-bench-scale: $(DEVELOPED)  ## measure split and coco-convert on a million images
+bench-scale: $(DEVELOPED)  ## measure the stages on 10,000 to 1,000,000 images
 	python -m benchmarks.scale
 
 bench-export: $(DEVELOPED)  ## measure the exported files next to PyTorch, and in int8
