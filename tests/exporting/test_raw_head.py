@@ -11,13 +11,14 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
 from detector.core.errors import UserError
 from detector.engine.detections import Detections
 from detector.exporting.onnx_file import export_onnx
 from detector.exporting.parity import compute_difference, count_unmatched
-from detector.exporting.raw_head import lower_opset, remove_nms
+from detector.exporting.raw_head import OPSET, lower_opset, remove_nms
 from detector.exporting.settings import TWO_STAGE_MODELS
 from detector.models import MODELS
 from detector.models.normalization import PixelStatistics
@@ -154,3 +155,36 @@ def test_a_lower_opset_changes_no_result() -> None:
     outputs: list[Any] = [ReferenceEvaluator(one).run(None, x) for one in (file, lowered)]
     for expected, found in zip(*outputs, strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_operators_that_onnx_cannot_lower() -> None:
+    """A Pad on two axes, and a Split into parts that are not equal."""
+    float_type = onnx.TensorProto.FLOAT
+    graph = helper.make_graph(
+        [
+            helper.make_node("Relu", ["x"], ["positive"], "relu"),
+            helper.make_node("Pad", ["positive", "pads", "fill"], ["padded"], "pad"),
+            helper.make_node("Split", ["padded"], ["a", "b"], "split", axis=-1, num_outputs=2),
+            helper.make_node("Relu", ["b"], ["c"], "last"),
+        ],
+        "graph",
+        [helper.make_tensor_value_info("x", float_type, [1, 2, 4])],
+        [
+            helper.make_tensor_value_info("a", float_type, [1, 3, 3]),
+            helper.make_tensor_value_info("c", float_type, [1, 3, 2]),
+        ],
+        [
+            helper.make_tensor("pads", onnx.TensorProto.INT64, [6], [0, 0, 0, 0, 1, 1]),
+            helper.make_tensor("fill", float_type, [], [7.0]),
+        ],
+    )
+    file = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    lowered = lower_opset(file)
+    onnx.checker.check_model(lowered)
+    assert lowered.opset_import[0].version == OPSET
+    inputs = {"x": np.arange(8, dtype=np.float32).reshape(1, 2, 4) - 3}
+    expected, found = (
+        onnxruntime.InferenceSession(one.SerializeToString()).run(None, inputs) for one in (file, lowered)
+    )
+    assert [one.tolist() for one in expected] == [one.tolist() for one in found]
+    assert expected[0][0, 2].tolist() == [7, 7, 7]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import onnx
 import torch
+from numpy.typing import NDArray
 from onnx import helper, numpy_helper, version_converter
 from torch import Tensor, nn
 
@@ -66,13 +68,23 @@ def lower_opset(file: onnx.ModelProto) -> onnx.ModelProto:
     copy = onnx.ModelProto()
     copy.CopyFrom(file)
     sizes = {tensor.name: numpy_helper.to_array(tensor) for tensor in copy.graph.initializer}
+    shapes = {
+        value.name: [one.dim_value for one in value.type.tensor_type.shape.dim]
+        for value in onnx.shape_inference.infer_shapes(copy).graph.value_info
+    }
     nodes: list[onnx.NodeProto] = []
     for node in copy.graph.node:
         kept = [one for one in node.attribute if one.name != "noop_with_empty_axes" or one.i]  # its default
         del node.attribute[:]
         node.attribute.extend(kept)
-        # onnx cannot convert Split.
-        nodes += _split_to_slices(node, sizes[node.input[1]].tolist(), copy) if node.op_type == "Split" else [node]
+        # onnx cannot convert Split and Pad.
+        if node.op_type == "Split":
+            parts = sizes[node.input[1]].tolist() if len(node.input) > 1 else _equal_parts(node, shapes[node.input[0]])
+            nodes += _split_to_slices(node, parts, copy)
+        elif node.op_type == "Pad":
+            nodes += _pad_to_concats(node, shapes[node.input[0]], sizes, copy)
+        else:
+            nodes.append(node)
     del copy.graph.node[:]
     copy.graph.node.extend(nodes)
     used = {name for node in nodes for name in node.input}
@@ -82,6 +94,39 @@ def lower_opset(file: onnx.ModelProto) -> onnx.ModelProto:
     lowered = version_converter.convert_version(copy, OPSET)
     lowered.ir_version = IR_VERSION
     return lowered
+
+
+def _pad_to_concats(
+    node: onnx.NodeProto, shape: list[int], values: dict[str, NDArray[Any]], file: onnx.ModelProto
+) -> list[onnx.NodeProto]:
+    """One Concat per padded axis of a Pad with a constant; what is added becomes a constant of the file.
+
+    shape: of its input. values: of the constants, by name.
+    """
+    inputs = [*node.input, "", "", ""][:4]
+    axes = values[inputs[3]].tolist() if inputs[3] else list(range(len(shape)))
+    pads = values[inputs[1]].reshape(2, len(axes)).T.tolist()  # before and after each axis
+    fill = values[inputs[2]].item() if inputs[2] else 0.0
+    shape, current, concats = list(shape), inputs[0], []
+    for axis, added in zip(axes, pads, strict=True):
+        names = [f"{node.name}_{axis}_{side}" if count else "" for side, count in enumerate(added)]
+        for name, count in zip(names, added, strict=True):
+            if name:
+                block = np.full([*shape[:axis], count, *shape[axis + 1 :]], fill, np.float32)
+                file.graph.initializer.append(numpy_helper.from_array(block, name))
+        if any(added):
+            parts = [part for part in (names[0], current, names[1]) if part]
+            shape[axis] += sum(added)
+            current = f"{node.name}_{axis}"
+            concats.append(helper.make_node("Concat", parts, [current], current, axis=axis))
+    return [*concats, helper.make_node("Identity", [current], [node.output[0]], node.name)]
+
+
+def _equal_parts(node: onnx.NodeProto, shape: list[int]) -> list[int]:
+    """The sizes of a Split without given ones: equal, but for a smaller last one. shape: of its input."""
+    length, parts = shape[next(one.i for one in node.attribute if one.name == "axis")], len(node.output)
+    size = -(-length // parts)
+    return [size] * (parts - 1) + [length - size * (parts - 1)]
 
 
 def _split_to_slices(node: onnx.NodeProto, sizes: list[int], file: onnx.ModelProto) -> list[onnx.NodeProto]:
