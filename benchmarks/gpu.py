@@ -83,7 +83,7 @@ def check_modules() -> None:
         raise UserError(
             f"not installed in {sys.prefix}: {', '.join(missing)}. With a network: `make install`. Without one, on a "
             "machine that has it and the same Python version:\n  pip download -r requirements.txt -d wheels\n"
-            "then on this one:\n  pip install --no-index --find-links wheels -r requirements.txt"
+            "then on this one:\n  pip install --no-deps wheels/*"
         )
 
 

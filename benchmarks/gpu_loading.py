@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,10 +17,11 @@ from benchmarks.table import Row
 from benchmarks.timing import hide_progress_bars
 from benchmarks.training_steps import FILL, random_labels
 from detector.core.machine import choose_workers
+from detector.engine.annotations import Annotations
 from detector.engine.dataset import DetectionDataset, EpochSampler, collate, pack_annotations
 from detector.training.augmentation import Augmenter
 from detector.training.batch_augmentation import BatchAugmenter
-from detector.training.image_cache import cache_in_memory
+from detector.training.image_cache import CachedImages, cache_in_memory
 from detector.training.interruption import ignore_signals
 from detector.training.loaders import ImageLoader
 from detector.training.loop import Step, group_batches, train_one_epoch
@@ -52,6 +54,25 @@ class Waiting(NamedTuple):
     share: float
 
 
+@dataclass
+class Photographs:
+    """The images of all measurements: written, and decoded for the model's input, when they are first needed."""
+
+    settings: GpuSettings
+    folder: Path
+
+    @cached_property
+    def annotations(self) -> Annotations:
+        """Random boxes."""
+        return pack_annotations(random_labels(write_photographs(self.folder, self.settings.photographs)))
+
+    @cached_property
+    def decoded(self) -> CachedImages:
+        """The letterboxed images."""
+        with hide_progress_bars():
+            return cache_in_memory(self.annotations, self.settings.choose_size(choose_model(self.settings)), FILL)
+
+
 class _Done(Exception):
     """Ends a measurement from within the loop."""
 
@@ -66,21 +87,22 @@ def list_loading(settings: GpuSettings, scratch: Path) -> Part:
         for workers in settings.workers
     ]
     ordered = [default, *(other for other in others if other != default)]
-    state: dict[str, Any] = {}  # what the measurements share: the photographs, and their pixels
+    photographs = Photographs(settings, scratch / "photographs")
     return [
-        (loading.describe(), partial(measure_row, settings, scratch, state, loading, number == 0))
+        (loading.describe(), partial(measure_row, settings, photographs, loading, number == 0))
         for number, loading in enumerate(ordered)
     ]
 
 
-def measure_row(
-    settings: GpuSettings, scratch: Path, state: dict[str, Any], loading: Loading, is_default: bool
-) -> Iterator[Row]:
+def choose_model(settings: GpuSettings) -> str:
+    """The model that trains: a smaller one on small inputs."""
+    return "simple" if settings.side else MODEL
+
+
+def measure_row(settings: GpuSettings, photographs: Photographs, loading: Loading, is_default: bool) -> Iterator[Row]:
     """One row."""
-    if "coco" not in state:
-        state["coco"] = random_labels(write_photographs(scratch / "photographs", settings.photographs))
-    found = measure_waiting(settings, state, loading)
-    name = f"`{MODEL if not settings.side else 'simple'}`, {settings.batch} images: {loading.describe()}"
+    found = measure_waiting(settings, photographs, loading)
+    name = f"`{choose_model(settings)}`, {settings.batch} images: {loading.describe()}"
     waiting = f"{found.share:.1%} waiting"
     if is_default and settings.seconds:
         yield Row(f"{name} (default)", f"{found.rate:,.0f} images/s", "", waiting, "< 5%", found.share < TARGET)
@@ -88,13 +110,13 @@ def measure_row(
         yield Row(name, f"{found.rate:,.0f} images/s", "", waiting)
 
 
-def measure_waiting(settings: GpuSettings, state: dict[str, Any], loading: Loading) -> Waiting:
+def measure_waiting(settings: GpuSettings, photographs: Photographs, loading: Loading) -> Waiting:
     """Train on batches from a loader and time the waiting."""
-    name = MODEL if not settings.side else "simple"
+    name = choose_model(settings)
     precision = choose_precision("auto", settings.device)
     run, recipe = start_training(name, settings, precision), choose_recipe(name, settings)
     timer = WaitTimer()
-    batches = repeat_epochs(make_loader(settings, state, loading, name))
+    batches = repeat_epochs(make_loader(settings, photographs, loading, name))
     clock = {"start": 0.0, "images": 0}
     end = max(settings.seconds * 4, 0.01)
 
@@ -122,20 +144,17 @@ def measure_waiting(settings: GpuSettings, state: dict[str, Any], loading: Loadi
     return Waiting(clock["images"] / seconds, timer.seconds / seconds)
 
 
-def make_loader(settings: GpuSettings, state: dict[str, Any], loading: Loading, name: str) -> ImageLoader:
+def make_loader(settings: GpuSettings, photographs: Photographs, loading: Loading, name: str) -> ImageLoader:
     """The training's loader, with a choice that a training does not have."""
-    recipe, size, coco = choose_recipe(name, settings), settings.choose_size(name), state["coco"]
+    recipe = choose_recipe(name, settings)
     augmenter = Augmenter(recipe.flip, recipe.scale, recipe.color_jitter, FILL, mosaic=recipe.mosaic, epochs=1000)
     on_device = BatchAugmenter(augmenter) if loading.on_device else None
-    if loading.in_memory and "decoded" not in state:
-        with hide_progress_bars():
-            state["decoded"] = cache_in_memory(coco, size, FILL)
     data = DetectionDataset(
-        pack_annotations(coco),
+        photographs.annotations,
         Path(),
-        size,
+        settings.choose_size(name),
         FILL,
-        decoded=state["decoded"] if loading.in_memory else None,
+        decoded=photographs.decoded if loading.in_memory else None,
         augmentation=augmenter if on_device is None else on_device.plan,
     )
     return ImageLoader(

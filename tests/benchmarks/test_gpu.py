@@ -47,7 +47,9 @@ def test_without_a_gpu_it_says_what_it_would_measure(
 
 def test_missing_packages_are_named_with_the_commands_that_bring_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu, "MODULES", ("torch", "no_such_package"))
-    with pytest.raises(UserError, match=r": no_such_package\.[\s\S]*pip download[\s\S]*--no-index --find-links"):
+    with pytest.raises(
+        UserError, match=r": no_such_package\.[\s\S]*pip download[\s\S]*pip install --no-deps wheels/\*"
+    ):
         gpu.check_modules()
 
 
@@ -172,11 +174,13 @@ def test_slower_than_the_reference_misses_the_target() -> None:
     assert rows[1].measured == "2.00 ×, 2.0 GiB and 4.0 GiB"
 
 
-@pytest.mark.parametrize("on_device", [False, True])
-def test_waiting_is_a_share_of_the_time(on_device: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("on_device", "images"), [(False, "decoded each"), (True, "decoded each"), (True, "in memory")]
+)
+def test_waiting_is_a_share_of_the_time(on_device: bool, images: str, tmp_path: Path) -> None:
     part = gpu_loading.list_loading(dataclasses.replace(SETTINGS, workers=(0,)), tmp_path)
     place = "on the device" if on_device else "in the processes"
-    what, measure = next(entry for entry in part if place in entry[0] and "decoded each" in entry[0])
+    what, measure = next(entry for entry in part if place in entry[0] and images in entry[0])
     (row,) = measure()
     assert row.what == f"`simple`, 2 images: {what}"
     assert 0 <= float(row.measured.partition("%")[0]) <= 100

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from benchmarks.gpu_data import make_sample
-from benchmarks.gpu_loading import Loading, list_loading, measure_waiting
+from benchmarks.gpu_loading import Loading, Photographs, list_loading, measure_waiting
 from benchmarks.gpu_settings import GpuSettings
-from benchmarks.photographs import write_photographs
-from benchmarks.training_steps import random_labels
 from detector.core.machine import choose_workers
 from detector.engine.dataset import Batch
 from detector.training.augmentation import Augmenter
@@ -52,6 +51,6 @@ def test_batches_that_are_copied_ahead_are_the_same_and_in_order() -> None:
 
 def test_the_gpu_does_not_wait_for_data(settings: GpuSettings, tmp_path: Path) -> None:
     assert list_loading(settings, tmp_path)
-    coco = random_labels(write_photographs(tmp_path / "photographs", 64))
+    photographs = Photographs(replace(settings, photographs=64), tmp_path / "photographs")
     default = Loading(choose_workers("auto", True, 1), on_device=True, in_memory=True)
-    assert measure_waiting(settings, {"coco": coco}, default).share < 0.5  # the benchmark has the target
+    assert measure_waiting(settings, photographs, default).share < 0.5  # the benchmark has the target
