@@ -82,7 +82,7 @@ import numpy as np
 from PIL import Image
 from detector.engine.detections import pack_rows
 from detector.evaluation.intervals import (
-    add_interval, bootstrap_coco_metrics, match_sizes, read_coco_metrics, run_bootstrap
+    add_interval, bootstrap_coco_metrics, match_sizes, read_first_sample, run_bootstrap
 )
 from detector.evaluation.matching import collect_matches, find_overlaps
 from detector.evaluation.bootstrap import bootstrap_weights
@@ -107,7 +107,7 @@ count = len(truth["images"])
 weights = bootstrap_weights(np.arange(count), 100, 0)
 replicates = bootstrap_coco_metrics(run_bootstrap(by_size, weights))
 metrics = {}
-for name, value in read_coco_metrics(run_bootstrap(by_size, np.ones((1, count), np.int32))).items():
+for name, value in read_first_sample(run_bootstrap(by_size, np.ones((1, count), np.int32))).items():
     metrics |= add_interval(name, value, replicates[name], count)
 for folder in ("data/predictions", "metrics/evaluate", "plots/evaluate"):
     Path(folder).mkdir(parents=True, exist_ok=True)

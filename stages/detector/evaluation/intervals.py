@@ -95,11 +95,11 @@ def compute_coco_metrics(truth: dict[str, Any], predictions: Predictions) -> dic
     """COCO's 12 metrics by name, 0..1; None without such an object."""
     overlaps = find_overlaps(truth, predictions)
     weights = np.ones((1, len(overlaps.image_ids)), np.int32)
-    return read_coco_metrics(run_bootstrap(match_sizes(overlaps, collect_matches(overlaps)), weights))
+    return read_first_sample(run_bootstrap(match_sizes(overlaps, collect_matches(overlaps)), weights))
 
 
-def read_coco_metrics(once: Bootstrap) -> dict[str, float | None]:
-    """The 12 metrics of a bootstrap's first sample."""
+def read_first_sample(once: Bootstrap) -> dict[str, float | None]:
+    """COCO's 12 metrics by name, of a bootstrap's first sample."""
     return {name: none_if_nan(values[0]) for name, values in bootstrap_coco_metrics(once).items()}
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from detector.engine.detections import Predictions
 from detector.evaluation.bootstrap import weigh
 from detector.evaluation.intervals import none_if_nan, safe_divide
-from detector.evaluation.matching import Matches
+from detector.evaluation.matching import Matches, pair_ious
 
 
 class BoxPairs(NamedTuple):
@@ -35,11 +35,8 @@ def pair_boxes(
     bbox_by_id = {annotation["id"]: annotation["bbox"] for annotation in truth["annotations"]}
     predicted = predictions.select(correct.prediction_indices).boxes_xywh
     true = np.array([bbox_by_id[id_] for id_ in correct.annotation_ids.tolist()], float).reshape(-1, 4)
-    right_bottom = np.minimum(predicted[:, :2] + predicted[:, 2:], true[:, :2] + true[:, 2:])
-    sides = np.clip(right_bottom - np.maximum(predicted[:, :2], true[:, :2]), 0, None)
-    intersection, area, true_area = sides.prod(axis=1), predicted[:, 2:].prod(axis=1), true[:, 2:].prod(axis=1)
-    ious = intersection / (area + true_area - intersection)
-    return BoxPairs(correct.categories, correct.images, ious, area / true_area)
+    ious = pair_ious(predicted, true, np.zeros(len(true), bool))
+    return BoxPairs(correct.categories, correct.images, ious, predicted[:, 2:].prod(axis=1) / true[:, 2:].prod(axis=1))
 
 
 def compute_mean_iou(pairs: BoxPairs) -> float | None:

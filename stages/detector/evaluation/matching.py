@@ -1,6 +1,6 @@
 """Detections matched to objects by COCO's rules, as columns that can be counted, weighted and resampled.
 
-hotcoco matches as fast, but gives its matches only as Python lists, and takes ten times the memory.
+hotcoco gives its matches only as Python lists.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ from detector.evaluation.intervals import (
     match_sizes,
     nanmean,
     none_if_nan,
-    read_coco_metrics,
+    read_first_sample,
     run_bootstrap,
     safe_divide,
 )
@@ -160,7 +160,7 @@ def compute_overall(
     scores = {name: none_if_nan(values[0]) for name, values in counts.compute_scores(once.weights).items()}
     raw = thresholds.overall
     threshold = None if raw is None else calibrate_score(raw, temperature)
-    return read_coco_metrics(once) | {"threshold": threshold, "raw_threshold": raw} | scores
+    return read_first_sample(once) | {"threshold": threshold, "raw_threshold": raw} | scores
 
 
 def tabulate_classes(

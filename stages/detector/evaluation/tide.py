@@ -3,8 +3,7 @@
 As in its reference implementation, a wrong detection has the first type that applies: of location, of class, duplicate,
 background, and both of location and class. An object is missed when no detection of the first two types lies on it.
 Without the errors of a type, the best detection of those two that lies on an object without one is correct and has its
-class, all others of the type are gone, and missed objects do not count. The numbers are those of hotcoco, which takes
-500 bytes per detection for them.
+class, all others of the type are gone, and missed objects do not count. The numbers are those of hotcoco.
 """
 
 from __future__ import annotations
