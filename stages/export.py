@@ -233,11 +233,11 @@ def verify(
             other = "the model" if reference is expected else f"its batch size {batch_sizes[0]}"
             summary = f"the ONNX file ({metadata.precision}, batch size {batch_size}) differs from {other}"
             raise_mismatch(summary, image_path, parity.difference, tolerance, WORST_IMAGE)
-        model_detections = settled.expected if reference is expected else expected
-        worst.append(
-            compare_detections(model_detections, detections[:compared], tolerance, metadata.max_detections).worst
-        )
-        unmatched.append(sum(map(count_unmatched, model_detections, detections[:compared])))
+        found, most = detections[:compared], metadata.max_detections
+        of_model = settled.expected if reference is expected else expected
+        against_model = parity if reference is expected else compare_detections(expected, found, tolerance, most)
+        worst.append(against_model.worst)
+        unmatched.append(sum(map(count_unmatched, of_model, found)))
         unstable.append(settled.unstable)
     seconds = {size: statistics.median(result.seconds) for size, result in zip(batch_sizes, results, strict=True)}
     predictions = build_predictions(test, results[0].detections, metadata)
