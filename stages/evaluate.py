@@ -21,9 +21,11 @@ from typing import Any
 
 from detector.core.stage_process import end_with_dvc, run_stage
 from detector.engine.environment import check_torch, keep_freed_memory
+from detector.plotting.chart_process import start_chart_process
 
-if __name__ == "__main__":
-    end_with_dvc()  # before the imports below, which take seconds
+if __name__ == "__main__":  # before the imports below, which take seconds
+    end_with_dvc()
+    start_chart_process()
 check_torch()  # before the imports below, where a mismatched pair fails obscurely
 
 import torch

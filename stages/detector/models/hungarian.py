@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torchvision.ops import box_convert, generalized_box_iou
 
@@ -45,6 +44,8 @@ def hungarian_match(scores: Tensor, boxes_cxcywh: Tensor, targets: Targets, size
     scores [B, Q, C] 0..1, boxes_cxcywh [B, Q, 4], relative to `size` [B, 2] or [1, 2]. Matches are in the order of the
     images. All costs are moved to the CPU at once.
     """
+    from scipy.optimize import linear_sum_assignment  # slow to import, and other models do not need it
+
     true_boxes = normalize_boxes(targets.boxes_xyxy, size)
     category = (targets.labels - 1).clamp(min=0)[:, None].expand(-1, boxes_cxcywh.shape[1], -1)  # [B, Q, M]
     overlap = generalized_box_iou(

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
-from importlib.util import find_spec
-from pathlib import Path
 from typing import NamedTuple
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from detector.plotting.fonts import load_font
 from detector.plotting.names import shorten_name
 
-SYSTEM_FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "Arial.ttf", "arial.ttf")
 DASH_PERIOD = 14  # pixels of a dash and the gap after it
 # Labels of a picture: more hide what they name, and placing them takes quadratic time. A large picture has
 # room for more, which cover a part of it in all.
@@ -48,8 +45,8 @@ def draw_boxes(picture: Image.Image, boxes: Sequence[StyledBox], font_size: int)
         if _overlaps_picture(box.xyxy, picture.size)
     ]
     for box in reversed(visible):
-        _draw_outline(canvas, box.xyxy, "black", box.width + 2, box.dashed)  # the edge keeps it visible on any image
-        _draw_outline(canvas, box.xyxy, box.color, box.width, box.dashed)
+        draw_outline(canvas, box.xyxy, "black", box.width + 2, box.dashed)  # the edge keeps it visible on any image
+        draw_outline(canvas, box.xyxy, box.color, box.width, box.dashed)
     named = [box for box in visible if box.label]
     labeled = named[: _count_labels(named, picture.size, font_size)]
     places = place_labels(labeled, picture.size, font_size)
@@ -105,25 +102,8 @@ def choose_text_color(background: str) -> str:
     return "black" if 0.299 * red + 0.587 * green + 0.114 * blue >= MIN_LIGHT_LUMA else "white"
 
 
-@functools.cache
-def load_font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """DejaVu Sans, which covers most alphabets and ships with matplotlib; else a system font; else Pillow's.
-
-    Pillow's font covers only Latin letters. size: pixels.
-    """
-    matplotlib = find_spec("matplotlib")
-    fonts = list(SYSTEM_FONTS)
-    if matplotlib is not None and matplotlib.origin is not None:
-        fonts.insert(0, str(Path(matplotlib.origin).parent / "mpl-data/fonts/ttf/DejaVuSans.ttf"))
-    for font in fonts:
-        try:
-            return ImageFont.truetype(font, size)
-        except OSError:
-            continue
-    return ImageFont.load_default(size)
-
-
-def _draw_outline(canvas: ImageDraw.ImageDraw, xyxy: XYXY, color: str, width: int, dashed: bool) -> None:
+def draw_outline(canvas: ImageDraw.ImageDraw, xyxy: XYXY, color: str, width: int, dashed: bool) -> None:
+    """Draw a rectangle; width: of its line in pixels."""
     left, top, right, bottom = xyxy
     corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
     for (x1, y1), (x2, y2) in zip(corners, [*corners[1:], corners[0]], strict=True):

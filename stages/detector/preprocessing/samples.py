@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from detector.core.images import load_rgb
 from detector.manifest.manifest import CleanImage, Labels
-from detector.plotting.box_drawing import StyledBox, draw_boxes, load_font
-from detector.plotting.names import shorten_name
+from detector.plotting.box_drawing import StyledBox, draw_boxes
+from detector.plotting.contact_sheet import arrange_pictures
 from detector.plotting.palette import palette_color
 from detector.plotting.picture_file import write_picture
 
 ROWS, COLUMNS = 3, 4
-CELL_SIZE, GAP = 320, 8  # pixels: the longer side of an image, and the space around it
-CAPTION_SIZE, FONT_SIZE = 12, 11  # pixels
-MAX_CAPTION_LENGTH = 40  # characters
+CELL_SIZE, FONT_SIZE = 320, 11  # pixels: the longer side of an image, and its labels
 
 
 def draw_samples(images: Sequence[CleanImage], labels: Labels, root: Path, path: Path) -> None:
@@ -28,14 +26,8 @@ def draw_samples(images: Sequence[CleanImage], labels: Labels, root: Path, path:
     count = min(ROWS * COLUMNS, len(images))
     picked = [images[index * len(images) // count] for index in range(count)]
     pictures = [draw_sample(image, labels.states, root) for image in picked]
-    width, height = CELL_SIZE + GAP, max(picture.height for picture in pictures) + CAPTION_SIZE + 2 * GAP
-    sheet = Image.new("RGB", (COLUMNS * width + GAP, -(-count // COLUMNS) * height + GAP), "white")
-    canvas = ImageDraw.Draw(sheet)
-    for number, (image, picture) in enumerate(zip(picked, pictures, strict=True)):
-        left, top = number % COLUMNS * width + GAP, number // COLUMNS * height + GAP
-        caption = shorten_name(Path(image.image).name, MAX_CAPTION_LENGTH)
-        canvas.text((left, top), caption, fill="black", font=load_font(CAPTION_SIZE))
-        sheet.paste(picture, (left, top + CAPTION_SIZE + GAP))
+    names = [Path(image.image).name for image in picked]
+    sheet = arrange_pictures(pictures, names, columns=COLUMNS, cell_width=CELL_SIZE)
     write_picture(path, sheet, "JPEG", quality=80)
 
 

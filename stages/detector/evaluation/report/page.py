@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import functools
 import gzip
 import json
 from collections.abc import Iterable, Mapping
@@ -11,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import vl_convert
 
 from detector.evaluation.report.metric_values import format_number
+from detector.plotting.chart_process import bundle_library
 
 FOLDER = Path(__file__).parent
 # The scripts of every page.
@@ -41,12 +40,6 @@ def render_page(template: Path, scripts: Iterable[Path], notes: Mapping[str, str
         code="\n".join(path.read_text(encoding="utf-8") for path in (*SHARED_SCRIPTS, *scripts)),
         **values,
     )
-
-
-@functools.cache
-def bundle_library() -> str:
-    """The code that draws charts, a megabyte; making it takes a second."""
-    return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
 
 
 def pack_json(value: Any) -> str:

@@ -1,0 +1,62 @@
+"""Charts are drawn by a process of their own, which starts while this one imports torch.
+
+vl_convert keeps Python's lock while it works, for seconds at first, so a thread would not help.
+"""
+
+from __future__ import annotations
+
+import atexit
+import base64
+import functools
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from detector.core.output_files import write_bytes
+from detector.plotting.fonts import find_dejavu
+
+WORKER = Path(__file__).parent / "chart_worker.py"
+SCALE = 1.6  # pixels of a picture per pixel of a chart
+
+
+@functools.cache
+def start_chart_process() -> subprocess.Popen[bytes]:
+    """Start the process, once; it ends with this one."""
+    font = find_dejavu()
+    folder = "" if font is None else str(font.parent)
+    process = subprocess.Popen([sys.executable, str(WORKER), folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    atexit.register(_stop, process)
+    return process
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.communicate()
+
+
+def save_chart(chart: dict[str, Any], path: Path) -> None:
+    """Write a Vega-Lite chart as PNG. Raises ValueError when it is not valid."""
+    write_bytes(path, _ask({"vl_spec": chart, "scale": SCALE}))
+
+
+@functools.cache
+def bundle_library() -> str:
+    """The code of Vega and Vega-Embed, which draws the charts of HTML pages: a megabyte."""
+    return _ask(None).decode()
+
+
+def _ask(request: dict[str, Any] | None) -> bytes:
+    process = start_chart_process()
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(json.dumps(request).encode() + b"\n")
+    process.stdin.flush()
+    line = process.stdout.readline()
+    if not line:
+        raise RuntimeError(f"the process that draws charts ended with exit code {process.wait()}")
+    answer = json.loads(line)
+    if "error" in answer:
+        raise ValueError(answer["error"])
+    return base64.b64decode(answer["result"])

@@ -1,0 +1,30 @@
+"""The font of all pictures and charts; imports Pillow only."""
+
+from __future__ import annotations
+
+import functools
+from importlib.util import find_spec
+from pathlib import Path
+
+from PIL import ImageFont
+
+SYSTEM_FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "Arial.ttf", "arial.ttf")
+
+
+def find_dejavu() -> Path | None:
+    """The file of DejaVu Sans, which covers most alphabets and ships with matplotlib; None without matplotlib."""
+    matplotlib = find_spec("matplotlib")
+    if matplotlib is None or matplotlib.origin is None:
+        return None
+    return Path(matplotlib.origin).parent / "mpl-data/fonts/ttf/DejaVuSans.ttf"
+
+
+@functools.cache
+def load_font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """DejaVu Sans; else a system font; else Pillow's, which covers only Latin letters. size: pixels."""
+    for font in (find_dejavu() or "", *SYSTEM_FONTS):
+        try:
+            return ImageFont.truetype(font, size)
+        except OSError:
+            continue
+    return ImageFont.load_default(size)

@@ -1,0 +1,88 @@
+"""Charts drawn by another process."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from detector.plotting.chart_process import SCALE, bundle_library, save_chart, start_chart_process
+from tests.support.source_tree import STAGES
+
+CHART: dict[str, Any] = {
+    "data": {"values": [{"x": 0, "y": 1}, {"x": 1, "y": 3}]},
+    "width": 100,
+    "height": 50,
+    "mark": {"type": "line", "color": "#ff0000"},
+    "encoding": {axis: {"field": axis, "type": "quantitative", "axis": None} for axis in "xy"},
+    "padding": 0,
+}
+
+
+@pytest.fixture
+def forget_process() -> Iterator[None]:
+    """The next chart starts a new process."""
+    start_chart_process.cache_clear()
+    yield
+    start_chart_process.cache_clear()
+
+
+def test_a_chart_becomes_a_png_with_the_same_bytes_each_time(tmp_path: Path) -> None:
+    first, second = tmp_path / "first.png", tmp_path / "second.png"
+    save_chart(CHART, first)
+    save_chart(CHART, second)
+    with Image.open(first) as picture:
+        assert picture.size == pytest.approx((100 * SCALE, 50 * SCALE), rel=0.1)
+        assert any(red > 200 > green + 100 for _, (red, green, *_) in picture.convert("RGB").getcolors(99999) or [])
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_an_invalid_chart_is_an_error_and_leaves_no_file(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"(?i)vega"):
+        save_chart({"mark": 5}, tmp_path / "chart.png")
+    assert not list(tmp_path.iterdir())
+    save_chart(CHART, tmp_path / "chart.png")
+
+
+def test_names_in_any_alphabet_are_drawn(tmp_path: Path) -> None:
+    """Those that the font lacks are drawn as boxes: not the same as nothing."""
+    pictures = []
+    for title in ("", "Größe Жук αβγ"):
+        path = tmp_path / "chart.png"
+        save_chart({**CHART, "title": title, "config": {"font": "DejaVu Sans"}}, path)
+        pictures.append(Image.open(io.BytesIO(path.read_bytes())).convert("L"))
+    assert sum(pictures[1].histogram()[:100]) > sum(pictures[0].histogram()[:100]) + 50
+
+
+def test_one_process_for_all() -> None:
+    assert start_chart_process() is start_chart_process()
+
+
+def test_the_library_draws_with_vega_embed() -> None:
+    assert "window.vegaEmbed" in bundle_library()
+
+
+@pytest.mark.usefixtures("forget_process")
+def test_a_process_that_was_killed_is_an_error(tmp_path: Path) -> None:
+    process = start_chart_process()
+    process.kill()
+    process.wait()
+    with pytest.raises((RuntimeError, BrokenPipeError)):
+        save_chart(CHART, tmp_path / "chart.png")
+
+
+def test_it_ends_with_its_parent() -> None:
+    code = (
+        f"import sys; sys.path.insert(0, {str(STAGES)!r})\n"
+        "from detector.plotting.chart_process import start_chart_process\n"
+        "import os; print(start_chart_process().pid, flush=True); os._exit(0)  # as if killed: nothing is cleaned up"
+    )
+    # Raises after a minute unless the worker ends, which holds the output too.
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert int(done.stdout)
