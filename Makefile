@@ -54,7 +54,7 @@ bench-accuracy: $(DEVELOPED)  ## measure accuracy and training time next to YOLO
 bench-scale: $(DEVELOPED)  ## measure the stages on 10,000 to 1,000,000 images
 	python -m benchmarks.scale
 
-bench-export: $(DEVELOPED)  ## measure the exported files next to PyTorch, and in int8
+bench-export: $(DEVELOPED)  ## measure the exported files next to PyTorch and YOLO11n, and in int8
 	python -m benchmarks.export
 
 bench-service: $(DEVELOPED)  ## measure what the service costs on top of its model (60 s, 32 clients)

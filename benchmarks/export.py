@@ -1,10 +1,11 @@
-"""Speed and accuracy of exported files: ONNX Runtime against PyTorch, and int8 against float32.
+"""Speed and accuracy of exported files: ONNX Runtime against PyTorch, int8 against float32, and ours against YOLO11n.
 
 command  python -m benchmarks.export [--models simple ssdlite ...] [--seconds S]        (or `make bench-export`)
 reads    stages/, tools/, tests/support/, params.yaml
-writes   .cache/bench-export/: ONNX files, two detectors trained on the sample, which are reused
-prints   one row per file with its agreement with PyTorch, then the comparisons of speed and AP
-time     about 20 minutes on 2 cores, 8 of them for trainings that run once
+writes   .cache/bench-export/: ONNX files, two detectors trained on the sample, which are reused; the environment of
+         ultralytics (benchmarks/export_peers.py)
+prints   one row per file with its agreement with PyTorch, then the comparisons of speed, with YOLO11n and of AP
+time     about 25 minutes on 2 cores, 8 of them for trainings that run once
 
 Weights are random, but the outputs of each layer are scaled as after training, so scores are spread. PyTorch with
 perturbed weights, each changed by about one rounding error, shows how much of the difference is due to rounding.
@@ -25,6 +26,7 @@ import numpy as np
 import onnx
 
 from benchmarks.export_int8 import accuracy_rows, speed_rows
+from benchmarks.export_peers import print_peers
 from benchmarks.exported_models import THREADS, ExportedModel, ImageBatch, export_model, make_inputs
 from benchmarks.speed import describe_machine
 from benchmarks.table import Row, check_ratio, format_head, format_row, format_seconds, format_table
@@ -78,6 +80,7 @@ def main() -> None:
         print(format_row(build_row(exported)), flush=True)
         rows += [*onnx_rows(exported, arguments.seconds), *speed_rows(exported, SPEED_BATCHES, arguments.seconds)]
     print(f"\n{format_table(rows)}", flush=True)
+    print_peers(arguments.models, arguments.seconds)
     print(f"\n{format_table(list(accuracy_rows()))}", flush=True)
 
 

@@ -38,11 +38,7 @@ CALIBRATION = 32  # images
 
 def speed_rows(exported: ExportedModel, batches: tuple[int, ...], budget: float) -> Iterator[Row]:
     """The int8 file of a model against its float32 file."""
-    int8 = exported.path.with_suffix(".int8.onnx")
-    metadata, _ = open_onnx(exported.path, THREADS)
-    images = iter(make_inputs(CALIBRATION // 2, first=200))
-    save_onnx(quantize_int8(onnx.load(exported.path), images), metadata.model_copy(update={"precision": "int8"}), int8)
-    _, runner = open_onnx(int8, THREADS)
+    _, runner = open_onnx(write_int8(exported.path), THREADS)
     for batch in batches:
         batch_images = make_inputs(batch)
         times = time_pairs_for(lambda: runner(batch_images), lambda: exported.onnx(batch_images), budget)  # noqa: B023
@@ -52,6 +48,15 @@ def speed_rows(exported: ExportedModel, batches: tuple[int, ...], budget: float)
             f"{format_seconds(times.baseline)} float32",
             *check_ratio(times.ratio, FACTOR),
         )
+
+
+def write_int8(path: Path) -> Path:
+    """Write the int8 file of a float32 file beside it."""
+    int8 = path.with_suffix(".int8.onnx")
+    metadata, _ = open_onnx(path, THREADS)
+    images = iter(make_inputs(CALIBRATION // 2, first=200))
+    save_onnx(quantize_int8(onnx.load(path), images), metadata.model_copy(update={"precision": "int8"}), int8)
+    return int8
 
 
 def accuracy_rows() -> Iterator[Row]:

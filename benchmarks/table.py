@@ -24,6 +24,11 @@ def check_ratio(ratio: float, target: float) -> tuple[str, str, bool]:
     return f"{ratio:.2f} ×", f"≥ {target:g} ×", ratio >= target
 
 
+def check_share(share: float, target: float) -> tuple[str, str, bool]:
+    """The same of a row whose target is `share` <= `target`."""
+    return f"{share:.2f} ×", f"≤ {target:g} ×", share <= target
+
+
 def format_table(rows: Sequence[Row]) -> str:
     """The table, with padded cells."""
     lines = [HEAD, *((*row[:-1], format_verdict(row.passed)) for row in rows)]

@@ -37,6 +37,17 @@ def test_detections_become_coco_results() -> None:
     ]
 
 
+def test_the_environment_is_installed_again_for_other_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commands = []
+    monkeypatch.setattr(yolo, "run_command_in", lambda _, *command: commands.append(command))
+    (tmp_path / "environment").mkdir()
+    for shared in (("torch",), ("torch",), ("torch", "onnx")):
+        monkeypatch.setattr(yolo, "SHARED", shared)
+        yolo.install_yolo(tmp_path)
+    installed = [command[-1].partition("==")[0] for command in commands if "install" in command]
+    assert installed == ["torch", "onnx"]
+
+
 def test_a_missing_dataset_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (accuracy, model_comparison):
         monkeypatch.setattr(sys, "argv", ["command", "nowhere"])
