@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from detector.core.errors import UserError
 from detector.engine.detections import Detections
-from detector.exporting.onnx_file import ExportWrapper, convert_to_onnx, export_onnx
+from detector.exporting.onnx_file import ExportWrapper, convert_to_onnx, copy_without_inplace, export_onnx
 from detector.exporting.parity import compute_difference
 from detector.models.state_head import StateConfig
 from detector.runners.model_metadata import ModelMetadata
@@ -122,6 +122,14 @@ class Odd(torch.nn.Module):
     def forward(self, images: torch.Tensor) -> object:
         pixels = torch.special.airy_ai(images.float())
         return type("Output", (), {"detections": SimpleNamespace(boxes_xyxy=pixels, scores=pixels, labels=pixels)})
+
+
+def test_activations_in_place_are_exported_as_others_and_stay_as_they_are() -> None:
+    model = torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1), torch.nn.ReLU6(inplace=True)).eval()
+    image = torch.linspace(-9, 9, 16).reshape(1, 1, 4, 4)
+    other = copy_without_inplace(model)
+    assert torch.equal(other(image), model(image))
+    assert [module.inplace for module in (model[1], other[1])] == [True, False]
 
 
 def test_an_operator_missing_from_onnx() -> None:

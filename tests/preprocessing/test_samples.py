@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from detector.manifest.manifest import CleanBox, CleanImage, Labels
-from detector.preprocessing.samples import CELL_SIZE, COLUMNS, GAP, draw_samples
+from detector.plotting.contact_sheet import GAP
+from detector.preprocessing.samples import CELL_SIZE, COLUMNS, draw_samples
 
 LABELS = Labels(["bolt", "Größe $µ$"], ["intact", "absent"])
 BOXES = (
