@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 from benchmarks.coco_evaluation import generate_case
 from detector.comparison.comparison import DetectorMatches, compare_detectors
 from detector.evaluation.bootstrap import bootstrap_weights, compute_average_precisions, logit_interval
-from detector.evaluation.matching import Matches
+from detector.evaluation.matching import Matches, collect_matches, find_overlaps
 from detector.evaluation.metric_names import COMPARED_METRICS
 from tests.support.generated_detectors import FALSE_POSITIVES, OBJECTS, generate_matches, generate_scene
-from tests.support.packed import match_rows
 
 POPULATION = 60_000  # images that determine the true AP to within 0.001
 TEST_SETS = 400
@@ -78,7 +77,7 @@ def measure_bootstrap() -> tuple[float, float]:
     """Seconds and peak memory in GiB of 1,000 bootstrap samples of 5,000 images with 100 detections each."""
     truth, predictions = generate_case(5000, 100)
     start = time.perf_counter()
-    matches = match_rows(truth, predictions)
+    matches = collect_matches(find_overlaps(truth, predictions))
     compute_average_precisions(matches, bootstrap_weights(np.arange(5000), 1000, seed=0))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2 ** (30 if sys.platform == "darwin" else 20)
     return time.perf_counter() - start, peak

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from detector.engine.detections import pack_rows
+from detector.engine.ground_truth import pack_ground_truth
 from detector.evaluation import matching
 from detector.evaluation.bootstrap import compute_average_precisions
 from detector.evaluation.matching import NUM_IOUS, SIZES, collect_matches, find_overlaps
@@ -51,7 +52,7 @@ def test_blocks_change_nothing(block: int, monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize("seed", range(20))
 def test_each_size_equals_hotcoco(seed: int) -> None:
     truth, predictions = make_random_case(seed, 6, 3, 9)
-    overlaps = find_overlaps(truth, pack_rows(predictions))
+    overlaps = find_overlaps(pack_ground_truth(truth), pack_rows(predictions))
     expected = evaluate_rows(truth, predictions).eval
     assert expected is not None
     for place, size in enumerate(SIZES):

@@ -9,6 +9,7 @@ import pytest
 
 from detector.engine.coco_metrics import read_coco_metrics
 from detector.engine.detections import pack_rows
+from detector.engine.ground_truth import pack_ground_truth
 from detector.evaluation.bootstrap import bootstrap_weights
 from detector.evaluation.intervals import match_sizes, run_bootstrap
 from detector.evaluation.matched_split import number_groups
@@ -21,10 +22,11 @@ BOOTSTRAP_SAMPLES = 100
 
 
 def tabulate(coco: dict[str, Any], predictions: list[Any]) -> tuple[dict[tuple[str, str], Any], dict[str, str]]:
-    overlaps, groups = find_overlaps(coco, pack_rows(predictions)), number_groups(coco)
+    truth = pack_ground_truth(coco)
+    overlaps, groups = find_overlaps(truth, pack_rows(predictions)), number_groups(truth.images)
     by_size = match_sizes(overlaps, collect_matches(overlaps))
     bootstrap = run_bootstrap(by_size, bootstrap_weights(groups, BOOTSTRAP_SAMPLES, 0))
-    rows, notes = tabulate_slices(coco, overlaps, groups, bootstrap)
+    rows, notes = tabulate_slices(truth, overlaps, groups, bootstrap)
     return {(row["by"], row["slice"]): row for row in rows}, notes
 
 
@@ -104,6 +106,6 @@ def test_no_objects_and_no_detections() -> None:
 def test_images_of_a_group_share_a_number() -> None:
     coco, _ = make_coco_case(0, images=4)
     coco["images"][1]["group"] = coco["images"][3]["group"] = "a"
-    groups = number_groups(coco)
+    groups = number_groups(pack_ground_truth(coco).images)
     assert len(np.unique(groups)) == 3
     assert groups[1] == groups[3]

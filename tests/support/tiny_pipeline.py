@@ -81,6 +81,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from detector.engine.detections import pack_rows
+from detector.engine.ground_truth import pack_ground_truth
 from detector.evaluation.intervals import (
     add_interval, bootstrap_coco_metrics, match_sizes, read_first_sample, run_bootstrap
 )
@@ -101,7 +102,7 @@ for image in truth["images"]:
     if len(xs):
         box = [int(xs.min()) + offset, int(ys.min()), int(np.ptp(xs)) + 1, int(np.ptp(ys)) + 1]
         rows.append({"image_id": image["id"], "category_id": 1, "bbox": box, "score": float(pixels.max()) / 255})
-overlaps = find_overlaps(truth, pack_rows(rows))
+overlaps = find_overlaps(pack_ground_truth(truth), pack_rows(rows))
 by_size = match_sizes(overlaps, collect_matches(overlaps))
 count = len(truth["images"])
 weights = bootstrap_weights(np.arange(count), 100, 0)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from detector.core.boxes import pairwise_iou_xyxy, xywh_to_xyxy
 from detector.engine.detections import Predictions
+from detector.engine.ground_truth import GroundTruth
 from detector.evaluation.calibration import calibrate_scores
 from detector.evaluation.matching import Matches
 
@@ -29,9 +30,9 @@ class GroundTruthObjects(NamedTuple):
     """
 
     ids: NDArray[np.int64]
-    images: NDArray[np.int64]
-    categories: NDArray[np.int64]
-    states: NDArray[np.int64]
+    images: NDArray[np.int32]
+    categories: NDArray[np.int32]
+    states: NDArray[np.int32]
     boxes_xywh: NDArray[np.float64]
     absent: NDArray[np.bool_]
     scores: NDArray[np.float64]
@@ -79,12 +80,12 @@ class ErrorAnalysis(NamedTuple):
         return self._replace(scores=calibrate_scores(self.scores, temperature), objects=objects)
 
 
-def analyze_errors(coco: dict[str, Any], predictions: Predictions, matches: Matches) -> ErrorAnalysis:
-    """Match `predictions` to the objects of a COCO dictionary and assign their error types.
+def analyze_errors(labels: GroundTruth, predictions: Predictions, matches: Matches) -> ErrorAnalysis:
+    """Match `predictions` to the objects of a split, absent ones included, and assign their error types.
 
     matches: of the predictions with the present objects.
     """
-    objects = collect_objects(coco, matches)
+    objects = collect_objects(labels)
     counted = matches.select_iou50()
     found = predictions.select(counted.prediction_indices)
     boxes_xywh, states = found.boxes_xywh, found.states
@@ -124,21 +125,18 @@ def analyze_errors(coco: dict[str, Any], predictions: Predictions, matches: Matc
     )
 
 
-def collect_objects(coco: dict[str, Any], matches: Matches) -> GroundTruthObjects:
-    """The annotations as columns, without crowds."""
-    row_by_id = {int(id_): row for row, id_ in enumerate(matches.image_ids)}
-    column_by_id = {int(id_): column for column, id_ in enumerate(matches.category_ids)}
-    absent_states = {state["id"] for state in coco.get("states", []) if not state["present"]}
-    annotations = [annotation for annotation in coco["annotations"] if not annotation["iscrowd"]]
-    states = [annotation.get("state", 0) for annotation in annotations]
+def collect_objects(labels: GroundTruth) -> GroundTruthObjects:
+    """The objects without crowds."""
+    kept = ~labels.objects.crowds
+    objects = labels.objects.select(kept)
     return GroundTruthObjects(
-        ids=np.array([annotation["id"] for annotation in annotations], np.int64),
-        images=np.array([row_by_id[annotation["image_id"]] for annotation in annotations], np.int64),
-        categories=np.array([column_by_id[annotation["category_id"]] for annotation in annotations], np.int64),
-        states=np.array(states, np.int64),
-        boxes_xywh=np.array([annotation["bbox"] for annotation in annotations], np.float64).reshape(-1, 4),
-        absent=np.array([state in absent_states for state in states], bool),
-        scores=np.full(len(annotations), -1.0),
+        ids=objects.ids,
+        images=objects.images,
+        categories=objects.categories - 1,
+        states=objects.states,
+        boxes_xywh=objects.boxes_xywh,
+        absent=~labels.present[kept],
+        scores=np.full(len(objects.ids), -1.0),
     )
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from detector.engine.detections import Predictions
+from detector.engine.ground_truth import GroundTruth
 from detector.evaluation.bootstrap import CHUNK_ELEMENTS, compute_average_precisions, logit_interval, weigh
 from detector.evaluation.matching import NUM_IOUS, SIZES, Matches, Overlaps, collect_matches, find_overlaps
 from detector.evaluation.metric_names import interval_names
@@ -91,7 +92,7 @@ def drop_ignored(matches: Matches) -> Matches:
     return matches.select(~ignored)
 
 
-def compute_coco_metrics(truth: dict[str, Any], predictions: Predictions) -> dict[str, float | None]:
+def compute_coco_metrics(truth: GroundTruth, predictions: Predictions) -> dict[str, float | None]:
     """COCO's 12 metrics by name, 0..1; None without such an object."""
     overlaps = find_overlaps(truth, predictions)
     weights = np.ones((1, len(overlaps.image_ids)), np.int32)

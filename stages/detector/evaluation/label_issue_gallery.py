@@ -5,7 +5,6 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -14,6 +13,7 @@ from PIL import Image
 
 from detector.core.boxes import xywh_to_xyxy
 from detector.core.images import load_rgb
+from detector.engine.ground_truth import GroundTruth
 from detector.evaluation.label_issues import LabelIssue
 from detector.plotting.box_drawing import StyledBox, draw_boxes
 from detector.plotting.names import shorten_name
@@ -27,13 +27,13 @@ CROP_SIZE = 400  # longest side of a drawn crop in pixels
 OTHER_LABELS_COLOR = "#cccccc"
 
 
-def draw_label_issues(issues: Sequence[LabelIssue], truths: Iterable[dict[str, Any]], root: Path, path: Path) -> None:
+def draw_label_issues(issues: Sequence[LabelIssue], truths: Iterable[GroundTruth], root: Path, path: Path) -> None:
     """Write crops of the images around `issues`, numbered in the order given, with the reason as title.
 
-    truths: COCO dictionaries of the images, whose file names are relative to `root`. The label is dashed, the
-    detection solid; other labels nearby are thin and dashed.
+    truths: of the images, whose file names are relative to `root`. The label is dashed, the detection solid; other
+    labels nearby are thin and dashed.
     """
-    labels = _group_labels_by_file(truths)
+    labels = _group_labels_by_file(truths, {issue.file for issue in issues})
     rows = max(1, -(-len(issues) // COLUMNS))
     figure, grid = plt.subplots(rows, COLUMNS, figsize=(3.3 * COLUMNS, 3.9 * rows + 0.4), squeeze=False)
     for axes in grid.flat:
@@ -54,12 +54,13 @@ def draw_label_issues(issues: Sequence[LabelIssue], truths: Iterable[dict[str, A
     save_figure(figure, path)
 
 
-def _group_labels_by_file(truths: Iterable[dict[str, Any]]) -> dict[str, list[tuple[float, ...]]]:
+def _group_labels_by_file(truths: Iterable[GroundTruth], files: set[str]) -> dict[str, list[tuple[float, ...]]]:
+    """The boxes [left, top, width, height] of these files."""
     labels: dict[str, list[tuple[float, ...]]] = {}
     for truth in truths:
-        files = {image["id"]: image["file_name"] for image in truth["images"]}
-        for annotation in truth["annotations"]:
-            labels.setdefault(files[annotation["image_id"]], []).append(tuple(annotation["bbox"]))
+        part = truth.select_images(np.isin(truth.images.files, list(files)))
+        for image, bbox in zip(part.objects.images, part.objects.boxes_xywh.tolist(), strict=True):
+            labels.setdefault(str(part.images.files[image]), []).append(tuple(bbox))
     return labels
 
 

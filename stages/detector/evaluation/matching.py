@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.engine.detections import Predictions
+from detector.engine.ground_truth import GroundTruth, ObjectColumns
 
 IOUS = np.linspace(0.5, 0.95, 10)
 NUM_IOUS = len(IOUS)
@@ -107,11 +108,11 @@ class Overlaps(NamedTuple):
     category_ids: NDArray[np.int64]
 
 
-def find_overlaps(truth: dict[str, Any], predictions: Predictions) -> Overlaps:
-    """truth: a COCO dictionary of the objects to detect."""
-    image_ids = np.array(sorted(image["id"] for image in truth["images"]), np.int64)
-    category_ids = np.array(sorted(category["id"] for category in truth["categories"]), np.int64)
-    objects = _collect_objects(truth, image_ids, category_ids)
+def find_overlaps(truth: GroundTruth, predictions: Predictions) -> Overlaps:
+    """truth: the objects to detect."""
+    image_ids = truth.images.ids
+    category_ids = np.arange(1, len(truth.names.classes) + 1)
+    objects = _sort_objects(truth.objects, image_ids, category_ids)
     all_cells = number_cells(predictions.image_ids, predictions.category_ids, image_ids, category_ids)
     scores = predictions.scores
     order = np.lexsort((-scores, all_cells))
@@ -144,22 +145,12 @@ def number_cells(
     return np.where((column < 0) | (row < 0), -1, column * len(image_ids) + row)
 
 
-def _collect_objects(truth: dict[str, Any], image_ids: NDArray[np.int64], category_ids: NDArray[np.int64]) -> Objects:
-    annotations = truth["annotations"]
-    images, categories, ids = (
-        np.array([annotation[name] for annotation in annotations], np.int64)
-        for name in ("image_id", "category_id", "id")
-    )
-    cells = number_cells(images, categories, image_ids, category_ids)
-    objects = Objects(
-        cells=cells,
-        ids=ids,
-        boxes_xywh=np.array([annotation["bbox"] for annotation in annotations], np.float64).reshape(-1, 4),
-        areas=np.array([annotation["area"] for annotation in annotations], np.float64),
-        crowds=np.array([annotation["iscrowd"] for annotation in annotations], bool),
-    )
+def _sort_objects(objects: ObjectColumns, image_ids: NDArray[np.int64], category_ids: NDArray[np.int64]) -> Objects:
+    cells = number_cells(image_ids[objects.images], objects.categories, image_ids, category_ids)
     order = np.argsort(cells, kind="stable")
-    return Objects._make(column[order[cells[order] >= 0]] for column in objects)
+    order = order[cells[order] >= 0]
+    columns = (cells, objects.ids, objects.boxes_xywh, objects.areas, objects.crowds)
+    return Objects._make(column[order] for column in columns)
 
 
 def _find_pairs(
@@ -195,7 +186,7 @@ def pair_ious(
     return ious
 
 
-def collect_matches(overlaps: Overlaps, size: str = "all", keep_ids: set[int] | None = None) -> Matches:
+def collect_matches(overlaps: Overlaps, size: str = "all", keep_ids: NDArray[np.int64] | None = None) -> Matches:
     """Match by COCO's rules; equal scores are ordered by image and class.
 
     size: one of SIZES; as in COCO, objects of another size are ignored. keep_ids: ids of annotations; all other
@@ -206,7 +197,7 @@ def collect_matches(overlaps: Overlaps, size: str = "all", keep_ids: set[int] | 
     ignored_objects = objects.crowds | (objects.areas < low) | (objects.areas > high)
     dropped = ignored_objects
     if keep_ids is not None:
-        dropped = ignored_objects | ~np.isin(objects.ids, np.array(sorted(keep_ids), np.int64))
+        dropped = ignored_objects | ~np.isin(objects.ids, keep_ids)
     hits = np.zeros((NUM_IOUS, len(overlaps.cells)), bool)
     ignored = np.tile((overlaps.areas < low) | (overlaps.areas > high), (NUM_IOUS, 1))
     annotation_ids = np.zeros(len(overlaps.cells), np.int64)

@@ -147,7 +147,7 @@ def compute_metrics(
         "states": None if states is None else states.details,
         "calibration": calibration,
         "tide": tide,
-        "localization": tabulate_localization(pairs, [category["name"] for category in test.truth["categories"]]),
+        "localization": tabulate_localization(pairs, test.truth.names.classes),
         "notes": notes | slice_notes,
     }
     return Metrics(flat, details)
@@ -177,7 +177,7 @@ def tabulate_classes(
 
     once: with every image once, for the metrics; bootstrap: for their intervals.
     """
-    names = [category["name"] for category in test.truth["categories"]]
+    names = test.truth.names.classes
     hits, detections, objects = (column.sum(axis=0) for column in counts)
     groups = len(set(test.groups.tolist()))
     rows = []
