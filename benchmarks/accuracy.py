@@ -30,9 +30,12 @@ from benchmarks.table import format_head, format_row, format_seconds, format_ver
 from benchmarks.timing import log_progress
 from benchmarks.workspace import ROOT
 from detector.core.errors import UserError, run_command
+from detector.engine.coco_stream import read_ground_truth
 from detector.engine.detections import Prediction, pack_rows
+from detector.engine.ground_truth import GroundTruth
 from detector.evaluation.bootstrap import bootstrap_weights, compute_average_precisions, percentile_interval
-from detector.evaluation.matching import collect_matches, find_overlaps
+from detector.evaluation.matching import collect_matches
+from detector.evaluation.overlaps import find_overlaps
 
 HOME = ROOT / ".cache/bench-accuracy"
 PEERS = ("yolo11n", "yolo26n")
@@ -128,7 +131,7 @@ def run_training(data: Path, training: str, seed: int) -> Result:
         wall, predictions, epochs = train(data, folder, training, seed)
         values = {"key": key, "wall": wall, "epochs": epochs, "predictions": predictions}
         stored.write_text(json.dumps(values), encoding="utf-8")
-    truth = json.loads((data / "data/coco/test.json").read_text())
+    truth = read_ground_truth(data / "data/coco/test.json")
     replicates = compute_replicates(truth, values["predictions"])
     return Result(values["wall"], float(replicates[0]), replicates[1:])
 
@@ -161,10 +164,10 @@ def compute_key(data: Path, training: str, seed: int) -> str:
     return digest.hexdigest()
 
 
-def compute_replicates(truth: dict[str, Any], predictions: list[Prediction]) -> NDArray[np.float64]:
+def compute_replicates(truth: GroundTruth, predictions: list[Prediction]) -> NDArray[np.float64]:
     """AP of the images as they are, then of each bootstrap sample, the same ones for every training."""
     matches = collect_matches(find_overlaps(truth, pack_rows(predictions)))
-    count = len(truth["images"])
+    count = len(truth.images.ids)
     samples = bootstrap_weights(np.arange(count), BOOTSTRAP_SAMPLES, seed=0)
     weights = np.concatenate([np.ones((1, count), np.int32), samples])
     precision = compute_average_precisions(matches, weights).reshape(len(weights), -1)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -19,7 +17,7 @@ from benchmarks.workspace import ROOT, run_python
 from detector.core.images import load_letterboxed
 from detector.engine.checkpoint import load_checkpoint
 from detector.engine.coco_metrics import evaluate_boxes, read_coco_metrics
-from detector.engine.dataset import keep_present_objects
+from detector.engine.coco_stream import read_ground_truth
 from detector.engine.detections import concatenate, round_detections
 from detector.exporting.onnx_file import convert_to_onnx, save_onnx
 from detector.exporting.precision import quantize_int8
@@ -96,9 +94,9 @@ def export_precisions(folder: Path) -> tuple[Path, Path]:
     metadata = build_metadata(card, postprocess).model_copy(update={"threshold": dict.fromkeys(card.classes, 0.5)})
     float32, int8 = folder / "models/float32.onnx", folder / "models/int8.onnx"
     save_onnx(convert_to_onnx(model, metadata), metadata, float32)
-    images = read_coco_file(folder, "train")["images"]
-    chosen = images[:: max(1, len(images) // CALIBRATION)][:CALIBRATION]
-    inputs = (load_input(folder / image["file_name"], metadata.size, metadata.fill) for image in chosen)
+    files = read_ground_truth(folder / "data/coco/train.json").images.files.tolist()
+    chosen = files[:: max(1, len(files) // CALIBRATION)][:CALIBRATION]
+    inputs = (load_input(folder / file, metadata.size, metadata.fill) for file in chosen)
     save_onnx(quantize_int8(onnx.load(float32), inputs), metadata.model_copy(update={"precision": "int8"}), int8)
     return float32, int8
 
@@ -110,17 +108,12 @@ def load_input(path: Path, size: tuple[int, int], fill: tuple[int, int, int]) ->
 
 def compute_ap(folder: Path, file: Path) -> float:
     """AP of an ONNX file on the test images in `folder`."""
-    truth = read_coco_file(folder, "test")
+    truth = read_ground_truth(folder / "data/coco/test.json").keep_present()
     metadata, runner = open_onnx(file, THREADS)
-    paths = [folder / image["file_name"] for image in truth["images"]]
+    images = truth.images
+    found = detect_images([folder / file for file in images.files.tolist()], runner, metadata, 8)
     parts = [
-        round_detections(detections, image["id"], image["width"], image["height"])
-        for image, detections in zip(truth["images"], detect_images(paths, runner, metadata, 8), strict=True)
+        round_detections(detections, image_id, width, height)
+        for detections, image_id, (height, width) in zip(found, images.ids.tolist(), images.sizes.tolist(), strict=True)
     ]
-    return read_coco_metrics(evaluate_boxes(keep_present_objects(truth), concatenate(parts)))["AP"] or 0.0
-
-
-def read_coco_file(folder: Path, split: str) -> dict[str, list[dict[str, Any]]]:
-    """The COCO dictionary of a split."""
-    content: dict[str, list[dict[str, str]]] = json.loads((folder / f"data/coco/{split}.json").read_text())
-    return content
+    return read_coco_metrics(evaluate_boxes(truth.build_coco(), concatenate(parts)))["AP"] or 0.0

@@ -17,7 +17,6 @@ import numpy as np
 
 from benchmarks.coco_evaluation import generate_case
 from benchmarks.table import Row, format_seconds, format_table
-from detector.engine.detections import pack_rows
 from detector.evaluation.coco_check import check_coco_metrics
 from detector.evaluation.error_types import analyze_errors
 from detector.evaluation.label_issues import find_label_issues
@@ -40,12 +39,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 def measure(images: int, classes: int, detections: int, samples: int) -> list[Row]:
     """One row per step; the same images serve as val and as test."""
-    truth, generated = generate_case(images, detections, classes)
-    predictions = pack_rows(generated)
-    truth["states"] = []
-    for annotation in truth["annotations"]:
-        annotation["state"] = 0
-    no_states = np.zeros((len(truth["annotations"]), 0))
+    truth, predictions = generate_case(images, detections, classes)
+    no_states = np.zeros((len(truth.objects.ids), 0))
     split, matching = time_cpu(lambda: match_split(truth, predictions))
     thresholds = choose_thresholds(split, "f1", False, 10)
     result, metrics = time_cpu(
@@ -53,7 +48,7 @@ def measure(images: int, classes: int, detections: int, samples: int) -> list[Ro
             split, split, thresholds, state_scores=no_states, cost_ratio=10, bootstrap_samples=samples
         )
     )
-    _, errors = time_cpu(lambda: analyze_errors(split.coco, split.predictions, split.matches))
+    _, errors = time_cpu(lambda: analyze_errors(split.labels, split.predictions, split.matches))
     _, issues = time_cpu(lambda: find_label_issues("test", truth, predictions, None))
     _, check = time_cpu(lambda: check_coco_metrics(split.truth, predictions, result.flat, "test"))
     both = matching + metrics

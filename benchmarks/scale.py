@@ -4,7 +4,7 @@
 
 The manifests are generated, without pixels: five boxes per image on average, twenty classes, states, near-duplicates
 and sequences. So are the thumbnails that near-duplicates are searched in. Two more rows read the output of
-coco-convert: as train does, into arrays, and like evaluate, as dictionaries. The last row is the whole preprocess
+coco-convert, as train and as evaluate do. The last row is the whole preprocess
 process after one image was added to 2,000. The exponent of growth is that of the CPU time from the next smaller number
 of images. Exit code 1 when a target is missed.
 """
@@ -57,8 +57,8 @@ STEPS = {
     ],
     "evaluate's reading": [
         "-c",
-        "from pathlib import Path; from detector.engine.dataset import load_coco; "
-        "kept = [load_coco(Path(f'data/coco/{s}.json')) for s in ('train', 'val', 'test')]",
+        "from pathlib import Path; from detector.engine.coco_stream import read_ground_truth; "
+        "kept = [read_ground_truth(Path(f'data/coco/{s}.json')) for s in ('train', 'val', 'test')]",
     ],
 }
 MAX_MEMORY = {  # GiB

@@ -15,7 +15,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +27,9 @@ from detector.core.boxes import pairwise_iou_xyxy, xywh_to_xyxy
 from detector.core.errors import UserError, run_command
 from detector.core.images import load_rgb
 from detector.core.pixels import letterbox
-from detector.engine.dataset import keep_present_objects, load_coco
+from detector.engine.coco_stream import read_ground_truth
 from detector.engine.detections import Detections
+from detector.engine.ground_truth import GroundTruth
 from detector.inference.thresholds import apply_thresholds
 from detector.runners.model_metadata import ModelMetadata
 from detector.runners.onnx_runner import open_onnx
@@ -65,14 +66,14 @@ def main() -> None:
     metadata, runner = open_onnx(Path(sys.argv[1]), 2)
     if metadata.object_size is None:
         raise UserError(f"{sys.argv[1]}: the model file has no `object_size`; `dvc repro export` adds it")
-    coco = keep_present_objects(load_coco(Path(sys.argv[2])))
-    images = list(make_grids(coco, metadata.fill, SIDE))
+    truth = read_ground_truth(Path(sys.argv[2])).keep_present()
+    images = list(make_grids(truth, metadata.fill, SIDE))
     if not images:
-        raise UserError(f"{sys.argv[2]}: expected at least {SIDE * SIDE} images, got {len(coco['images'])}")
+        raise UserError(f"{sys.argv[2]}: expected at least {SIDE * SIDE} images, got {len(truth.images.ids)}")
     objects, (width, height) = sum(len(one.labels) for one in images), images[0].image.size
     print(f"{metadata.model}, {len(images)} images of {width}x{height} pixels, {objects:,} objects\n")
     print(format_head(HEAD))
-    alone = list(make_grids(coco, metadata.fill, 1))[: SIDE**2 * len(images)]
+    alone = list(make_grids(truth, metadata.fill, 1))[: SIDE**2 * len(images)]
     print(format_row(["images one by one", *measure(alone, None, metadata, runner)[1:]]), flush=True)
     automatic = choose_tiling(metadata.object_size)
     tilings = [automatic._replace(side=round(automatic.side * factor)) for factor in FACTORS]
@@ -80,23 +81,20 @@ def main() -> None:
         print(format_row(measure(images, tiling, metadata, runner)), flush=True)
 
 
-def make_grids(coco: dict[str, Any], fill: tuple[int, int, int], side: int) -> Iterator[LargeImage]:
+def make_grids(truth: GroundTruth, fill: tuple[int, int, int], side: int) -> Iterator[LargeImage]:
     """Yield grids of side x side of the dataset's first images; those that do not fill a grid are left out."""
-    objects: dict[int, list[dict[str, Any]]] = {}
-    for one in coco["annotations"]:
-        objects.setdefault(one["image_id"], []).append(one)
-    used = coco["images"][: COUNT * SIDE**2]
+    sizes, objects = truth.images.sizes, truth.objects
+    used = list(range(min(len(sizes), COUNT * SIDE**2)))
     for part in (used[first : first + side**2] for first in range(0, len(used) - side**2 + 1, side**2)):
-        width, height = (max(image[key] for image in part) for key in ("width", "height"))
+        height, width = sizes[part].max(axis=0).tolist()
         grid = Image.new("RGB", (side * width, side * height), fill)
         boxes, labels = [np.zeros((0, 4))], list[int]()
         for place, image in enumerate(part):
             left, top = place % side * width, place // side * height
-            grid.paste(load_rgb(Path(image["file_name"])), (left, top))
-            found = objects.get(image["id"], [])
-            offset = np.array([left, top, left, top])
-            boxes += [xywh_to_xyxy(np.array([one["bbox"]], np.float64)) + offset for one in found]
-            labels += [one["category_id"] for one in found]
+            grid.paste(load_rgb(Path(truth.images.files[image])), (left, top))
+            found = objects.select(objects.images == image)
+            boxes.append(xywh_to_xyxy(found.boxes_xywh) + np.array([left, top, left, top]))
+            labels += found.categories.tolist()
         yield LargeImage(grid, np.concatenate(boxes), np.array(labels, np.int64))
 
 

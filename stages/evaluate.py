@@ -16,8 +16,8 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from detector.core.stage_process import end_with_dvc, run_stage
 from detector.engine.environment import check_torch, keep_freed_memory
@@ -39,7 +39,9 @@ from detector.core.output_files import make_empty_folder, write_text
 from detector.core.params import load_section
 from detector.core.versions import check_versions
 from detector.engine.checkpoint import Card, load_checkpoint
-from detector.engine.dataset import DetectionDataset, collate, keep_present_objects, load_coco, pack_annotations
+from detector.engine.coco_stream import read_ground_truth
+from detector.engine.dataset import DetectionDataset, collate
+from detector.engine.ground_truth import GroundTruth
 from detector.engine.predict import PredictionResult, predict
 from detector.engine.seeding import make_deterministic
 from detector.engine.settings import PostprocessParams
@@ -50,13 +52,14 @@ from detector.evaluation.galleries import GALLERY_SIZE
 from detector.evaluation.gallery_pictures import DisplayNames, draw_galleries
 from detector.evaluation.label_issue_gallery import draw_label_issues
 from detector.evaluation.label_issue_table import format_issue_rows, write_issue_table
-from detector.evaluation.label_issues import LabelIssue, drop_reviewed, find_label_issues, sort_by_score
+from detector.evaluation.label_issues import LabelIssue, find_label_issues, sort_by_score
 from detector.evaluation.matched_split import MatchedSplit, Thresholds, choose_thresholds, match_split
 from detector.evaluation.metric_names import pick_table_metrics
 from detector.evaluation.metrics import Metrics, compute_metrics
 from detector.evaluation.plot_files import write_plots
 from detector.evaluation.report import TrainingCurve, gather_report_inputs, write_report
 from detector.evaluation.report.identity import ModelSize, measure_model
+from detector.evaluation.reviewed_issues import drop_reviewed
 from detector.evaluation.settings import EvaluateParams
 from detector.evaluation.timing import Clock, TimedPostprocess, summarize_times
 from detector.evaluation.writers import round_floats, write_metrics_json, write_predictions
@@ -110,18 +113,18 @@ def main() -> None:
     clock = Clock()
     postprocess = TimedPostprocess(**postprocess_params.model_dump(), clock=clock)
     model = load_model(card.model, weights, len(card.classes), len(card.states), postprocess).to(device)
-    coco = {split: load_coco(COCO / f"{split}.json") for split in ("train", "val", "test")}
+    labels = {split: read_ground_truth(COCO / f"{split}.json") for split in ("train", "val", "test")}
     for split in sorted({"val", params.split}):
-        if not any(not annotation["iscrowd"] for annotation in keep_present_objects(coco[split])["annotations"]):
+        if not (labels[split].present & ~labels[split].objects.crowds).any():
             raise UserError(f"{COCO / split}.json: no object to detect, so there is nothing to evaluate")
     clock.track_calls(model, "model")
     start = time.perf_counter()
     results = {
-        split: predict_split(model, split, coco[split], card=card, batch_size=batch_size, device=device, clock=clock)
-        for split in coco
+        split: predict_split(model, split, truth, card=card, batch_size=batch_size, device=device, clock=clock)
+        for split, truth in labels.items()
     }
-    write_times(clock, sum(len(split["images"]) for split in coco.values()), time.perf_counter() - start)
-    val, test = (match_split(coco[split], results[split].predictions) for split in ("val", params.split))
+    write_times(clock, sum(len(truth.images.ids) for truth in labels.values()), time.perf_counter() - start)
+    val, test = (match_split(labels[split], results[split].predictions) for split in ("val", params.split))
     thresholds = choose_thresholds(val, params.threshold_rule, params.threshold_per_class, params.cost_ratio)
     metrics = compute_metrics(
         val,
@@ -137,14 +140,14 @@ def main() -> None:
     for name, result in results.items():
         write_predictions(PREDICTIONS / f"{name}.json", result.predictions)
     temperature = read_temperature(metrics.details)
-    issues, notes = find_issues(coco, results, has_states=bool(card.states), temperature=temperature)
+    issues, notes = find_issues(labels, results, has_states=bool(card.states), temperature=temperature)
     metrics.details["notes"] |= notes
     write_metrics_json(METRICS, pick_table_metrics(metrics.flat))
     write_metrics_json(DETAILS, {"split": params.split, "metrics": metrics.flat, **metrics.details})
     print(f"{params.split}: {metrics.format_headline()}")
-    analysis = analyze_errors(test.coco, test.predictions, test.matches)
+    analysis = analyze_errors(test.labels, test.predictions, test.matches)
     write_plots(NUMBERS, PLOTS, test=test, analysis=analysis, thresholds=thresholds, metrics=metrics)
-    write_label_issues(issues, coco)
+    write_label_issues(issues, labels.values())
     write_report_and_galleries(
         test,
         analysis,
@@ -153,7 +156,7 @@ def main() -> None:
         params=params,
         card=card,
         size=measure_model(model, CHECKPOINT),
-        splits=coco,
+        splits=labels,
         issues=issues,
     )
 
@@ -161,7 +164,7 @@ def main() -> None:
 def predict_split(
     model: nn.Module,
     split: str,
-    coco: dict[str, Any],
+    labels: GroundTruth,
     *,
     card: Card,
     batch_size: int,
@@ -169,7 +172,7 @@ def predict_split(
     clock: Clock,
 ) -> PredictionResult:
     """Detections on all images of a split and, with a state head, its output for the split's objects."""
-    annotations = pack_annotations(coco)
+    annotations = labels.pack_annotations()
     fill = (card.mean[0], card.mean[1], card.mean[2])
     dataset = DetectionDataset(annotations, Path(), card.size, fill)
     loader = DataLoader(dataset, batch_size=batch_size, collate_fn=collate)
@@ -191,7 +194,7 @@ def write_report_and_galleries(
     params: EvaluateParams,
     card: Card,
     size: ModelSize,
-    splits: dict[str, dict[str, Any]],
+    splits: dict[str, GroundTruth],
     issues: list[LabelIssue],
 ) -> None:
     """The galleries of pictures, and the page with everything."""
@@ -212,7 +215,7 @@ def write_report_and_galleries(
     pictures = draw_galleries(
         inputs.galleries,
         inputs.analysis,
-        images=sorted(test.coco["images"], key=lambda image: int(image["id"])),
+        images=test.labels.images,
         names=DisplayNames(card.classes, card.states),
         thresholds=inputs.thresholds,
         root=Path(),
@@ -235,14 +238,14 @@ def read_curves(folder: Path) -> list[TrainingCurve]:
 
 
 def find_issues(
-    coco: dict[str, dict[str, Any]], results: dict[str, PredictionResult], *, has_states: bool, temperature: float
+    labels: dict[str, GroundTruth], results: dict[str, PredictionResult], *, has_states: bool, temperature: float
 ) -> tuple[list[LabelIssue], dict[str, str]]:
     """The suspected label errors of all splits that nobody has reviewed, worst first, and notes."""
     found: list[LabelIssue] = []
     notes: dict[str, str] = {}
     for split, result in results.items():
         state_scores = result.state_scores if has_states else None
-        issues, split_notes = find_label_issues(split, coco[split], result.predictions, state_scores, temperature)
+        issues, split_notes = find_label_issues(split, labels[split], result.predictions, state_scores, temperature)
         found += issues
         notes |= split_notes
     unreviewed = drop_reviewed(sort_by_score(found), read_decisions(DECISIONS))
@@ -251,10 +254,10 @@ def find_issues(
     return unreviewed, notes
 
 
-def write_label_issues(issues: list[LabelIssue], coco: dict[str, dict[str, Any]]) -> None:
+def write_label_issues(issues: list[LabelIssue], labels: Iterable[GroundTruth]) -> None:
     """The suspected label errors as a table and, the worst, as pictures."""
     write_issue_table(LABEL_ISSUES, issues)
-    draw_label_issues(issues[:MAX_ISSUE_PICTURES], coco.values(), Path(), LABEL_ISSUE_GALLERY)
+    draw_label_issues(issues[:MAX_ISSUE_PICTURES], labels, Path(), LABEL_ISSUE_GALLERY)
     missing = sum(issue.kind == "missing_box" for issue in issues)
     print(f"{len(issues) - missing} suspected label errors and {missing} missing boxes: see {LABEL_ISSUES}")
 

@@ -19,7 +19,6 @@ import statistics
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from detector.core.stage_process import end_with_dvc, run_stage
 from detector.engine.environment import check_torch, keep_freed_memory
@@ -42,8 +41,9 @@ from detector.core.pixels import fit_scale
 from detector.core.versions import check_versions
 from detector.engine.checkpoint import load_checkpoint
 from detector.engine.coco_metrics import evaluate_boxes, read_coco_metrics
-from detector.engine.dataset import keep_present_objects, load_coco
+from detector.engine.coco_stream import read_ground_truth
 from detector.engine.detections import Detections, Predictions, concatenate, pack_rows, round_detections
+from detector.engine.ground_truth import GroundTruth, ImageColumns
 from detector.engine.seeding import make_deterministic
 from detector.engine.settings import PostprocessParams
 from detector.exporting.description import describe_file
@@ -117,8 +117,8 @@ def main() -> None:
     weights, card = load_checkpoint(CHECKPOINT)
     model = load_model(card.model, weights, len(card.classes), len(card.states), postprocess)
     metadata = add_operating_point(build_metadata(card, postprocess)).model_copy(update={"versions": versions})
-    test = load_coco(TEST)
-    paths = [image["file_name"] for image in test["images"]]
+    test = read_ground_truth(TEST)
+    paths = test.images.files.tolist()
     if not paths:
         raise UserError(f"{TEST}: no images, so the ONNX file cannot be verified")
     print(f"export {card.model}, {card.size[0]}x{card.size[1]}, {params.precision}", flush=True)
@@ -175,7 +175,7 @@ def add_operating_point(metadata: ModelMetadata) -> ModelMetadata:
     found = {
         "threshold": threshold,
         "temperature": 1.0 if temperature is None else temperature,  # evaluation could not fit one
-        "object_size": measure_object_size(load_coco(TRAIN)),
+        "object_size": measure_object_size(read_ground_truth(TRAIN)),
         "dataset": hashlib.sha256(MANIFEST.read_bytes()).hexdigest(),
     }
     return ModelMetadata(**(metadata.model_dump() | found))
@@ -189,14 +189,14 @@ def load_inputs(paths: list[str], metadata: ModelMetadata) -> Iterator[NDArray[n
 
 def load_calibration_images(metadata: ModelMetadata) -> Iterator[NDArray[np.uint8]]:
     """Yield images spaced evenly over train."""
-    paths = [image["file_name"] for image in load_coco(TRAIN)["images"]]
+    paths = read_ground_truth(TRAIN).images.files.tolist()
     return load_inputs(paths[:: -(-len(paths) // CALIBRATION_IMAGES)], metadata)
 
 
 def verify(
     file: onnx.ModelProto,
     metadata: ModelMetadata,
-    test: dict[str, Any],
+    test: GroundTruth,
     expected: list[Detections],
     params: ExportParams,
     vary: Callable[[int], Iterator[Detections]] = lambda _: iter(()),
@@ -207,7 +207,7 @@ def verify(
     precision cannot: batches of 1 and 2 must reproduce its batches of 8, and its differences from the model are only
     measured. Returns also the predictions on test. Raises UserError when detections differ.
     """
-    paths = [image["file_name"] for image in test["images"]]
+    paths = test.images.files.tolist()
     compared = min(params.parity_images, len(paths))
     batch_sizes = BATCH_SIZES if metadata.decoding is None else (1,)
     with tempfile.TemporaryDirectory() as folder:
@@ -240,27 +240,26 @@ def verify(
         unmatched.append(sum(map(count_unmatched, of_model, found)))
         unstable.append(settled.unstable)
     seconds = {size: statistics.median(result.seconds) for size, result in zip(batch_sizes, results, strict=True)}
-    predictions = build_predictions(test, results[0].detections, metadata)
+    predictions = build_predictions(test.images, results[0].detections, metadata)
     largest = DetectionDifference(*(max(values) for values in zip(*worst, strict=True)))
     return predictions, VerifiedFile(
         content, compute_ap(test, predictions), seconds, largest, max(unmatched), max(unstable)
     )
 
 
-def build_predictions(test: dict[str, Any], detections: list[Detections], metadata: ModelMetadata) -> Predictions:
+def build_predictions(images: ImageColumns, detections: list[Detections], metadata: ModelMetadata) -> Predictions:
     """Convert detections in pixels of the model input to those in pixels of the images."""
     parts = []
-    for image, found in zip(test["images"], detections, strict=True):
-        width, height = image["width"], image["height"]
+    for image_id, (height, width), found in zip(images.ids.tolist(), images.sizes.tolist(), detections, strict=True):
         scale = fit_scale(width, height, metadata.size[1], metadata.size[0])
         in_image = found._replace(boxes_xyxy=to_image_pixels(found.boxes_xyxy, scale))
-        parts.append(round_detections(in_image, image["id"], width, height))
+        parts.append(round_detections(in_image, image_id, width, height))
     return concatenate(parts)
 
 
-def compute_ap(test: dict[str, Any], predictions: Predictions) -> float | None:
+def compute_ap(test: GroundTruth, predictions: Predictions) -> float | None:
     """Compute COCO AP; None if test has no objects."""
-    return read_coco_metrics(evaluate_boxes(keep_present_objects(test), predictions))["AP"]
+    return read_coco_metrics(evaluate_boxes(test.keep_present().build_coco(), predictions))["AP"]
 
 
 def write_results(

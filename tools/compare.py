@@ -30,10 +30,12 @@ from detector.comparison.common_images import find_common_images
 from detector.comparison.comparison import DetectorMatches, compare_detectors, compare_images
 from detector.core.errors import UserError, run_command
 from detector.core.output_files import write_text
+from detector.engine.ground_truth import pack_ground_truth
 from detector.evaluation.bootstrap import bootstrap_weights
-from detector.evaluation.matching import Matches, collect_matches, find_overlaps
+from detector.evaluation.matching import Matches, collect_matches
 from detector.evaluation.metric_names import COMPARED_METRICS
 from detector.evaluation.operating_point import choose_threshold
+from detector.evaluation.overlaps import find_overlaps
 
 EXIT_WORSE = 3
 MIN_BOOTSTRAP_SAMPLES = 2000
@@ -94,11 +96,12 @@ def compare(a: Experiment, b: Experiment) -> Comparison:
         )
     if not any(not annotation["iscrowd"] for annotation in common.truth["annotations"]):
         raise UserError(f"there is no object on the {len(images):,} test images that {a.name} and {b.name} share")
-    classes = [category["name"] for category in common.truth["categories"]]
+    truth = pack_ground_truth(common.truth)
+    classes = truth.names.classes
     side_a, side_b = (
         DetectorMatches(matches, resolve_thresholds(experiment, matches, classes))
         for experiment, predictions in ((a, common.a), (b, common.b))
-        for matches in [collect_matches(find_overlaps(common.truth, predictions))]
+        for matches in [collect_matches(find_overlaps(truth, predictions))]
     )
     # An image without a group is a group of its own.
     keys = [f"group {image['group']}" if image.get("group") else str(id_) for id_, image in images.items()]

@@ -89,4 +89,5 @@ def _read_image(files: DirFileSystem, name: str) -> bytes | None:
 def describe_model(experiment: Experiment) -> list[tuple[str, str]]:
     """Titles and values about a revision's model, for the page's head; none for a file."""
     card = dict(experiment.card)
-    return [("model", str(card["model"])), *describe_identity(card, experiment.results.truth, None)] if card else []
+    files = (str(image["file_name"]) for image in experiment.results.truth["images"])
+    return [("model", str(card["model"])), *describe_identity(card, files, None)] if card else []

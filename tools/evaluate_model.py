@@ -37,7 +37,7 @@ from detector.core.errors import UserError, run_command
 from detector.core.machine import load_machine_settings
 from detector.core.output_files import write_bytes, write_text
 from detector.core.params import load_section
-from detector.engine.dataset import load_coco
+from detector.engine.coco_stream import read_ground_truth
 from detector.engine.seeding import make_deterministic
 from detector.engine.settings import PostprocessParams
 from detector.evaluation.galleries import GALLERY_SIZE
@@ -69,6 +69,13 @@ class Dataset(NamedTuple):
     name: str
     log: FindingLog | None
     format: str | None
+
+
+class TrainingData(NamedTuple):
+    """contents: hashes of train's images; val: COCO dictionary."""
+
+    contents: frozenset[str]
+    val: dict[str, Any]
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
@@ -104,7 +111,7 @@ def main(arguments: list[str] | None = None) -> None:
         check_tile(tiling, dataset.coco)
     create_folder(folder)
     training = load_training_data(model)
-    result = evaluate_model(model, dataset.coco, None if training is None else training["val"], params, tiling)
+    result = evaluate_model(model, dataset.coco, None if training is None else training.val, params, tiling)
     about = describe_evaluation(given, dataset, model, result, training)
     write_results(folder, result, about, dataset.log)
     result.draw_galleries(folder / "pictures", GALLERY_SIZE)
@@ -188,13 +195,15 @@ def read_raw_dataset(given: argparse.Namespace, out: Path) -> Dataset:
     return Dataset(coco, Path(given.dataset).resolve().name, cleaned.log, format_)
 
 
-def load_training_data(model: LoadedModel) -> dict[str, dict[str, Any]] | None:
-    """The train and val splits of this repository, if the model was trained on exactly these."""
+def load_training_data(model: LoadedModel) -> TrainingData | None:
+    """The training data of this repository, if the model was trained on exactly these."""
     paths = [COCO / f"{split}.json" for split in ("train", "val")]
     if not all(path.is_file() for path in paths):
         return None
     data = hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
-    return {path.stem: load_coco(path) for path in paths} if data == model.metadata.data else None
+    if data != model.metadata.data:
+        return None
+    return TrainingData(frozenset(read_ground_truth(paths[0]).images.contents.tolist()), read_coco_file(paths[1]))
 
 
 def describe_evaluation(
@@ -202,10 +211,10 @@ def describe_evaluation(
     dataset: Dataset,
     model: LoadedModel,
     result: EvaluationResult,
-    training: dict[str, dict[str, Any]] | None,
+    training: TrainingData | None,
 ) -> dict[str, Any]:
     """What was evaluated, and everything that was left out."""
-    trained = None if training is None else {image["content"] for image in training["train"]["images"]}
+    trained = None if training is None else training.contents
     contents = [image.get("content") for image in dataset.coco["images"]]
     return {
         "model": given.model,

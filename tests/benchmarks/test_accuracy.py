@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks import accuracy
 from benchmarks.accuracy import Result, compare, compute_key, compute_replicates
+from detector.engine.ground_truth import pack_ground_truth
 
 TRUTH: dict[str, Any] = {
     "images": [{"id": number, "file_name": f"{number}.png", "width": 99, "height": 99} for number in (1, 2, 3)],
@@ -39,7 +40,8 @@ def detect(*image_ids: int) -> list[Any]:
 
 
 def test_the_first_replicate_is_the_ap_of_all_images() -> None:
-    perfect, half = compute_replicates(TRUTH, detect(1, 2)), compute_replicates(TRUTH, detect(1))
+    truth = pack_ground_truth(TRUTH)
+    perfect, half = compute_replicates(truth, detect(1, 2)), compute_replicates(truth, detect(1))
     assert len(perfect) == accuracy.BOOTSTRAP_SAMPLES + 1
     assert perfect[0] == 1
     assert half[0] == pytest.approx(51 / 101)  # COCO samples recall at 101 points

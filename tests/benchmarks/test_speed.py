@@ -121,8 +121,9 @@ def test_evaluation_row_checks_that_metrics_are_equal() -> None:
 def test_generated_detections_have_a_medium_ap() -> None:
     truth, predictions = coco_evaluation.generate_case(4, 52)
     assert len(predictions) == 208
-    assert {prediction["image_id"] for prediction in predictions} == {image["id"] for image in truth["images"]}
-    metrics = coco_evaluation.evaluate_with_pycocotools(truth, predictions)
+    assert set(predictions.image_ids.tolist()) == set(truth.images.ids.tolist())
+    coco = coco_evaluation.build_dictionary(truth)
+    metrics = coco_evaluation.evaluate_with_pycocotools(coco, list(predictions.to_rows()))
     assert len(metrics) == 12
     assert 0.1 < metrics[1] < 0.9
     assert np.isfinite(metrics).all()

@@ -25,11 +25,11 @@ from detector.comparison.page.difference_charts import (
     build_comparison_charts,
     build_difference_chart,
 )
-from detector.engine.dataset import keep_present_objects
 from detector.engine.detections import Prediction, pack_rows
 from detector.evaluation.bootstrap import bootstrap_weights
 from detector.evaluation.metric_names import PRIMARY_METRIC
 from tests.support.accessibility import find_barriers
+from tests.support.coco_cases import keep_present_objects
 from tests.support.report_case import NAMES, make_random_split, match_case, write_images
 
 TEMPERATURE = 0.5  # sharpens: 0.75 becomes 0.9

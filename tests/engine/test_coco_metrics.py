@@ -16,6 +16,7 @@ from pycocotools.cocoeval import COCOeval
 
 from detector.engine.coco_metrics import COCO_METRICS, read_coco_metrics
 from detector.engine.detections import Prediction, pack_rows
+from detector.engine.ground_truth import pack_ground_truth
 from detector.evaluation.intervals import compute_coco_metrics
 from tests.support.packed import evaluate_rows
 
@@ -87,7 +88,7 @@ def test_metrics_equal_pycocotools(seed: int, images: int, classes: int, detecti
     for name, value in zip(COCO_METRICS, expected.stats, strict=True):
         metric = read_coco_metrics(evaluation)[name]
         assert metric is None if value < 0 else metric == pytest.approx(value, abs=1e-9), name
-    assert compute_coco_metrics(ground_truth, pack_rows(predictions)) == pytest.approx(
+    assert compute_coco_metrics(pack_ground_truth(ground_truth), pack_rows(predictions)) == pytest.approx(
         read_coco_metrics(evaluation), abs=1e-9
     )
 

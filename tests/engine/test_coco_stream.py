@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -14,8 +15,9 @@ from hypothesis import strategies as st
 from detector.core.errors import UserError
 from detector.engine import coco_stream
 from detector.engine.annotations import AnnotationPacker
-from detector.engine.coco_stream import read_packed
+from detector.engine.coco_stream import read_ground_truth, read_packed
 from detector.engine.dataset import pack_annotations, read_label_names
+from detector.engine.ground_truth import GroundTruthPacker, pack_ground_truth
 
 NAME = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12)
 SIDE = st.floats(0, 500, width=32) | st.integers(0, 500)
@@ -50,11 +52,15 @@ def test_reading_equals_packing_the_dictionary(
         patch.setattr(coco_stream, "BLOCK", block)
         packer = AnnotationPacker()
         annotations, names = read_packed(path, packer)
+        truth, expected = read_ground_truth(path), pack_ground_truth(coco)
     for name, values in pack_annotations(coco)._asdict().items():
         streamed = getattr(annotations, name)
         assert (streamed.dtype, streamed.shape) == (values.dtype, values.shape), name
         assert streamed.tobytes() == values.tobytes(), name
-    assert names == read_label_names(coco)
+    for streamed_part, part in ((truth.images, expected.images), (truth.objects, expected.objects)):
+        for one, other in zip(streamed_part, part, strict=True):
+            np.testing.assert_equal(one, other)
+    assert names == truth.names == read_label_names(coco)
     assert packer.state_counts == Counter(annotation["state"] for annotation in coco["annotations"])
 
 
@@ -98,6 +104,7 @@ def test_every_truncated_file_is_named(block: int, tmp_path: Path, monkeypatch: 
 def test_a_damaged_file_is_named_with_its_problem(old: str, new: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "train.json"
     path.write_bytes(FILE.replace(old, new).encode("utf-8", "surrogateescape"))
-    with pytest.raises(UserError, match=message) as error:
-        read_packed(path, AnnotationPacker())
-    assert str(error.value).startswith(str(path))
+    for packer in (AnnotationPacker(), GroundTruthPacker()):
+        with pytest.raises(UserError, match=message) as error:
+            read_packed(path, packer)
+        assert str(error.value).startswith(str(path))

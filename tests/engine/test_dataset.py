@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from detector.core.errors import UserError
 from detector.core.pixels import letterbox
 from detector.engine.annotations import Annotations
 from detector.engine.dataset import (
@@ -21,7 +20,6 @@ from detector.engine.dataset import (
     EpochSampler,
     Sample,
     collate,
-    load_coco,
     pack_annotations,
 )
 from detector.models.padding import make_content_mask
@@ -56,13 +54,6 @@ def make_dataset(root: Path, augmentation: Augmenter | None = ALL_AUGMENTATIONS)
 
 def is_equal(first: Sample, second: Sample) -> bool:
     return torch.equal(first.image, second.image) and torch.equal(first.boxes_xyxy, second.boxes_xyxy)
-
-
-@pytest.mark.parametrize("content", [b"", b'{"images":[', b'{"images":["\xff"]}'])
-def test_a_damaged_coco_file_is_named(content: bytes, tmp_path: Path) -> None:
-    (tmp_path / "test.json").write_bytes(content)
-    with pytest.raises(UserError, match=r"test\.json: not valid JSON"):
-        load_coco(tmp_path / "test.json")
 
 
 def test_content_is_at_the_top_left(root: Path) -> None:

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detector.engine.dataset import keep_present_objects
 from detector.engine.detections import Prediction, pack_rows
+from detector.engine.ground_truth import pack_ground_truth
 from detector.evaluation.error_types import ERROR_TYPES, analyze_errors, compute_confusion_matrix
+from tests.support.coco_cases import keep_present_objects
 from tests.support.references import compute_hotcoco_confusion
 from tests.support.report_case import STATES, make_random_split, match_case
 
@@ -26,7 +27,7 @@ def test_confusion_matrix_equals_hotcoco_at_every_threshold(
     if not any(not annotation["iscrowd"] for annotation in truth["annotations"]) or not found:
         return
     matches = match_case(coco, found)
-    analysis = analyze_errors(coco, pack_rows(found), matches)
+    analysis = analyze_errors(pack_ground_truth(coco), pack_rows(found), matches)
     ours = compute_confusion_matrix(analysis, np.full(classes, threshold))
     assert (ours == compute_hotcoco_confusion(threshold, truth, found, matches)).all()
     assert len(analysis.scores) == len(matches.select_iou50().scores)
@@ -79,7 +80,7 @@ def one_image(
 )
 def test_each_error_type(detection: tuple[int, int, float, int], error_type: str) -> None:
     coco, found = one_image([(1, 0, 1), (1, 100, 1), (1, 200, 3)], [(1, 100, 0.9, 1), detection])
-    analysis = analyze_errors(coco, pack_rows(found), match_case(coco, found))
+    analysis = analyze_errors(pack_ground_truth(coco), pack_rows(found), match_case(coco, found))
     assert ERROR_TYPES[analysis.error_types[0]] == "correct"
     assert ERROR_TYPES[analysis.error_types[1]] == error_type
     matched = error_type in ("correct", "state", "class")
@@ -92,16 +93,16 @@ def test_each_error_type(detection: tuple[int, int, float, int], error_type: str
 
 def test_thresholds_per_class() -> None:
     coco, found = one_image([(1, 0, 1), (2, 100, 1)], [(1, 0, 0.5, 1), (2, 100, 0.5, 1)])
-    analysis = analyze_errors(coco, pack_rows(found), match_case(coco, found))
+    analysis = analyze_errors(pack_ground_truth(coco), pack_rows(found), match_case(coco, found))
     assert compute_confusion_matrix(analysis, np.array([0.4, 0.6])).tolist() == [[1, 0, 0], [0, 0, 1], [0, 0, 0]]
 
 
 def test_no_detections_and_no_objects() -> None:
     coco, _ = one_image([(1, 0, 1)], [])
-    analysis = analyze_errors(coco, pack_rows([]), match_case(coco, []))
+    analysis = analyze_errors(pack_ground_truth(coco), pack_rows([]), match_case(coco, []))
     assert len(analysis.scores) == 0
     assert compute_confusion_matrix(analysis, np.zeros(2)).tolist() == [[0, 0, 1], [0, 0, 0], [0, 0, 0]]
     coco, found = one_image([], [(2, 0, 0.5, 1)])
-    analysis = analyze_errors(coco, pack_rows(found), match_case(coco, found))
+    analysis = analyze_errors(pack_ground_truth(coco), pack_rows(found), match_case(coco, found))
     assert ERROR_TYPES[analysis.error_types[0]] == "background"
     assert compute_confusion_matrix(analysis, np.zeros(2)).tolist() == [[0, 0, 0], [0, 0, 0], [0, 1, 0]]

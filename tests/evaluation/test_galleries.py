@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from detector.engine.detections import pack_rows
+from detector.engine.ground_truth import pack_ground_truth
 from detector.evaluation.error_types import CORRECT, ERROR_TYPES, MISSED, ErrorAnalysis, analyze_errors
 from detector.evaluation.galleries import ERROR_TITLES, GalleryPicture, rank_images, select_gallery_pictures
 from detector.evaluation.gallery_pictures import (
@@ -25,7 +26,7 @@ CLASSES, COUNT = 3, 5
 
 def make_analysis(seed: int = 1, images: int = 20) -> ErrorAnalysis:
     coco, predictions = make_random_split(seed, images, CLASSES)
-    return analyze_errors(coco, pack_rows(predictions), match_case(coco, predictions))
+    return analyze_errors(pack_ground_truth(coco), pack_rows(predictions), match_case(coco, predictions))
 
 
 def test_galleries_hold_their_error_types_in_order() -> None:
@@ -99,11 +100,11 @@ def test_line_width_does_not_depend_on_the_image_size(scale: int, tmp_path: Path
     coco |= {"images": [image], "annotations": [annotation]}
     predictions = [{**predictions[0], "bbox": box, "score": 0.9}]
     write_images(coco, tmp_path)
-    analysis = analyze_errors(coco, pack_rows(predictions), match_case(coco, predictions))
+    analysis = analyze_errors(pack_ground_truth(coco), pack_rows(predictions), match_case(coco, predictions))
     (path,) = draw_galleries(
         {"best": [GalleryPicture(0)]},
         analysis,
-        images=[image],
+        images=pack_ground_truth(coco).images,
         names=DisplayNames(["cup"], []),
         thresholds=np.array([0.5]),
         root=tmp_path,
@@ -126,7 +127,7 @@ def test_pictures_are_byte_identical_each_time(tmp_path: Path) -> None:
     coco, predictions = make_random_split(3, 6, CLASSES)
     write_images(coco, tmp_path)
     analysis, thresholds = (
-        analyze_errors(coco, pack_rows(predictions), match_case(coco, predictions)),
+        analyze_errors(pack_ground_truth(coco), pack_rows(predictions), match_case(coco, predictions)),
         np.full(CLASSES, 0.4),
     )
     galleries = select_gallery_pictures(analysis, 6, thresholds, 3)
@@ -136,7 +137,7 @@ def test_pictures_are_byte_identical_each_time(tmp_path: Path) -> None:
         paths = draw_galleries(
             galleries,
             analysis,
-            images=coco["images"],
+            images=pack_ground_truth(coco).images,
             names=names,
             thresholds=thresholds,
             root=tmp_path,

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from benchmarks.coco_evaluation import generate_case
 from detector.comparison.comparison import DetectorMatches, compare_detectors
 from detector.evaluation.bootstrap import bootstrap_weights, compute_average_precisions, logit_interval
-from detector.evaluation.matching import Matches
+from detector.evaluation.matching import NUM_IOUS, Matches, collect_matches
 from detector.evaluation.metric_names import COMPARED_METRICS
+from detector.evaluation.overlaps import find_overlaps
 from tests.support.generated_detectors import FALSE_POSITIVES, OBJECTS, generate_matches, generate_scene
-from tests.support.packed import match_rows
 
 POPULATION = 60_000  # images that determine the true AP to within 0.001
 TEST_SETS = 400
@@ -78,7 +78,7 @@ def measure_bootstrap() -> tuple[float, float]:
     """Seconds and peak memory in GiB of 1,000 bootstrap samples of 5,000 images with 100 detections each."""
     truth, predictions = generate_case(5000, 100)
     start = time.perf_counter()
-    matches = match_rows(truth, predictions)
+    matches = collect_matches(find_overlaps(truth, predictions))
     compute_average_precisions(matches, bootstrap_weights(np.arange(5000), 1000, seed=0))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2 ** (30 if sys.platform == "darwin" else 20)
     return time.perf_counter() - start, peak
@@ -98,12 +98,13 @@ def test_generated_matches_are_consistent() -> None:
     matches = generate_matches(scene, 1.0, random)
     assert np.allclose(scene.object_counts.mean(axis=0), OBJECTS, rtol=0.1)
     assert (np.diff(matches.scores) <= 0).all()
-    assert (np.diff(matches.hits.astype(int), axis=0) <= 0).all(), "a match at a high IoU is a match at a low one"
+    hits = np.stack([matches.hits(iou) for iou in range(NUM_IOUS)])
+    assert (np.diff(hits.astype(int), axis=0) <= 0).all(), "a match at a high IoU is a match at a low one"
     found = np.zeros_like(scene.object_counts)
-    np.add.at(found, (matches.images[matches.hits[0]], matches.categories[matches.hits[0]]), 1)
+    np.add.at(found, (matches.images[matches.hits()], matches.categories[matches.hits()]), 1)
     assert (found <= scene.object_counts).all()
     assert found.sum() > 0.5 * scene.object_counts.sum()
-    assert (~matches.hits[0]).sum() >= 0.9 * FALSE_POSITIVES * 3000
+    assert (~matches.hits()).sum() >= 0.9 * FALSE_POSITIVES * 3000
 
 
 def test_more_skill_is_a_higher_ap() -> None:

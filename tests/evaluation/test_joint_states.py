@@ -69,14 +69,15 @@ def test_joint_ap_equals_ap50_over_pairs_without_unknown_states(seed: int) -> No
     coco, found = make_coco_case(seed)
     truth = split_rows(coco, found).truth
     joint = compute_joint_ap(truth, pack_rows(found), np.ones((1, 12), np.int32))
-    expected = read_coco_metrics(evaluate_boxes(*combine_class_and_state(truth, pack_rows(found))))["AP50"]
+    pairs, combined = combine_class_and_state(truth, pack_rows(found))
+    expected = read_coco_metrics(evaluate_boxes(pairs.build_coco(), combined))["AP50"]
     if expected is None:
         assert joint.ap is None
     else:
         assert joint.ap == pytest.approx(expected, abs=1e-9)
         assert joint.replicates[0] == pytest.approx(expected, abs=1e-9)
-    known = sum(a["state"] > 0 and not a["iscrowd"] for a in truth["annotations"])
-    assert sum(row["objects"] for row in joint.by_state) == known
+    known = (truth.objects.states > 0) & ~truth.objects.crowds
+    assert sum(row["objects"] for row in joint.by_state) == known.sum()
 
 
 def test_hallucination_by_hand() -> None:

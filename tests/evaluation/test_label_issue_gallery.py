@@ -9,6 +9,7 @@ from PIL import Image
 
 from detector.evaluation.label_issue_gallery import draw_label_issues
 from detector.evaluation.label_issues import LabelIssue
+from tests.support.packed import pack_labels
 
 PLAIN = LabelIssue("val", "a.png", "spurious_box", 0.9, "bolt", "intact", (40.0, 30.0, 20.0, 10.0), 3, "remove",
                 "nothing is detected here", "00ff", None)  # fmt: skip
@@ -20,7 +21,7 @@ def draw(folder: Path, *issues: LabelIssue) -> Path:
              "annotations": [{"image_id": 1, "bbox": [40.0, 30.0, 20.0, 10.0]}]}  # fmt: skip
     Image.fromarray(np.full((60, 100, 3), 128, np.uint8)).save(folder / "a.png")
     path = folder / "galleries" / "label_issues.jpg"
-    draw_label_issues(issues, [truth], folder, path)
+    draw_label_issues(issues, [pack_labels(truth)], folder, path)
     return path
 
 

@@ -15,9 +15,9 @@ from detector.evaluation.label_issue_table import COLUMNS, write_issue_table
 from detector.evaluation.label_issues import (
     MIN_SCORE,
     LabelIssue,
-    drop_reviewed,
     sort_by_score,
 )
+from detector.evaluation.reviewed_issues import drop_reviewed
 from detector.manifest.decisions import KINDS, REQUIRED_COLUMNS, Decision, read_decisions
 from tests.support.packed import find_row_issues
 

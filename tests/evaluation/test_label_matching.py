@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from detector.engine.detections import pack_rows
-from detector.evaluation.label_matching import ImageMatch, match_labels
+from detector.evaluation import label_matching
+from detector.evaluation.label_matching import ImageMatch, LabelMatches
+from tests.support.coco_cases import make_coco_case
+from tests.support.packed import pack_labels
 
 IMAGE = {"id": 7, "file_name": "a.jpg", "width": 200, "height": 100}
 
@@ -24,7 +28,7 @@ def match(
     predictions: Any = [
         {"image_id": 7, "bbox": bbox, "category_id": category, "score": score} for bbox, category, score in found
     ]
-    (result,) = match_labels(truth, pack_rows(predictions))
+    (result,) = LabelMatches(pack_labels(truth), pack_rows(predictions))
     return result
 
 
@@ -63,4 +67,17 @@ def test_confidence_is_relative_to_the_best_correct_scores() -> None:
 def test_detections_on_a_crowd_are_left_out() -> None:
     result = match([([0.0, 0.0, 100.0, 100.0], 1)], [(BOX, 1, 0.9), ([90.0, 0.0, 40.0, 40.0], 1, 0.8)], crowd=True)
     assert result.scores.tolist() == [0.8]
-    assert result.annotations == []
+    assert result.labels.tolist() == []
+
+
+def test_every_pass_over_any_number_of_blocks_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    coco, found = make_coco_case(3, images=11)
+    labels, predictions = pack_labels(coco), pack_rows(found)
+    whole = LabelMatches(labels, predictions)
+    monkeypatch.setattr(label_matching, "IMAGES_AT_ONCE", 3)
+    for matches in (whole, LabelMatches(labels, predictions)):
+        listed = list(matches)
+        assert [one.image for one in listed] == list(range(11))
+        for one, other in zip(listed, whole, strict=True):
+            for column, expected in zip(one, other, strict=True):
+                np.testing.assert_array_equal(column, expected)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from detector.engine.detections import pack_rows
+from detector.engine.ground_truth import pack_ground_truth
 from detector.evaluation.label_trust import MAX_LISTED, MIN_AP50, MIN_STATE_PRECISION, assess_trust
 from tests.support.coco_cases import make_coco_case
 from tests.support.packed import find_row_issues
@@ -72,7 +73,7 @@ def test_a_state_that_it_guesses_is_not_suggested() -> None:
     coco, predictions = make_coco_case(1, images=30, classes=1, states=True)
     labels = sorted((one for one in coco["annotations"] if not one["iscrowd"]), key=lambda one: one["image_id"])
     always_first = np.tile([0.9, 0.06, 0.04], (len(labels), 1))
-    trust = assess_trust("val", coco, pack_rows(predictions), always_first)
+    trust = assess_trust("val", pack_ground_truth(coco), pack_rows(predictions), always_first)
     known = [one["state"] for one in labels if one["state"]]
     assert known.count(1) / len(known) < MIN_STATE_PRECISION
     assert trust.states == set()
@@ -83,6 +84,6 @@ def test_a_state_that_it_guesses_is_not_suggested() -> None:
 
 def test_only_some_of_many_weak_classes_are_named() -> None:
     coco, predictions = make_coco_case(0, images=60, classes=30, detections=0, states=False)
-    note = assess_trust("val", coco, pack_rows(predictions), None).notes["label issues on val"]
+    note = assess_trust("val", pack_ground_truth(coco), pack_rows(predictions), None).notes["label issues on val"]
     assert note.count(" 0.00") == MAX_LISTED
     assert note.endswith("…")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from detector.engine.detections import Prediction, pack_rows
+from detector.engine.ground_truth import pack_ground_truth
 from detector.evaluation.localization import bootstrap_mean_iou, compute_mean_iou, pair_boxes, tabulate_localization
 from tests.support.coco_cases import make_coco_case
 from tests.support.packed import match_rows
@@ -26,7 +27,7 @@ def test_by_hand() -> None:
             (2, 2, [0.0, 0, 50, 50], 0.1),
         ]
     ]
-    pairs = pair_boxes(coco, pack_rows(found), match_rows(coco, found), np.array([0.5, 0.5]))
+    pairs = pair_boxes(pack_ground_truth(coco), pack_rows(found), match_rows(coco, found), np.array([0.5, 0.5]))
     assert compute_mean_iou(pairs) == pytest.approx(0.8)
     first, second = tabulate_localization(pairs, ["a", "b"])
     assert first == {
@@ -44,6 +45,6 @@ def test_by_hand() -> None:
 
 def test_no_detections() -> None:
     coco, _ = make_coco_case(1)
-    pairs = pair_boxes(coco, pack_rows([]), match_rows(coco, []), np.full(3, 0.5))
+    pairs = pair_boxes(pack_ground_truth(coco), pack_rows([]), match_rows(coco, []), np.full(3, 0.5))
     assert compute_mean_iou(pairs) is None
     assert [row["matched"] for row in tabulate_localization(pairs, ["a", "b", "c"])] == [0, 0, 0]

@@ -29,7 +29,7 @@ def files(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     states: bool = request.param
     folder = tmp_path_factory.mktemp("metrics")
     split = split_rows(*make_coco_case(5, images=20, states=states))
-    objects = sum(not annotation["iscrowd"] for annotation in split.coco["annotations"])
+    objects = int((~split.labels.objects.crowds).sum())
     scores = np.random.default_rng(0).dirichlet(np.ones(3), objects) if states else np.zeros((objects, 0))
     thresholds = choose_thresholds(split, "f1", False, 10)
     metrics = compute_metrics(split, split, thresholds, state_scores=scores, cost_ratio=10, bootstrap_samples=100)

@@ -12,12 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detector.engine.coco_metrics import read_coco_metrics
-from detector.engine.dataset import keep_present_objects
 from detector.evaluation.matched_split import choose_thresholds
 from detector.evaluation.metric_names import METRICS, file_keys, interval_names
 from detector.evaluation.metrics import Metrics, compute_metrics
 from detector.evaluation.writers import write_metrics_json
-from tests.support.coco_cases import make_coco_case
+from tests.support.coco_cases import keep_present_objects, make_coco_case
 from tests.support.packed import evaluate_rows, split_rows
 
 BOOTSTRAP_SAMPLES = 100

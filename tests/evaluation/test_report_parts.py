@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from detector.engine.dataset import LabelNames
 from detector.evaluation import report
 from detector.evaluation.report import write_report
 from detector.evaluation.report.chart_parts import MAX_SERIES, subsample
@@ -36,6 +37,7 @@ from detector.evaluation.report.payload import (
     keep_first_images,
     limit_images,
 )
+from tests.support.packed import pack_labels
 from tests.support.report_case import NAMES, make_report_inputs
 
 
@@ -99,32 +101,32 @@ def test_many_states_have_as_many_curves_as_there_are_colors() -> None:
 
 def test_the_charts_of_the_dataset(tmp_path: Path) -> None:
     inputs = make_report_inputs(tmp_path)
-    coco = inputs.coco
-    chart = build_class_distribution({"train": coco, "test": coco})["distribution-chart"]
+    chart = build_class_distribution(dict.fromkeys(("train", "test"), inputs.labels))["distribution-chart"]
     rows = [row for row in chart["data"]["values"] if row["split"] == "test"]
     present = np.bincount(inputs.analysis.objects.categories[~inputs.analysis.objects.absent], minlength=len(NAMES))
     assert {row["class"]: row["count"] for row in rows} == dict(zip(NAMES, present.tolist(), strict=True))
     assert sum(row["share"] for row in rows) == pytest.approx(1, abs=1e-4)
     many = {
-        "annotations": [{"iscrowd": 0, "category_id": 5}],
-        "categories": [{"id": n, "name": str(n)} for n in range(99)],
+        "images": [{"id": 1}],
+        "annotations": [{"image_id": 1, "bbox": [0, 0, 1, 1], "category_id": 5}],
+        "categories": [{"id": n, "name": str(n)} for n in range(1, 100)],
     }
-    cut = build_class_distribution({"test": many})["distribution-chart"]
+    cut = build_class_distribution({"test": pack_labels(many)})["distribution-chart"]
     assert f"the {MAX_CLASSES} most frequent of 99 classes" in cut["title"]
     assert cut["data"]["values"][0]["class"] == "5"
-    assert build_class_distribution({"test": {"annotations": [], "categories": []}}) == build_heat_maps([]) == {}
+    assert build_class_distribution({"test": pack_labels({"annotations": []})}) == build_heat_maps([]) == {}
     image = {"id": 1, "width": 100, "height": 50}
-    maps = build_heat_maps([{"images": [image], "annotations": [{"image_id": 1, "bbox": [0, 0, 10, 5]}] * 3}])
+    boxes = [{"image_id": 1, "bbox": [0, 0, 10, 5]}] * 3
+    maps = build_heat_maps([pack_labels({"images": [image], "annotations": boxes})])
     (center,), (size,) = (maps[name]["data"]["values"] for name in ("place-chart", "box-size-chart"))
     assert (center["boxes"], center["x"], center["y"]) == (3, round(1 / 24, 5), round(1 / 24, 5))
     assert size["x"] <= 0.1 <= size["x2"]
 
 
 def test_the_identity_names_data_and_model_and_no_time() -> None:
-    coco = {"images": [{"file_name": f"data/raw/mine/{name}"} for name in ("a/1.jpg", "b/2.jpg")]}
-    coco["images"].append({"file_name": "data/clean/images/3.png"})
+    files = ["data/raw/mine/a/1.jpg", "data/raw/mine/b/2.jpg", "data/clean/images/3.png"]
     card = {"model": "simple", "size": [256, 320], "precision": "fp32", "data": "0123456789abcdef"}
-    assert describe_identity(card, coco, ModelSize(3_364_000, 13_471_692)) == [
+    assert describe_identity(card, files, ModelSize(3_364_000, 13_471_692)) == [
         ("images", "data/raw/mine"),
         ("dataset hash", "0123456789ab"),
         ("input", "320 × 256 pixels"),
@@ -132,7 +134,7 @@ def test_the_identity_names_data_and_model_and_no_time() -> None:
         ("parameters", "3.36 million"),
         ("checkpoint", "13.5 MB"),
     ]
-    assert describe_identity({}, {"images": []}, None) == []
+    assert describe_identity({}, [], None) == []
     assert find_dataset(["data/clean/images/3.png"]) == "data/clean/images"
 
 
@@ -161,7 +163,7 @@ def test_a_long_list_of_the_card_is_cut() -> None:
 
 def test_a_page_of_many_objects_holds_the_first_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     inputs = make_report_inputs(tmp_path)
-    analysis, count = inputs.analysis, len(inputs.coco["images"])
+    analysis, count = inputs.analysis, len(inputs.labels.images.ids)
     assert limit_images(analysis, count) == count
     per_image = np.bincount(analysis.objects.images, minlength=count)
     monkeypatch.setattr("detector.evaluation.report.payload.MAX_OBJECTS", int(per_image[:5].sum()))
@@ -182,9 +184,9 @@ def test_a_page_of_many_objects_holds_the_first_images(tmp_path: Path, monkeypat
 def test_the_card_is_flattened_and_limitations_count() -> None:
     rows = flatten_card({"model": "simple", "recipe": {"lr": 0.0010000001, "freeze": []}, "size": (224, 224)})
     assert rows == [("model", "simple"), ("recipe.lr", "0.001"), ("recipe.freeze", "none"), ("size", "224, 224")]
-    coco = {"states": [{"id": 1, "name": "gone", "present": False}]}
+    names = LabelNames(["cup", "pan"], ["gone"], [False])
     details = {"classes": [{"class": "cup", "objects": 3}, {"class": "pan", "objects": 30}]}
-    limitations = " ".join(list_limitations(details, coco, "val"))
+    limitations = " ".join(list_limitations(details, names, "val"))
     assert "1 of 2 classes" in limitations
     assert "(cup)" in limitations
     assert "gone" in limitations
@@ -199,7 +201,7 @@ def test_packed_json_round_trip() -> None:
 
 def test_pictures_fit_into_the_budget(tmp_path: Path) -> None:
     inputs = make_report_inputs(tmp_path)
-    arguments = (inputs.analysis, inputs.coco, inputs.galleries, inputs.thresholds)
+    arguments = (inputs.analysis, inputs.labels.images.files.tolist(), inputs.galleries, inputs.thresholds)
     pictures = encode_pictures(*arguments, root=tmp_path, budget=10**7)
     assert sorted(pictures) == list(range(14))
     assert Image.open(io.BytesIO(base64.b64decode(pictures[3]))).size == (160, 120)
@@ -213,13 +215,14 @@ def test_pictures_fit_into_the_budget(tmp_path: Path) -> None:
 
 def test_page_data_has_one_entry_per_detection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     inputs = make_report_inputs(tmp_path)
-    data = build_page_data(inputs.analysis, inputs.coco, inputs.thresholds, {0, 2})
+    arguments = (inputs.analysis, inputs.labels.images, inputs.labels.names, inputs.thresholds)
+    data = build_page_data(*arguments, {0, 2})
     assert data["classes"] == NAMES
     assert len(data["scores"]) == len(inputs.analysis.scores) == len(data["boxes"])
     assert all((box is None) == (image not in (0, 2)) for box, image in zip(data["boxes"], data["image"], strict=True))
     assert data["omitted"] == 0
     monkeypatch.setattr("detector.evaluation.report.payload.MAX_DETECTIONS", 10)
-    fewer = build_page_data(inputs.analysis, inputs.coco, inputs.thresholds, set())
+    fewer = build_page_data(*arguments, set())
     assert fewer["omitted"] == len(inputs.analysis.scores) - 10
     assert fewer["scores"] == np.sort(inputs.analysis.scores)[::-1][:10].tolist()
 

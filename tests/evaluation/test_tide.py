@@ -7,7 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detector.engine.detections import pack_rows
-from detector.evaluation.matching import collect_matches, find_overlaps
+from detector.engine.ground_truth import pack_ground_truth
+from detector.evaluation.matching import collect_matches
+from detector.evaluation.overlaps import find_overlaps
 from detector.evaluation.tide import KINDS, compute_tide
 from tests.support.packed import evaluate_rows
 from tests.support.random_cases import make_random_case
@@ -20,7 +22,7 @@ THEIRS = dict(zip(KINDS, ("Cls", "Loc", "Both", "Dupe", "Bkg", "Miss"), strict=T
 def test_costs_and_counts_equal_hotcoco(seed: int, images: int, classes: int, detections: int, ties: bool) -> None:
     truth, rows = make_random_case(seed, images, classes, detections, ties)
     predictions = pack_rows(rows)
-    overlaps = find_overlaps(truth, predictions)
+    overlaps = find_overlaps(pack_ground_truth(truth), predictions)
     matches = collect_matches(overlaps)
     tide, expected = compute_tide(overlaps, predictions, matches), evaluate_rows(truth, rows).tide_errors()
     assert tide["counts"] == {kind: expected["counts"][name] for kind, name in THEIRS.items()}

@@ -23,11 +23,11 @@ PLOTS = ("precision_recall", "confusion", "reliability")
 @pytest.mark.parametrize("per_class", [True, False])
 def test_plots_of_any_result(states: bool, detections: int, per_class: bool, tmp_path: Path) -> None:
     test = split_rows(*make_coco_case(1, images=4, detections=detections, states=states))
-    objects = sum(not a["iscrowd"] for a in test.coco["annotations"])
+    objects = int((~test.labels.objects.crowds).sum())
     thresholds = choose_thresholds(test, "f1", per_class, 10)
     scores = np.full((objects, 3 if states else 0), 1 / 3)
     metrics = compute_metrics(test, test, thresholds, state_scores=scores, cost_ratio=10, bootstrap_samples=100)
-    analysis = analyze_errors(test.coco, test.predictions, test.matches)
+    analysis = analyze_errors(test.labels, test.predictions, test.matches)
     numbers, pictures = tmp_path / "numbers", tmp_path / "pictures"
     write_plots(numbers, pictures, test=test, analysis=analysis, thresholds=thresholds, metrics=metrics)
     headline = metrics.format_headline()
@@ -42,7 +42,7 @@ def test_plots_of_any_result(states: bool, detections: int, per_class: bool, tmp
     assert [row["threshold"] for row in rows] == [step / 100 for step in range(len(rows))]
     assert bool(rows) == bool(detections)
     assert [row["recall"] for row in rows] == sorted((row["recall"] for row in rows), reverse=True)
-    known = [a for a in test.coco["annotations"] if a["state"] and not a["iscrowd"]]
+    known = (test.labels.objects.states > 0) & ~test.labels.objects.crowds
     cells = json.loads((numbers / "state_confusion.json").read_text())
-    assert sum(cell["count"] for cell in cells) == (len(known) if states else 0)
+    assert sum(cell["count"] for cell in cells) == (known.sum() if states else 0)
     assert (pictures / "state_curves.png").exists() == states

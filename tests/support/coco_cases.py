@@ -15,6 +15,13 @@ STATES = [
 ]
 
 
+def keep_present_objects(coco: dict[str, Any]) -> dict[str, Any]:
+    """The COCO dictionary without the objects in an absent state."""
+    absent = {state["id"] for state in coco["states"] if not state["present"]}
+    kept = [annotation for annotation in coco["annotations"] if annotation["state"] not in absent]
+    return {**coco, "annotations": kept}
+
+
 def make_coco_case(
     seed: int, images: int = 12, classes: int = 3, objects: int = 5, detections: int = 8, states: bool = True
 ) -> tuple[dict[str, Any], list[Prediction]]:

@@ -24,6 +24,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     from detector.engine.checkpoint import Card
     from detector.engine.detections import pack_rows
+    from detector.engine.ground_truth import pack_ground_truth
     from detector.engine.predict import PredictionResult
     from detector.evaluation.error_types import analyze_errors
     from detector.evaluation.matched_split import choose_thresholds, match_split
@@ -34,24 +35,25 @@ def main() -> None:
 
     coco, rows = make_split(classes, images, objects)
     predictions = pack_rows(rows)
-    split = match_split(coco, predictions)
+    labels = pack_ground_truth(coco)
+    split = match_split(labels, predictions)
     thresholds = choose_thresholds(split, "f1", True, 10)
     nothing = np.zeros((images * objects, 0))
     metrics = compute_metrics(split, split, thresholds, state_scores=nothing, cost_ratio=10, bootstrap_samples=100)
     print(metrics.format_headline())
-    analysis = analyze_errors(coco, predictions, split.matches)
+    analysis = analyze_errors(labels, predictions, split.matches)
     write_plots(evaluate.NUMBERS, evaluate.PLOTS, test=split, analysis=analysis, thresholds=thresholds, metrics=metrics)
     results = {"test": PredictionResult(predictions, {}, nothing)}
-    issues, notes = evaluate.find_issues({"test": coco}, results, has_states=False, temperature=1.0)
+    issues, notes = evaluate.find_issues({"test": labels}, results, has_states=False, temperature=1.0)
     print(*(f"{key}: {note}" for key, note in notes.items()), sep="\n")
-    evaluate.write_label_issues(issues, {"test": coco})
+    evaluate.write_label_issues(issues, [labels])
     names = [category["name"] for category in coco["categories"]]
     card = Card(model="simple", classes=names, states=[], size=(64, 64), mean=(0, 0, 0), std=(1, 1, 1), recipe={},
                 seed=0, data="", validation={})  # fmt: skip
     params = EvaluateParams(split="test", threshold_rule="f1", threshold_per_class=True, cost_ratio=10,
                             bootstrap_samples=100, threads=1)  # fmt: skip
     evaluate.write_report_and_galleries(split, analysis, thresholds, metrics, params=params, card=card,
-                                        size=ModelSize(1, 1), splits={"test": coco}, issues=issues)  # fmt: skip
+                                        size=ModelSize(1, 1), splits={"test": labels}, issues=issues)  # fmt: skip
     print(f"peak memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
 
 

@@ -9,12 +9,13 @@ import numpy as np
 from PIL import Image
 
 from detector.engine.coco_metrics import read_coco_metrics
-from detector.engine.dataset import keep_present_objects
 from detector.engine.detections import Prediction, pack_rows
+from detector.engine.ground_truth import pack_ground_truth
 from detector.evaluation.error_types import analyze_errors
 from detector.evaluation.matching import Matches
 from detector.evaluation.report import ReportInputs, TrainingCurve, gather_report_inputs
 from detector.evaluation.report.identity import ModelSize
+from tests.support.coco_cases import keep_present_objects
 from tests.support.packed import evaluate_rows, match_rows
 
 if TYPE_CHECKING:
@@ -179,8 +180,8 @@ def make_report_inputs(folder: Path, seed: int = 0, images: int = 14) -> ReportI
         details=make_details(coco, matches),
         card={"model": "simple", "classes": NAMES, "recipe": {"lr": 0.001, "freeze": []}, "data": "0123"},
         size=ModelSize(parameters=1_234_567, bytes=5_000_000),
-        splits={"test": coco},
-        analysis=analyze_errors(coco, pack_rows(predictions), matches),
+        splits={"test": pack_ground_truth(coco)},
+        analysis=analyze_errors(pack_ground_truth(coco), pack_rows(predictions), matches),
         thresholds=np.full(len(NAMES), 0.5),
         gallery_size=4,
         label_issues=[issue] * 25,
@@ -199,8 +200,8 @@ def make_many_class_inputs(folder: Path, classes: int) -> ReportInputs:
         details=make_details(coco, matches),
         card={},
         size=None,
-        splits={"train": coco, "test": coco},
-        analysis=analyze_errors(coco, pack_rows(predictions), matches),
+        splits=dict.fromkeys(("train", "test"), pack_ground_truth(coco)),
+        analysis=analyze_errors(pack_ground_truth(coco), pack_rows(predictions), matches),
         thresholds=np.full(classes, 0.3),
         gallery_size=4,
         label_issues=[],

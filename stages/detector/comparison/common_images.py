@@ -19,8 +19,9 @@ class DetectorResults(NamedTuple):
 class CommonImages(NamedTuple):
     """Images in both test sets with identical objects to detect, under new ids.
 
-    truth: COCO dictionary without absent objects; a, b: the predictions of both detectors on it. differing: number of
-    images in both whose objects differ; only_a, only_b: number of images in one set only; all of these are left out.
+    truth: COCO dictionary without absent objects and without states; a, b: the predictions of both detectors on it.
+    differing: number of images in both whose objects differ; only_a, only_b: number of images in one set only; all of
+    these are left out.
     """
 
     truth: dict[str, Any]
@@ -54,11 +55,12 @@ def find_common_images(a: DetectorResults, b: DetectorResults) -> CommonImages:
                     "bbox": list(bbox),
                     "area": area,
                     "iscrowd": crowd,
+                    "state": 0,
                 }
             )
     categories = [{"id": id_, "name": name} for name, id_ in classes.items()]
     return CommonImages(
-        truth={"images": images, "annotations": annotations, "categories": categories},
+        truth={"images": images, "annotations": annotations, "categories": categories, "states": []},
         a=_renumber(a, {images_a[name]["id"]: id_ for id_, name in enumerate(common, 1)}, classes),
         b=_renumber(b, {images_b[name]["id"]: id_ for id_, name in enumerate(common, 1)}, classes),
         differing=len(in_both) - len(common),

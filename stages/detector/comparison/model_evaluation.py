@@ -15,8 +15,9 @@ from tqdm import tqdm
 
 from detector.comparison.class_mapping import MappedDataset, keep_common_classes, map_to_model_classes
 from detector.core.errors import UserError
-from detector.engine.dataset import DetectionDataset, collate, keep_present_objects, pack_annotations
+from detector.engine.dataset import DetectionDataset, collate
 from detector.engine.detections import Predictions, concatenate, round_detections
+from detector.engine.ground_truth import GroundTruth, pack_ground_truth
 from detector.engine.predict import predict
 from detector.evaluation.calibration import calibrate_scores, read_temperature
 from detector.evaluation.error_types import analyze_errors
@@ -72,11 +73,11 @@ class EvaluationResult(NamedTuple):
             old.unlink()
         temperature = read_temperature(self.metrics.details)
         limits = calibrate_scores(self.thresholds.by_class, temperature)
-        pairs = analyze_errors(self.matched.coco, self.matched.predictions, self.matched.matches).calibrate(temperature)
-        images = sorted(self.matched.coco["images"], key=lambda image: int(image["id"]))
-        names = DisplayNames(self.mapped.classes, [state["name"] for state in self.matched.coco["states"]])
+        labels, images = self.matched.labels, self.matched.labels.images
+        pairs = analyze_errors(labels, self.matched.predictions, self.matched.matches).calibrate(temperature)
+        names = DisplayNames(self.mapped.classes, labels.names.states)
         drawn = draw_galleries(
-            select_gallery_pictures(pairs, len(images), limits, count),
+            select_gallery_pictures(pairs, len(images.ids), limits, count),
             pairs,
             images=images,
             names=names,
@@ -123,17 +124,17 @@ def evaluate_model(
     """
     metadata = model.metadata
     mapped = map_to_model_classes(coco, metadata.classes, metadata.states)
-    truth = keep_present_objects(mapped.truth)
-    objects = sum(not annotation["iscrowd"] for annotation in truth["annotations"])
+    truth = pack_ground_truth(mapped.truth)
+    objects = int((truth.present & ~truth.objects.crowds).sum())
     if not objects:
         raise UserError(
             f"no object to detect in {len(coco['images'])} images with {len(coco['annotations'])} boxes, so there is "
             f"nothing to evaluate; left out: {mapped.left_out}; `coco_convert.absent_states` names the states in which "
             "nothing is to be detected"
         )
-    predicted = predict_images(model, mapped.truth, tiling, "evaluate")
+    predicted = predict_images(model, truth, tiling, "evaluate")
     predictions, only_in_model = keep_common_classes(predicted.predictions, mapped.category_by_label, metadata.classes)
-    matched = match_split(mapped.truth, predictions)
+    matched = match_split(truth, predictions)
     if val is None:
         chosen_on = "the evaluated images themselves, which makes precision, recall and F1 optimistic"
         reference = matched
@@ -165,22 +166,24 @@ def match_val(
 ) -> MatchedSplit:
     """Match the model's detections of these classes on val; `known` saves running the model again."""
     mapped = map_to_model_classes(val, model.metadata.classes, model.metadata.states, classes)
-    predicted = known or predict_images(model, mapped.truth, tiling, "val, for the threshold")
+    truth = pack_ground_truth(mapped.truth)
+    predicted = known or predict_images(model, truth, tiling, "val, for the threshold")
     predictions, _ = keep_common_classes(predicted.predictions, mapped.category_by_label, model.metadata.classes)
-    return match_split(mapped.truth, predictions)
+    return match_split(truth, predictions)
 
 
-def predict_images(model: LoadedModel, coco: dict[str, Any], tiling: Tiling | None, title: str) -> ModelPredictions:
-    """All detections on a COCO dataset; a checkpoint runs on whole images exactly as in the evaluate stage."""
+def predict_images(model: LoadedModel, truth: GroundTruth, tiling: Tiling | None, title: str) -> ModelPredictions:
+    """All detections on a dataset; a checkpoint runs on whole images exactly as in the evaluate stage."""
     metadata = model.metadata
     if model.module is not None and tiling is None:
-        annotations = pack_annotations(coco)
+        annotations = truth.pack_annotations()
         dataset = DetectionDataset(annotations, Path(), metadata.size, metadata.fill)
         loader = DataLoader(dataset, batch_size=model.batch_size, collate_fn=collate)
         bar = tqdm(loader, desc=title, unit="batch", disable=None)
         predicted = predict(model.module, bar, annotations, model.device, with_targets=bool(metadata.states))
         return ModelPredictions(predicted.predictions, predicted.state_scores)
-    paths = [Path(image["file_name"]) for image in coco["images"]]
+    images = truth.images
+    paths = [Path(file) for file in images.files.tolist()]
     if tiling is None:
         found = detect_images(paths, model.runner, metadata, model.batch_size)
     else:
@@ -195,7 +198,7 @@ def predict_images(model: LoadedModel, coco: dict[str, Any], tiling: Tiling | No
         )
     bar = tqdm(found, total=len(paths), desc=title, unit="image", disable=None)
     results = [
-        round_detections(one, image["id"], image["width"], image["height"])
-        for one, image in zip(bar, coco["images"], strict=True)
+        round_detections(one, image_id, width, height)
+        for one, image_id, (height, width) in zip(bar, images.ids.tolist(), images.sizes.tolist(), strict=True)
     ]
-    return ModelPredictions(concatenate(results), np.zeros((len(coco["annotations"]), 0)))
+    return ModelPredictions(concatenate(results), np.zeros((len(truth.objects.ids), 0)))

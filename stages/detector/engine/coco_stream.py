@@ -6,11 +6,11 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO, TypeVar
 
 from detector.core.errors import UserError
-from detector.engine.annotations import AnnotationPacker, Annotations
 from detector.engine.dataset import LabelNames, read_label_names
+from detector.engine.ground_truth import GroundTruth, GroundTruthPacker
 
 BLOCK = 2**20  # characters read at a time
 
@@ -18,7 +18,26 @@ _find_character = re.compile(r"[^ \t\n\r]").search
 _decode = json.JSONDecoder().raw_decode
 
 
-def read_packed(path: Path, packer: AnnotationPacker) -> tuple[Annotations, LabelNames]:
+Packed = TypeVar("Packed", covariant=True)
+
+
+class Packer(Protocol[Packed]):
+    """What the entries of a COCO file are given to, one by one, such as an `AnnotationPacker`."""
+
+    def add_image(self, image: dict[str, Any]) -> None: ...
+
+    def add_object(self, annotation: dict[str, Any]) -> None: ...
+
+    def pack(self) -> Packed: ...
+
+
+def read_ground_truth(path: Path) -> GroundTruth:
+    """Read a COCO file as coco-convert writes it. Raises UserError as `read_packed`."""
+    (images, objects), names = read_packed(path, GroundTruthPacker())
+    return GroundTruth(names, images, objects)
+
+
+def read_packed(path: Path, packer: Packer[Packed]) -> tuple[Packed, LabelNames]:
     """Read a COCO file as coco-convert writes it with `packer`. Raises UserError when it is damaged or another file."""
     names: dict[str, list[dict[str, Any]]] = {"categories": [], "states": []}
     add: dict[str, Callable[[dict[str, Any]], None]]

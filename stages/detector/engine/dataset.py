@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +13,6 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from detector.core.boxes import to_input_pixels
-from detector.core.errors import UserError
 from detector.core.images import load_letterboxed
 from detector.core.pixels import fit_scale, fit_size
 from detector.engine.annotations import AnnotationPacker, Annotations
@@ -36,22 +34,6 @@ def read_label_names(coco: dict[str, Any]) -> LabelNames:
         [state["name"] for state in coco["states"]],
         [state["present"] for state in coco["states"]],
     )
-
-
-def load_coco(path: Path) -> dict[str, Any]:
-    """Load a COCO file written by coco-convert. Raises UserError when it is not JSON."""
-    try:
-        coco: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # also for text that is not UTF-8
-        raise UserError(f"{path}: not valid JSON: {error}") from None
-    return coco
-
-
-def keep_present_objects(coco: dict[str, Any]) -> dict[str, Any]:
-    """Copy the COCO dictionary without the objects in an absent state, which are not to be detected."""
-    absent = {state["id"] for state in coco["states"] if not state["present"]}
-    kept = [annotation for annotation in coco["annotations"] if annotation["state"] not in absent]
-    return {**coco, "annotations": kept}
 
 
 def pack_annotations(coco: dict[str, Any]) -> Annotations:

@@ -9,12 +9,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from detector.core.errors import UserError
 from detector.engine.coco_metrics import COCO_METRICS
 from detector.engine.detections import Predictions
+from detector.engine.ground_truth import GroundTruth
 from detector.evaluation.intervals import compute_coco_metrics
 
 TOLERANCE = 1e-6  # of a metric, 0..1
@@ -23,12 +25,12 @@ MAX_CHECKED_CELLS = 200_000
 
 
 def check_coco_metrics(
-    truth: dict[str, Any], predictions: Predictions, metrics: Mapping[str, float | None], where: str
+    truth: GroundTruth, predictions: Predictions, metrics: Mapping[str, float | None], where: str
 ) -> None:
     """Raise UserError when pycocotools has another value for one of COCO's `metrics` of all images.
 
-    truth: a COCO dictionary of the objects to detect; where it is large, evenly spaced images stand for all.
-    where: what is evaluated, for the message. Nothing given is changed.
+    truth: the objects to detect; where it is large, evenly spaced images stand for all. where: what is evaluated, for
+    the message.
     """
     images, chosen = select_images(truth, predictions)
     ours = metrics if images is truth else compute_coco_metrics(images, chosen)
@@ -42,23 +44,21 @@ def check_coco_metrics(
         )
 
 
-def select_images(truth: dict[str, Any], predictions: Predictions) -> tuple[dict[str, Any], Predictions]:
+def select_images(truth: GroundTruth, predictions: Predictions) -> tuple[GroundTruth, Predictions]:
     """Evenly spaced images, all if they are few, with their objects and predictions."""
-    step = math.ceil(len(truth["images"]) * len(truth["categories"]) / MAX_CHECKED_CELLS)
+    step = math.ceil(len(truth.images.ids) * len(truth.names.classes) / MAX_CHECKED_CELLS)
     if step <= 1:
         return truth, predictions
-    images = truth["images"][::step]
-    kept = {image["id"] for image in images}
-    annotations = [annotation for annotation in truth["annotations"] if annotation["image_id"] in kept]
-    chosen = predictions.select(np.isin(predictions.image_ids, list(kept)))
-    return {**truth, "images": images, "annotations": annotations}, chosen
+    part = truth.select_images(np.arange(len(truth.images.ids)) % step == 0)
+    return part, predictions.select(np.isin(predictions.image_ids, part.images.ids))
 
 
-def compute_with_pycocotools(truth: dict[str, Any], predictions: Predictions) -> dict[str, float | None]:
-    """The twelve metrics by name, 0..1; None where there is no ground truth (-1 in pycocotools).
-
-    pycocotools adds keys to what it gets, so it gets copies.
-    """
+def compute_with_pycocotools(truth: GroundTruth, predictions: Predictions) -> dict[str, float | None]:
+    """The twelve metrics by name, 0..1; None where there is no ground truth (-1 in pycocotools)."""
+    entries = {
+        "images": [{"id": image_id} for image_id in truth.images.ids.tolist()],
+        "categories": [{"id": number, "name": name} for number, name in enumerate(truth.names.classes, 1)],
+    }
     # As `COCO.loadRes` does, which refuses an empty list.
     rows: list[dict[str, Any]] = [
         {**row, "id": number, "iscrowd": 0, "area": row["bbox"][2] * row["bbox"][3]}
@@ -66,8 +66,8 @@ def compute_with_pycocotools(truth: dict[str, Any], predictions: Predictions) ->
     ]
     with contextlib.redirect_stdout(io.StringIO()):
         coco, results = COCO(), COCO()
-        coco.dataset = {**truth, "annotations": [dict(annotation) for annotation in truth["annotations"]]}
-        results.dataset = {**truth, "annotations": rows}
+        coco.dataset = {**entries, "annotations": _list_annotations(truth)}
+        results.dataset = {**entries, "annotations": rows}
         coco.createIndex()
         results.createIndex()
         evaluation = COCOeval(coco, results, "bbox")
@@ -76,6 +76,20 @@ def compute_with_pycocotools(truth: dict[str, Any], predictions: Predictions) ->
         evaluation.summarize()
     values = zip(COCO_METRICS, evaluation.stats.tolist(), strict=True)
     return {name: None if value < 0 else value for name, value in values}
+
+
+def _list_annotations(truth: GroundTruth) -> list[dict[str, Any]]:
+    objects = truth.objects
+    columns: dict[str, NDArray[Any]] = {
+        "id": objects.ids,
+        "image_id": truth.images.ids[objects.images],
+        "category_id": objects.categories,
+        "bbox": objects.boxes_xywh,
+        "area": objects.areas,
+        "iscrowd": objects.crowds.astype(int),
+    }
+    rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+    return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
 def _agree(one: float | None, other: float | None) -> bool:

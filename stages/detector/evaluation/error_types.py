@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from detector.core.boxes import pairwise_iou_xyxy, xywh_to_xyxy
 from detector.engine.detections import Predictions
+from detector.engine.ground_truth import GroundTruth
 from detector.evaluation.calibration import calibrate_scores
 from detector.evaluation.matching import Matches
 
@@ -29,9 +30,9 @@ class GroundTruthObjects(NamedTuple):
     """
 
     ids: NDArray[np.int64]
-    images: NDArray[np.int64]
-    categories: NDArray[np.int64]
-    states: NDArray[np.int64]
+    images: NDArray[np.int32]
+    categories: NDArray[np.int32]
+    states: NDArray[np.int32]
     boxes_xywh: NDArray[np.float64]
     absent: NDArray[np.bool_]
     scores: NDArray[np.float64]
@@ -44,19 +45,25 @@ class ErrorAnalysis(NamedTuple):
     first. So a threshold only changes which detections are considered. `hits`, in contrast, are COCO's, which
     matches within each class.
 
-    scores float [D]; images, categories, states int [D] and boxes_xywh float [D, 4] as in GroundTruthObjects.
-    hits bool [D]. object_indices int [D]: index into `objects`, or -1. error_types int [D]: index into ERROR_TYPES.
+    scores float [D]; images, categories, states int [D] as in GroundTruthObjects. hits bool [D]. object_indices int
+    [D]: index into `objects`, or -1. error_types int [D]: index into ERROR_TYPES. prediction_indices int [D]: index
+    into `predictions`.
     """
 
     scores: NDArray[np.float64]
     images: NDArray[np.integer[Any]]
     categories: NDArray[np.integer[Any]]
     states: NDArray[np.int16]
-    boxes_xywh: NDArray[np.float64]
     hits: NDArray[np.bool_]
-    object_indices: NDArray[np.int64]
-    error_types: NDArray[np.int64]
+    object_indices: NDArray[np.int32]
+    error_types: NDArray[np.int8]
+    prediction_indices: NDArray[np.integer[Any]]
+    predictions: Predictions
     objects: GroundTruthObjects
+
+    def boxes_xywh(self, index: NDArray[Any] | slice | list[int]) -> NDArray[np.float64]:
+        """The boxes [*, 4] of the detections at these positions, in image pixels."""
+        return self.predictions.select(self.prediction_indices[index]).boxes_xywh
 
     def select_detections(self, thresholds: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Mask [D] of the detections that reach the threshold of their class [C]."""
@@ -79,32 +86,34 @@ class ErrorAnalysis(NamedTuple):
         return self._replace(scores=calibrate_scores(self.scores, temperature), objects=objects)
 
 
-def analyze_errors(coco: dict[str, Any], predictions: Predictions, matches: Matches) -> ErrorAnalysis:
-    """Match `predictions` to the objects of a COCO dictionary and assign their error types.
+def analyze_errors(labels: GroundTruth, predictions: Predictions, matches: Matches) -> ErrorAnalysis:
+    """Match `predictions` to the objects of a split, absent ones included, and assign their error types.
 
     matches: of the predictions with the present objects.
     """
-    objects = collect_objects(coco, matches)
+    objects = collect_objects(labels)
     counted = matches.select_iou50()
-    found = predictions.select(counted.prediction_indices)
-    boxes_xywh, states = found.boxes_xywh, found.states
-    object_indices = np.full(len(found), -1, np.int64)
-    error_types = np.full(len(found), BACKGROUND, np.int64)
+    states = predictions.states[counted.prediction_indices]
+    object_indices = np.full(len(counted.scores), -1, np.int32)
+    error_types = np.full(len(counted.scores), BACKGROUND, np.int8)
     # As in hotcoco's confusion matrix: of equal scores the first class chooses first.
-    order = np.lexsort((counted.categories, -counted.scores))
-    detections_by_image = _group_by_image(counted.images[order], len(matches.image_ids))
-    objects_by_image = _group_by_image(objects.images, len(matches.image_ids))
-    for positions, candidates in zip(detections_by_image, objects_by_image, strict=True):
-        chosen = order[positions]
-        if not len(chosen) or not len(candidates):
+    order = np.lexsort((counted.categories, -counted.scores, counted.images)).astype(np.int32)
+    places = np.arange(len(matches.image_ids) + 1)
+    starts, object_starts = (
+        np.searchsorted(images, places).tolist() for images in (counted.images[order], objects.images)
+    )
+    for image in range(len(matches.image_ids)):
+        chosen = order[starts[image] : starts[image + 1]]
+        candidates = slice(object_starts[image], object_starts[image + 1])
+        if not len(chosen) or candidates.start == candidates.stop:
             continue
-        boxes_xyxy, object_boxes_xyxy = xywh_to_xyxy(boxes_xywh[chosen]), xywh_to_xyxy(objects.boxes_xywh[candidates])
-        ious = pairwise_iou_xyxy(boxes_xyxy, object_boxes_xyxy)
+        boxes_xywh = predictions.select(counted.prediction_indices[chosen]).boxes_xywh
+        ious = pairwise_iou_xyxy(xywh_to_xyxy(boxes_xywh), xywh_to_xyxy(objects.boxes_xywh[candidates]))
         absent = objects.absent[candidates]
         present_ious, absent_ious = np.where(absent, 0.0, ious), np.where(absent, ious, 0.0)
         same_class = counted.categories[chosen, None] == objects.categories[candidates]
         columns = _match_greedily(present_ious)
-        object_indices[chosen] = np.where(columns >= 0, candidates[columns], -1)
+        object_indices[chosen] = np.where(columns >= 0, candidates.start + columns, -1)
         error_types[chosen] = _assign_error_types(columns, present_ious, absent_ious, same_class)
         correct = chosen[(columns >= 0) & (error_types[chosen] == CORRECT)]
         true, predicted = objects.states[object_indices[correct]], states[correct]
@@ -116,29 +125,27 @@ def analyze_errors(coco: dict[str, Any], predictions: Predictions, matches: Matc
         images=counted.images,
         categories=counted.categories,
         states=states,
-        boxes_xywh=boxes_xywh,
-        hits=counted.hits[0],
+        hits=counted.hits(),
         object_indices=object_indices,
         error_types=error_types,
+        prediction_indices=counted.prediction_indices,
+        predictions=predictions,
         objects=objects,
     )
 
 
-def collect_objects(coco: dict[str, Any], matches: Matches) -> GroundTruthObjects:
-    """The annotations as columns, without crowds."""
-    row_by_id = {int(id_): row for row, id_ in enumerate(matches.image_ids)}
-    column_by_id = {int(id_): column for column, id_ in enumerate(matches.category_ids)}
-    absent_states = {state["id"] for state in coco.get("states", []) if not state["present"]}
-    annotations = [annotation for annotation in coco["annotations"] if not annotation["iscrowd"]]
-    states = [annotation.get("state", 0) for annotation in annotations]
+def collect_objects(labels: GroundTruth) -> GroundTruthObjects:
+    """The objects without crowds."""
+    kept = ~labels.objects.crowds
+    objects = labels.objects.select(kept)
     return GroundTruthObjects(
-        ids=np.array([annotation["id"] for annotation in annotations], np.int64),
-        images=np.array([row_by_id[annotation["image_id"]] for annotation in annotations], np.int64),
-        categories=np.array([column_by_id[annotation["category_id"]] for annotation in annotations], np.int64),
-        states=np.array(states, np.int64),
-        boxes_xywh=np.array([annotation["bbox"] for annotation in annotations], np.float64).reshape(-1, 4),
-        absent=np.array([state in absent_states for state in states], bool),
-        scores=np.full(len(annotations), -1.0),
+        ids=objects.ids,
+        images=objects.images,
+        categories=objects.categories - 1,
+        states=objects.states,
+        boxes_xywh=objects.boxes_xywh,
+        absent=~labels.present[kept],
+        scores=np.full(len(objects.ids), -1.0),
     )
 
 
@@ -153,12 +160,6 @@ def compute_confusion_matrix(analysis: ErrorAnalysis, thresholds: NDArray[np.flo
     missed = analysis.objects.categories[analysis.select_missed(thresholds)]
     matrix[:classes, classes] = np.bincount(missed, minlength=classes)
     return matrix
-
-
-def _group_by_image(images: NDArray[np.integer[Any]], count: int) -> list[NDArray[np.int64]]:
-    """The indices [*] of each image's rows, in their order."""
-    order = np.argsort(images, kind="stable")
-    return np.split(order, np.searchsorted(images[order], np.arange(1, count)))
 
 
 def _match_greedily(ious: NDArray[np.float64]) -> NDArray[np.int64]:

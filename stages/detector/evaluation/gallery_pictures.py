@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 
 from detector.core.boxes import xywh_to_xyxy
 from detector.core.images import load_rgb
+from detector.engine.ground_truth import ImageColumns
 from detector.evaluation.error_types import CORRECT, ERROR_TYPES, MISSED, ErrorAnalysis
 from detector.evaluation.galleries import ERROR_TITLES, GalleryPicture
 from detector.plotting.box_drawing import StyledBox, draw_boxes
@@ -47,7 +48,7 @@ def draw_galleries(
     galleries: dict[str, list[GalleryPicture]],
     analysis: ErrorAnalysis,
     *,
-    images: Sequence[dict[str, Any]],
+    images: ImageColumns,
     names: DisplayNames,
     thresholds: NDArray[np.float64],
     root: Path,
@@ -55,8 +56,7 @@ def draw_galleries(
 ) -> Iterator[Path]:
     """Write each picture to folder/{gallery}_{number}.jpg and yield its path.
 
-    images: those of the COCO dictionary, sorted by id; their file names are relative to `root`. thresholds float [C]:
-    score threshold of each class.
+    images: whose file names are relative to `root`. thresholds float [C]: score threshold of each class.
 
     Each picture has two panels. Whole image: ground truth and predictions. Single error: the image with both, and a
     close-up.
@@ -64,19 +64,19 @@ def draw_galleries(
     detected, missed = analysis.select_detections(thresholds), analysis.select_missed(thresholds)
     for gallery, pictures in galleries.items():
         for number, picture in enumerate(pictures, 1):
-            image = images[picture.image]
+            file, (height, width) = str(images.files[picture.image]), images.sizes[picture.image].tolist()
             truth = _style_ground_truth(analysis, picture, missed, names)
             predictions = _style_predictions(analysis, picture, detected, names)
-            pixels = load_rgb(root / image["file_name"])
-            whole = fit_window((0, 0, image["width"], image["height"]))
+            pixels = load_rgb(root / file)
+            whole = fit_window((0, 0, width, height))
             if picture.shows_whole_image:
                 panels = [render_window(pixels, whole, truth), render_window(pixels, whole, predictions)]
             else:
                 boxes = predictions + truth
-                close_up = build_close_up_window(analysis, picture, image)
+                close_up = build_close_up_window(analysis, picture, (width, height))
                 panels = [render_window(pixels, whole, boxes, frame=close_up), render_window(pixels, close_up, boxes)]
             path = folder / f"{gallery}_{number:02}.jpg"
-            caption = f"{describe_picture(analysis, picture, names)} · {image['file_name']}"
+            caption = f"{describe_picture(analysis, picture, names)} · {file}"
             write_picture(path, join_panels(panels, caption), "JPEG", quality=80)
             yield path
 
@@ -104,14 +104,14 @@ def fit_window(box: tuple[float, float, float, float]) -> CropWindow:
     return CropWindow(*box, PANEL_SIZE / max(1.0, box[2] - box[0], box[3] - box[1]))
 
 
-def build_close_up_window(analysis: ErrorAnalysis, picture: GalleryPicture, image: dict[str, Any]) -> CropWindow:
-    """A square around the picture's detection or object, clipped to the image."""
+def build_close_up_window(analysis: ErrorAnalysis, picture: GalleryPicture, size: tuple[int, int]) -> CropWindow:
+    """A square around the picture's detection or object, clipped to the image of `size` (width, height)."""
     detected = picture.detection >= 0
-    bbox = analysis.boxes_xywh[picture.detection] if detected else analysis.objects.boxes_xywh[picture.object]
+    bbox = analysis.boxes_xywh([picture.detection])[0] if detected else analysis.objects.boxes_xywh[picture.object]
     left, top, width, height = bbox.tolist()
     side = (1 + CLOSE_UP_CONTEXT) * max(width, height, 8)
     x, y = left + width / 2 - side / 2, top + height / 2 - side / 2
-    return fit_window((max(0, x), max(0, y), min(image["width"], x + side), min(image["height"], y + side)))
+    return fit_window((max(0, x), max(0, y), min(size[0], x + side), min(size[1], y + side)))
 
 
 def render_window(
@@ -171,12 +171,11 @@ def _style_predictions(
     whole = picture.shows_whole_image
     indices = np.flatnonzero((analysis.images == picture.image) & detected)
     boxes = []
-    for index in indices.tolist():
+    for index, xyxy in zip(indices.tolist(), xywh_to_xyxy(analysis.boxes_xywh(indices)).tolist(), strict=True):
         emphasized = bool(analysis.error_types[index] != CORRECT) if whole else index == picture.detection
         labeled = emphasized or (whole and len(indices) <= MAX_LABELS)
         name = _format_label(names, analysis.categories[index], analysis.states[index])
         label = f"{name} {analysis.scores[index]:.2f}" if labeled else ""
-        xyxy = xywh_to_xyxy(analysis.boxes_xywh[index]).tolist()
         boxes.append(StyledBox(xyxy, PREDICTION_COLOR, label, width=THICK if emphasized else THIN))
     return boxes
 

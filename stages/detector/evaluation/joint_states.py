@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -10,9 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.engine.detections import Predictions
+from detector.engine.ground_truth import GroundTruth
 from detector.evaluation.bootstrap import compute_average_precisions
-from detector.evaluation.intervals import nanmean, none_if_nan
-from detector.evaluation.matching import Matches, collect_matches, find_overlaps
+from detector.evaluation.intervals import nanmean, none_if_nan, weigh_once
+from detector.evaluation.matching import Matches, collect_matches
+from detector.evaluation.overlaps import find_overlaps
 
 
 class JointAP(NamedTuple):
@@ -26,43 +27,39 @@ class JointAP(NamedTuple):
     by_state: list[dict[str, Any]]
 
 
-def combine_class_and_state(truth: dict[str, Any], predictions: Predictions) -> tuple[dict[str, Any], Predictions]:
+def combine_class_and_state(truth: GroundTruth, predictions: Predictions) -> tuple[GroundTruth, Predictions]:
     """The same dataset with one class per class-state pair: id (class - 1) * S + state.
 
     Whether a detection has the correct state of an object of unknown state cannot be decided, so that object
     becomes a crowd of each pair of its class: detecting it is neither correct nor wrong.
     """
-    states = len(truth["states"])
-    annotations: list[dict[str, Any]] = []
-    for annotation in truth["annotations"]:
-        first = (annotation["category_id"] - 1) * states
-        known = annotation["state"] > 0
-        for state in [annotation["state"]] if known else range(1, states + 1):
-            crowd = annotation["iscrowd"] if known else 1
-            changes = {"category_id": first + state, "iscrowd": crowd, "id": len(annotations) + 1}
-            annotations.append({**annotation, **changes})
-    categories = [
-        {"id": (category["id"] - 1) * states + state["id"], "name": f"{category['name']}, {state['name']}"}
-        for category in truth["categories"]
-        for state in truth["states"]
-    ]
-    known = predictions.select(predictions.states > 0)
-    combined = replace(known, category_ids=(known.category_ids - 1) * states + known.states)
-    return {**truth, "annotations": annotations, "categories": categories}, combined
+    states, known_states = len(truth.names.states), truth.objects.states > 0
+    copies = np.where(known_states, 1, states)
+    rows = np.repeat(np.arange(len(copies)), copies)
+    objects, known = truth.objects.select(rows), known_states[rows]
+    nth = np.arange(1, len(rows) + 1) - np.repeat(np.cumsum(copies) - copies, copies)  # copy of its object, from 1
+    pairs = (objects.categories - 1) * states + np.where(known, objects.states, nth)
+    objects = objects._replace(
+        ids=np.arange(1, len(rows) + 1), categories=pairs.astype(np.int32), crowds=objects.crowds | ~known
+    )
+    classes = [f"{name}, {state}" for name in truth.names.classes for state in truth.names.states]
+    found = predictions.select(predictions.states > 0)
+    combined = replace(found, category_ids=(found.category_ids - 1) * states + found.states)
+    return truth._replace(names=truth.names._replace(classes=classes), objects=objects), combined
 
 
-def compute_joint_ap(truth: dict[str, Any], predictions: Predictions, weights: NDArray[np.integer[Any]]) -> JointAP:
+def compute_joint_ap(truth: GroundTruth, predictions: Predictions, weights: NDArray[np.integer[Any]]) -> JointAP:
     """AP over class-state pairs; weights [B, N]: bootstrap samples of the images."""
-    names = [state["name"] for state in truth["states"]]
+    names = truth.names.states
     matches = collect_matches(find_overlaps(*combine_class_and_state(truth, predictions)))
-    once = np.ones((1, len(matches.image_ids)), np.int32)
-    pair_aps = compute_average_precisions(matches, once)[0, 0].reshape(-1, len(names))  # [C, S] at IoU 0.5
-    replicates = compute_average_precisions(matches, weights)[:, 0]
+    once = weigh_once(matches.image_ids)
+    pair_aps = compute_average_precisions(matches, once, ious=1)[0, 0].reshape(-1, len(names))  # [C, S] at IoU 0.5
+    replicates = compute_average_precisions(matches, weights, ious=1)[:, 0]
     objects = matches.object_counts.sum(axis=0).reshape(-1, len(names)).sum(axis=0)
     by_state = [
         {"state": name, "objects": int(objects[index]), "AP": none_if_nan(nanmean(pair_aps[:, index], (0,)))}
         for index, name in enumerate(names)
-        if truth["states"][index]["present"]
+        if truth.names.present[index]
     ]
     return JointAP(none_if_nan(nanmean(pair_aps, (0, 1))), nanmean(replicates, (1,)), by_state)
 
@@ -70,42 +67,43 @@ def compute_joint_ap(truth: dict[str, Any], predictions: Predictions, weights: N
 class AbsentObjects(NamedTuple):
     """The absent objects, and the best detection of their class at IoU 0.5 that is matched to each.
 
-    scores [G]: of these detections, highest first; images, categories [G]: indices of their images and classes.
-    object_counts [N]: absent objects per image. detections: annotation id -> index of the prediction.
+    scores [G]: of these detections, highest first; images, categories [G]: indices of their images and classes;
+    annotation_ids, prediction_indices [G]: the objects' ids and the detections' indices. object_counts [N]: absent
+    objects per image.
     """
 
     scores: NDArray[np.float64]
     images: NDArray[np.integer[Any]]
     categories: NDArray[np.integer[Any]]
+    annotation_ids: NDArray[np.int64]
+    prediction_indices: NDArray[np.int64]
     object_counts: NDArray[np.int64]
-    detections: dict[int, int]
 
 
-def match_absent_objects(coco: dict[str, Any], predictions: Predictions, matches: Matches) -> AbsentObjects:
-    """coco: with all objects; matches: of the predictions with the present ones, which take precedence.
+def match_absent_objects(labels: GroundTruth, predictions: Predictions, matches: Matches) -> AbsentObjects:
+    """labels: with all objects; matches: of the predictions with the present ones, which take precedence.
 
     A detection matched to a present object is not matched to an absent one, however close that is.
     """
-    absent_states = {state["id"] for state in coco["states"] if not state["present"]}
-    objects = [a for a in coco["annotations"] if a["state"] in absent_states and not a["iscrowd"]]
-    if not objects:
-        empty = np.zeros(0, np.int32)
-        return AbsentObjects(np.zeros(0), empty, empty, np.zeros(len(matches.image_ids), np.int64), {})
-    others = np.setdiff1d(np.arange(len(predictions)), matches.prediction_indices[matches.hits[0]])
-    absent = collect_matches(find_overlaps({**coco, "annotations": objects}, predictions.select(others)))
-    hits = absent.hits[0]
-    pairs = zip(absent.annotation_ids[hits].tolist(), others[absent.prediction_indices[hits]].tolist(), strict=True)
+    objects = labels.objects.select(~labels.present & ~labels.objects.crowds)
+    if not len(objects.ids):
+        empty, none = np.zeros(0, np.int32), np.zeros(0, np.int64)
+        return AbsentObjects(np.zeros(0), empty, empty, none, none, np.zeros(len(matches.image_ids), np.int64))
+    others = np.setdiff1d(np.arange(len(predictions)), matches.prediction_indices[matches.hits()])
+    absent = collect_matches(find_overlaps(labels._replace(objects=objects), predictions.select(others)))
+    hits = absent.hits()
     return AbsentObjects(
         scores=absent.scores[hits],
         images=absent.images[hits],
         categories=absent.categories[hits],
+        annotation_ids=absent.annotation_ids[hits],
+        prediction_indices=others[absent.prediction_indices[hits]],
         object_counts=absent.object_counts.sum(axis=1),
-        detections=dict(pairs),
     )
 
 
 def count_by_class_and_state(
-    coco: dict[str, Any],
+    labels: GroundTruth,
     predictions: Predictions,
     matches: Matches,
     absent: AbsentObjects,
@@ -115,30 +113,24 @@ def count_by_class_and_state(
 
     matches: of the predictions with the present objects.
     """
-    hits = matches.hits[0] & ~matches.ignored[0]
-    pairs = zip(matches.annotation_ids[hits].tolist(), matches.prediction_indices[hits].tolist(), strict=True)
-    detections = absent.detections | dict(pairs)
-    scores = predictions.scores
-    threshold_by_category = dict(zip(matches.category_ids.tolist(), thresholds.tolist(), strict=True))
-    counts: dict[tuple[int, int], list[int]] = defaultdict(lambda: [0, 0, 0])
-    for annotation in coco["annotations"]:
-        if annotation["iscrowd"] or not annotation["state"]:
-            continue
-        row = counts[annotation["category_id"], annotation["state"]]
-        row[0] += 1
-        detection = detections.get(annotation["id"])
-        if detection is not None and scores[detection] >= threshold_by_category[annotation["category_id"]]:
-            row[1] += 1
-            row[2] += int(predictions.states[detection] == annotation["state"])
-    classes = {category["id"]: category["name"] for category in coco["categories"]}
-    states = {state["id"]: state["name"] for state in coco["states"]}
+    objects, names = labels.objects, labels.names
+    hits = matches.hits() & ~matches.ignored()
+    ids = np.concatenate([matches.annotation_ids[hits], absent.annotation_ids])
+    detections = np.concatenate([matches.prediction_indices[hits], absent.prediction_indices])
+    found = objects.find(ids)
+    above = predictions.scores[detections] >= thresholds[objects.categories[found] - 1]
+    found, detections = found[above], detections[above]
+    cells = (objects.categories - 1) * len(names.states) + objects.states - 1
+
+    def count(chosen: NDArray[np.int64]) -> NDArray[np.int64]:
+        counted = chosen[~objects.crowds[chosen] & (objects.states[chosen] > 0)]
+        return np.bincount(cells[counted], minlength=len(names.classes) * len(names.states))
+
+    correct = found[predictions.states[detections] == objects.states[found]]
+    counts = [count(np.arange(len(cells))), count(found), count(correct)]
+    pairs = [(name, state) for name in names.classes for state in names.states]
     return [
-        {
-            "class": classes[category],
-            "state": states[state],
-            "objects": count,
-            "detected": detected,
-            "correct_state": correct,
-        }
-        for (category, state), (count, detected, correct) in sorted(counts.items())
+        {"class": name, "state": state, "objects": number, "detected": detected, "correct_state": right}
+        for (name, state), (number, detected, right) in zip(pairs, np.stack(counts, axis=1).tolist(), strict=True)
+        if number
     ]

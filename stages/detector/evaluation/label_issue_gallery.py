@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from detector.core.boxes import xywh_to_xyxy
 from detector.core.images import load_rgb
+from detector.engine.ground_truth import GroundTruth
 from detector.evaluation.label_issues import LabelIssue
 from detector.plotting.box_drawing import StyledBox, draw_boxes, draw_outline
 from detector.plotting.contact_sheet import GAP, arrange_pictures
@@ -34,13 +34,13 @@ LEGEND = (  # text, color, dashed
 )
 
 
-def draw_label_issues(issues: Sequence[LabelIssue], truths: Iterable[dict[str, Any]], root: Path, path: Path) -> None:
+def draw_label_issues(issues: Sequence[LabelIssue], truths: Iterable[GroundTruth], root: Path, path: Path) -> None:
     """Write crops of the images around `issues`, numbered in the order given, with the reason above.
 
-    truths: COCO dictionaries of the images, whose file names are relative to `root`. The label is dashed, the
-    detection solid; other labels nearby are thin and dashed.
+    truths: of the images, whose file names are relative to `root`. The label is dashed, the detection solid; other
+    labels nearby are thin and dashed.
     """
-    labels = _group_labels_by_file(truths)
+    labels = _group_labels_by_file(truths, {issue.file for issue in issues})
     crops = [_draw_crop(issue, labels.get(issue.file, []), root) for issue in issues]
     captions = [
         f"{number}. {issue.kind.replace('_', ' ')} ({issue.score:.2f}, {issue.split}): {issue.reason} "
@@ -67,12 +67,13 @@ def add_legend(sheet: Image.Image, issues: bool) -> Image.Image:
     return result
 
 
-def _group_labels_by_file(truths: Iterable[dict[str, Any]]) -> dict[str, list[tuple[float, ...]]]:
+def _group_labels_by_file(truths: Iterable[GroundTruth], files: set[str]) -> dict[str, list[tuple[float, ...]]]:
+    """The boxes [left, top, width, height] of these files."""
     labels: dict[str, list[tuple[float, ...]]] = {}
     for truth in truths:
-        files = {image["id"]: image["file_name"] for image in truth["images"]}
-        for annotation in truth["annotations"]:
-            labels.setdefault(files[annotation["image_id"]], []).append(tuple(annotation["bbox"]))
+        part = truth.select_images(np.isin(truth.images.files, list(files)))
+        for image, bbox in zip(part.objects.images, part.objects.boxes_xywh.tolist(), strict=True):
+            labels.setdefault(str(part.images.files[image]), []).append(tuple(bbox))
     return labels
 
 

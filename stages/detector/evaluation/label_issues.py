@@ -9,7 +9,8 @@ does not know at all it accuses of nothing, see `label_trust`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from array import array
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,10 +18,11 @@ from numpy.typing import NDArray
 
 from detector.core.boxes import pairwise_iou_xyxy, xywh_to_xyxy
 from detector.engine.detections import Predictions
+from detector.engine.ground_truth import GroundTruth
 from detector.evaluation.calibration import calibrate_score
-from detector.evaluation.label_matching import MATCH_IOU, ImageMatch, match_labels
+from detector.evaluation.label_matching import MATCH_IOU, ImageMatch, LabelMatches
 from detector.evaluation.label_trust import Trust, assess_trust
-from detector.manifest.decisions import REMOVE, SAME_OBJECT_IOU, Decision, corrected_xyxy
+from detector.manifest.decisions import REMOVE
 
 MIN_SCORE = 0.2  # issues with a lower score are not listed
 
@@ -75,30 +77,30 @@ class ClassStatistics(NamedTuple):
 
 def find_label_issues(
     split: str,
-    coco: dict[str, Any],
+    labels: GroundTruth,
     predictions: Predictions,
     state_probabilities: NDArray[np.floating[Any]] | None,
     temperature: float = 1.0,
 ) -> tuple[list[LabelIssue], dict[str, str]]:
-    """Suspected errors in the labels of a split's COCO dictionary, worst first; and notes on what was not judged.
+    """Suspected errors in the labels of a split, worst first; and notes on what was not judged.
 
     predictions: on its images. state_probabilities [A, S]: the state head's output for each label that
-    is not a crowd, in the order of `pack_annotations`; None without a head. temperature: that calibrates the scores in
+    is not a crowd, in their order; None without a head. temperature: that calibrates the scores in
     the reasons.
     """
-    matches = match_labels(coco, predictions)
-    statistics = _compute_statistics(coco, matches)._replace(temperature=temperature)
-    trust = assess_trust(split, coco, predictions, state_probabilities)
+    matches = LabelMatches(labels, predictions)
+    statistics = _compute_statistics(labels, matches)._replace(temperature=temperature)
+    trust = assess_trust(split, labels, predictions, state_probabilities)
     issues: list[LabelIssue] = []
     start = 0
     for match in matches:
-        end = start + len(match.annotations)
+        end = start + len(match.labels)
         candidates = [*_check_labels(match, statistics), *_check_missing(match, statistics)]
         if state_probabilities is not None:
             candidates += _check_states(match, statistics, state_probabilities[start:end])
         for candidate in candidates:
             if candidate.score >= MIN_SCORE and _is_trusted(match, candidate, statistics, trust):
-                issues.append(_create_issue(split, match, statistics, candidate))
+                issues.append(_create_issue(split, labels, match, statistics, candidate))
         start = end
     return sort_by_score(issues), trust.notes
 
@@ -118,20 +120,20 @@ def sort_by_score(issues: Iterable[LabelIssue]) -> list[LabelIssue]:
     return sorted(issues, key=lambda issue: (-issue.score, issue.file, issue.bbox, issue.kind))
 
 
-def _compute_statistics(coco: dict[str, Any], matches: list[ImageMatch]) -> ClassStatistics:
-    absent = {state["id"] for state in coco["states"] if not state["present"]}
-    confidences: dict[int, list[float]] = {}
-    ious: dict[int, list[float]] = {}
+def _compute_statistics(labels: GroundTruth, matches: Iterable[ImageMatch]) -> ClassStatistics:
+    names = labels.names
+    absent = {state for state, present in enumerate(names.present, 1) if not present}
+    confidences: dict[int, array[float]] = {}
+    ious: dict[int, array[float]] = {}
     for match in matches:
-        for row, annotation in enumerate(match.annotations):
-            if annotation["state"] not in absent:
-                category = annotation["category_id"]
-                confidences.setdefault(category, []).append(_match_confidence(match, row))
+        for row, category in enumerate(match.label_classes.tolist()):
+            if int(match.label_states[row]) not in absent:
+                confidences.setdefault(category, array("d")).append(_match_confidence(match, row))
                 if match.is_matched(row):
-                    ious.setdefault(category, []).append(match.iou[row, match.matches[row]])
+                    ious.setdefault(category, array("d")).append(match.iou[row, match.matches[row]])
     return ClassStatistics(
-        {category["id"]: category["name"] for category in coco["categories"]},
-        {0: ""} | {state["id"]: state["name"] for state in coco["states"]},
+        dict(enumerate(names.classes, 1)),
+        {0: ""} | dict(enumerate(names.states, 1)),
         absent,
         {category: float(np.mean(values)) for category, values in confidences.items()},
         {category: float(np.median(values)) for category, values in ious.items()},
@@ -140,7 +142,7 @@ def _compute_statistics(coco: dict[str, Any], matches: list[ImageMatch]) -> Clas
 
 def _check_labels(match: ImageMatch, statistics: ClassStatistics) -> Iterator[Candidate]:
     """At most one candidate about class or box per present label."""
-    present = np.array([annotation["state"] not in statistics.absent for annotation in match.annotations], bool)
+    present = ~np.isin(match.label_states, list(statistics.absent))
     for row in np.flatnonzero(present).tolist():
         duplicate = _check_duplicate(match, statistics, row, present)
         if duplicate is not None:
@@ -232,8 +234,7 @@ def _check_states(
     match: ImageMatch, statistics: ClassStatistics, probabilities: NDArray[np.floating[Any]]
 ) -> Iterator[Candidate]:
     """Labels [A] with a state that is not the most probable one; probabilities [A, S]."""
-    for row, annotation in enumerate(match.annotations):
-        label = annotation["state"]
+    for row, label in enumerate(match.label_states.tolist()):
         if label:
             predicted = int(probabilities[row].argmax()) + 1
             p_predicted, p_label = probabilities[row, predicted - 1], probabilities[row, label - 1]
@@ -249,47 +250,34 @@ def _format_score(match: ImageMatch, column: int, statistics: ClassStatistics) -
     return f"{calibrate_score(float(match.scores[column]), statistics.temperature):.2f}"
 
 
-def _create_issue(split: str, match: ImageMatch, statistics: ClassStatistics, candidate: Candidate) -> LabelIssue:
-    column = candidate.column
+def _create_issue(
+    split: str, labels: GroundTruth, match: ImageMatch, statistics: ClassStatistics, candidate: Candidate
+) -> LabelIssue:
+    column, row = candidate.column, candidate.row
     detected = None if column is None else tuple(match.boxes_xywh[column].tolist())
-    annotation = match.annotations[candidate.row] if candidate.row is not None else {}
-    if annotation:
-        label, state, bbox = annotation["category_id"], annotation["state"], annotation["bbox"]
+    if row is not None:
+        place = match.labels[row]
+        label, state, annotation = (
+            int(match.label_classes[row]),
+            int(match.label_states[row]),
+            labels.objects.ids[place],
+        )
+        bbox = tuple(labels.objects.boxes_xywh[place].tolist())
     else:
-        label, state, bbox = int(match.predicted_classes[column]), int(match.states[column]), detected
+        assert detected is not None
+        label, state, annotation = int(match.predicted_classes[column]), int(match.states[column]), 0
+        bbox = detected
     return LabelIssue(
         split=split,
-        file=match.image["file_name"],
+        file=str(labels.images.files[match.image]),
         kind=candidate.kind,
         score=round(candidate.score, 5),
         label=statistics.names[label],
         state=statistics.states[state],
-        bbox=tuple(float(value) for value in bbox),
-        annotation=annotation.get("id", 0),
+        bbox=bbox,
+        annotation=int(annotation),
         suggestion=candidate.suggestion,
         reason=candidate.reason,
-        content=match.image.get("content", ""),
+        content=str(labels.images.contents[match.image]),
         detected=detected,
     )
-
-
-def drop_reviewed(issues: Sequence[LabelIssue], decisions: Sequence[Decision]) -> list[LabelIssue]:
-    """The issues without a decision on that kind, in that image, at about that place."""
-    by_image: dict[tuple[str, str], list[Decision]] = {}
-    for decision in decisions:
-        by_image.setdefault((decision.kind, decision.content or decision.file), []).append(decision)
-    return [
-        issue
-        for issue in issues
-        if not any(
-            _is_near(issue, decision)
-            for image in (issue.content, issue.file)
-            for decision in by_image.get((issue.kind, image), [])
-        )
-    ]
-
-
-def _is_near(issue: LabelIssue, decision: Decision) -> bool:
-    box_xyxy = xywh_to_xyxy(np.array([issue.bbox]))
-    decided_xyxy = np.array([decision.xyxy, corrected_xyxy(decision)])
-    return bool((pairwise_iou_xyxy(box_xyxy, decided_xyxy) >= SAME_OBJECT_IOU).any())

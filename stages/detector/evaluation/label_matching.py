@@ -2,35 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from array import array
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detector.core.boxes import Boxes, area_xyxy, pairwise_iou_xyxy, xywh_to_xyxy
 from detector.engine.detections import Predictions
+from detector.engine.ground_truth import GroundTruth, ObjectColumns
 
 MATCH_IOU = 0.5  # minimum IoU of a detection and the label that it is matched to
 LOOSE_IOU = 0.1  # the same for a label of its class, whose box may be badly drawn
 CONFIDENT_QUANTILE = 0.9  # of the correct detections' scores of a class: confidence 1
+IMAGES_AT_ONCE = 1000  # whose columns are unpacked together
 
 
 class ImageMatch(NamedTuple):
     """One image: its labels without crowds [A], and its detections that lie on no crowd [D].
 
-    label_classes int [A], predicted_classes int [D]: category ids. iou [A, D] of labels and detections; label_iou
-    [A, A] of labels. boxes_xywh float64 [D, 4]; scores float64 [D]; states int16 [D]. confidence [D]: 0..1, the score
-    relative to those of the best correct detections of the class.
+    image: index of the image; labels [A]: indices of its objects. label_classes, label_states int [A],
+    predicted_classes int [D]: ids. iou [A, D] of labels and detections; label_iou [A, A] of labels. boxes_xywh float64
+    [D, 4]; scores float64 [D]; states int16 [D]. confidence [D]: 0..1, the score relative to those of the best correct
+    detections of the class.
     matches: index of a label -> index of the one detection that is matched to it.
     """
 
-    image: dict[str, Any]
-    annotations: list[dict[str, Any]]
+    image: int
+    labels: NDArray[np.int64]
     boxes_xywh: NDArray[np.float64]
     scores: NDArray[np.float64]
     states: NDArray[np.int16]
-    label_classes: NDArray[np.int64]
+    label_classes: NDArray[np.int32]
+    label_states: NDArray[np.int32]
     predicted_classes: NDArray[np.int32]
     iou: NDArray[np.float64]
     label_iou: NDArray[np.float64]
@@ -45,66 +50,82 @@ class ImageMatch(NamedTuple):
         return bool(self.iou[row, column] >= MATCH_IOU)
 
 
-def match_labels(coco: dict[str, Any], predictions: Predictions) -> list[ImageMatch]:
-    """The images of a COCO dictionary in its order, matched with their `predictions`."""
-    annotations: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in coco["images"]}
-    for annotation in coco["annotations"]:
-        annotations[annotation["image_id"]].append(annotation)
-    order = np.argsort(predictions.image_ids, kind="stable")
-    ids = np.array(list(annotations), np.int64)
-    bounds = (np.searchsorted(predictions.image_ids[order], ids, side) for side in ("left", "right"))
-    parts = [order[start:end] for start, end in zip(*bounds, strict=True)]
-    boxes_xywh, scores = predictions.boxes_xywh, predictions.scores
-    matches = [
-        _compute_overlaps(
-            image,
-            annotations[image["id"]],
-            boxes_xywh=boxes_xywh[part],
-            scores=scores[part],
-            states=predictions.states[part],
-            classes=predictions.category_ids[part],
-        )
-        for image, part in zip(coco["images"], parts, strict=True)
-    ]
-    confident_scores = _compute_confident_scores(matches)
-    return [_assign_detections(match, confident_scores) for match in matches]
+class LabelMatches:
+    """The images of a split in their order, matched with a detector's predictions.
+
+    They are matched again in every pass, because a million of them do not fit into memory.
+    """
+
+    def __init__(self, labels: GroundTruth, predictions: Predictions) -> None:
+        self._labels, self._predictions = labels, predictions
+        self._order = np.argsort(predictions.image_ids, kind="stable").astype(np.int32)
+        ids = predictions.image_ids[self._order]
+        self._first = np.searchsorted(ids, labels.images.ids)
+        self._last = np.searchsorted(ids, labels.images.ids, side="right")
+        self._confident_scores = _compute_confident_scores(self._iterate_overlaps())
+
+    def __iter__(self) -> Iterator[ImageMatch]:
+        for match in self._iterate_overlaps():
+            yield _assign_detections(match, self._confident_scores)
+
+    def _iterate_overlaps(self) -> Iterator[ImageMatch]:
+        """Each image with scores as confidence and without matches."""
+        count = len(self._labels.images.ids)
+        starts = np.searchsorted(self._labels.objects.images, np.arange(count + 1))
+        for start in range(0, count, IMAGES_AT_ONCE):
+            end = min(start + IMAGES_AT_ONCE, count)
+            base, first = self._first[start], starts[start]
+            found = self._predictions.select(self._order[base : self._last[end - 1]])
+            boxes_xywh, scores = found.boxes_xywh, found.scores
+            objects = self._labels.objects.select(slice(first, starts[end]))
+            for image in range(start, end):
+                part = slice(self._first[image] - base, self._last[image] - base)
+                own = slice(starts[image] - first, starts[image + 1] - first)
+                yield _compute_overlaps(
+                    image,
+                    np.arange(starts[image], starts[image + 1]),
+                    objects.select(own),
+                    boxes_xywh=boxes_xywh[part],
+                    scores=scores[part],
+                    states=found.states[part],
+                    classes=found.category_ids[part],
+                )
 
 
 def _compute_overlaps(
-    image: dict[str, Any],
-    all_annotations: list[dict[str, Any]],
+    image: int,
+    labels: NDArray[np.int64],
+    objects: ObjectColumns,
     *,
     boxes_xywh: NDArray[np.float64],
     scores: NDArray[np.float64],
     states: NDArray[np.int16],
     classes: NDArray[np.int32],
 ) -> ImageMatch:
-    """One image with scores as confidence and without matches; of its detections all columns [D]."""
-    annotations = [annotation for annotation in all_annotations if not annotation["iscrowd"]]
-    labels_xyxy, boxes_xyxy = _stack_boxes(annotations), xywh_to_xyxy(boxes_xywh)
-    if len(annotations) < len(all_annotations):
-        crowds_xyxy = _stack_boxes([annotation for annotation in all_annotations if annotation["iscrowd"]])
-        kept = ~np.any(_compute_coverage(boxes_xyxy, crowds_xyxy) >= MATCH_IOU, axis=1)
+    """One image; labels: indices of its `objects`, crowds included; of its detections all columns [D]."""
+    labels_xyxy, boxes_xyxy = xywh_to_xyxy(objects.boxes_xywh), xywh_to_xyxy(boxes_xywh)
+    label_classes, label_states = objects.categories, objects.states
+    if objects.crowds.any():
+        labeled = ~objects.crowds
+        kept = ~np.any(_compute_coverage(boxes_xyxy, labels_xyxy[~labeled]) >= MATCH_IOU, axis=1)
         boxes_xyxy, boxes_xywh = boxes_xyxy[kept], boxes_xywh[kept]
         scores, states, classes = scores[kept], states[kept], classes[kept]
+        labels, labels_xyxy = labels[labeled], labels_xyxy[labeled]
+        label_classes, label_states = label_classes[labeled], label_states[labeled]
     return ImageMatch(
         image=image,
-        annotations=annotations,
+        labels=labels,
         boxes_xywh=boxes_xywh,
         scores=scores,
         states=states,
-        label_classes=np.array([annotation["category_id"] for annotation in annotations], np.int64),
+        label_classes=label_classes,
+        label_states=label_states,
         predicted_classes=classes,
         iou=pairwise_iou_xyxy(labels_xyxy, boxes_xyxy),
         label_iou=pairwise_iou_xyxy(labels_xyxy, labels_xyxy),
         confidence=scores,
         matches={},
     )
-
-
-def _stack_boxes(annotations: Sequence[Any]) -> Boxes:
-    """The boxes of annotations, xyxy [N, 4]."""
-    return xywh_to_xyxy(np.array([row["bbox"] for row in annotations], float).reshape(-1, 4))
 
 
 def _compute_coverage(boxes_xyxy: Boxes, crowds_xyxy: Boxes) -> NDArray[np.float64]:
@@ -117,14 +138,14 @@ def _compute_coverage(boxes_xyxy: Boxes, crowds_xyxy: Boxes) -> NDArray[np.float
     return coverage
 
 
-def _compute_confident_scores(matches: list[ImageMatch]) -> dict[int, float]:
+def _compute_confident_scores(matches: Iterable[ImageMatch]) -> dict[int, float]:
     """Per class, CONFIDENT_QUANTILE of the scores of correct detections, the best one per object."""
-    best: dict[int, list[float]] = {}
+    best: dict[int, array[float]] = {}
     for match in matches:
         correct = (match.iou >= MATCH_IOU) & (match.label_classes[:, None] == match.predicted_classes)  # [A, D]
         for row in np.flatnonzero(correct.any(axis=1)):
             score = float(match.confidence[correct[row]].max())
-            best.setdefault(int(match.label_classes[row]), []).append(score)
+            best.setdefault(int(match.label_classes[row]), array("d")).append(score)
     return {category: float(np.quantile(scores, CONFIDENT_QUANTILE)) for category, scores in best.items()}
 
 

@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.engine.dataset import keep_present_objects
 from detector.engine.detections import Predictions
+from detector.engine.ground_truth import GroundTruth
 from detector.evaluation.bootstrap import compute_average_precisions
-from detector.evaluation.intervals import IOU_50, none_if_nan
-from detector.evaluation.matching import collect_matches, find_overlaps
+from detector.evaluation.intervals import none_if_nan, weigh_once
+from detector.evaluation.matching import collect_matches
+from detector.evaluation.overlaps import find_overlaps
 
 MIN_AP50 = 0.3  # of a class on the split; half of its boxes may be missing or wrong before a good detector falls below
 MIN_STATE_PRECISION = 0.5  # of a state on the split, given the true boxes
@@ -28,36 +29,33 @@ class Trust(NamedTuple):
 
 def assess_trust(
     split: str,
-    coco: dict[str, Any],
+    labels: GroundTruth,
     predictions: Predictions,
     state_probabilities: NDArray[np.floating[Any]] | None,
 ) -> Trust:
     """What a detector knows on a split, as in `find_label_issues`. A class without objects there is not known."""
-    categories = coco["categories"]
-    matches = collect_matches(find_overlaps(keep_present_objects(coco), predictions))
-    precisions = compute_average_precisions(matches, np.ones((1, len(matches.image_ids)), np.int32))[0, IOU_50]
-    ap50 = {one["name"]: none_if_nan(value) for one, value in zip(categories, precisions, strict=True)}
+    matches = collect_matches(find_overlaps(labels.keep_present(), predictions))
+    precisions = compute_average_precisions(matches, weigh_once(matches.image_ids), ious=1)[0, 0]
+    ap50 = {name: none_if_nan(value) for name, value in zip(labels.names.classes, precisions, strict=True)}
     weak = {name: value for name, value in ap50.items() if value is not None and value < MIN_AP50}
     notes = _note(f"label issues on {split}", weak, f"classes with an AP50 below {MIN_AP50:g}")
-    known = {one["id"] for one in categories if ap50[one["name"]] is not None and one["name"] not in weak}
+    known = {
+        category for category, name in enumerate(labels.names.classes, 1) if ap50[name] is not None and name not in weak
+    }
     if state_probabilities is None:
         return Trust(known, set(), notes)
-    precision = _compute_state_precision(coco, state_probabilities)
-    names = {state["id"]: state["name"] for state in coco["states"]}
+    precision = _compute_state_precision(labels, state_probabilities)
+    names = dict(enumerate(labels.names.states, 1))
     weak = {names[state]: value for state, value in precision.items() if value < MIN_STATE_PRECISION}
     rule = f"states with a precision below {MIN_STATE_PRECISION:g} given the true boxes"
     notes |= _note(f"state issues on {split}", weak, rule)
     return Trust(known, {state for state in precision if names[state] not in weak}, notes)
 
 
-def _compute_state_precision(coco: dict[str, Any], probabilities: NDArray[np.floating[Any]]) -> dict[int, float]:
+def _compute_state_precision(labels: GroundTruth, probabilities: NDArray[np.floating[Any]]) -> dict[int, float]:
     """Of each state that is predicted [A, S] for a label of known state, the fraction of these labels with it."""
-    annotations: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in coco["images"]}
-    for annotation in coco["annotations"]:
-        if not annotation["iscrowd"]:
-            annotations[annotation["image_id"]].append(annotation)
-    labeled = np.array([one["state"] for image in annotations.values() for one in image], np.int64)
-    predicted = probabilities.argmax(axis=1) + 1 if len(labeled) else labeled
+    labeled = labels.objects.states[~labels.objects.crowds]
+    predicted = probabilities.argmax(axis=1) + 1 if len(labeled) else labeled.astype(np.int64)
     correct = (predicted == labeled)[labeled > 0]
     predicted = predicted[labeled > 0]
     return {int(state): float(correct[predicted == state].mean()) for state in np.unique(predicted)}

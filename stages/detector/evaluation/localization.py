@@ -8,9 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.engine.detections import Predictions
+from detector.engine.ground_truth import GroundTruth
 from detector.evaluation.bootstrap import weigh
 from detector.evaluation.intervals import none_if_nan, safe_divide
-from detector.evaluation.matching import Matches, pair_ious
+from detector.evaluation.matching import Matches
+from detector.evaluation.overlaps import pair_ious
 
 
 class BoxPairs(NamedTuple):
@@ -27,14 +29,13 @@ class BoxPairs(NamedTuple):
 
 
 def pair_boxes(
-    truth: dict[str, Any], predictions: Predictions, matches: Matches, thresholds: NDArray[np.float64]
+    truth: GroundTruth, predictions: Predictions, matches: Matches, thresholds: NDArray[np.float64]
 ) -> BoxPairs:
     """thresholds [C]: of each class."""
-    counted = matches.select_iou50()
-    correct = counted.select(counted.hits[0] & (counted.scores >= thresholds[counted.categories]))
-    bbox_by_id = {annotation["id"]: annotation["bbox"] for annotation in truth["annotations"]}
+    is_correct = matches.hits() & ~matches.ignored()
+    correct = matches.select(is_correct & (matches.scores >= thresholds[matches.categories]))
     predicted = predictions.select(correct.prediction_indices).boxes_xywh
-    true = np.array([bbox_by_id[id_] for id_ in correct.annotation_ids.tolist()], float).reshape(-1, 4)
+    true = truth.objects.boxes_xywh[truth.objects.find(correct.annotation_ids)]
     ious = pair_ious(predicted, true, np.zeros(len(true), bool))
     return BoxPairs(correct.categories, correct.images, ious, predicted[:, 2:].prod(axis=1) / true[:, 2:].prod(axis=1))
 

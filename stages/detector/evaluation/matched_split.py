@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detector.core.errors import UserError
-from detector.engine.dataset import keep_present_objects
 from detector.engine.detections import Predictions
+from detector.engine.ground_truth import GroundTruth, ImageColumns
 from detector.evaluation.joint_states import AbsentObjects, match_absent_objects
-from detector.evaluation.matching import Matches, Overlaps, collect_matches, find_overlaps
+from detector.evaluation.matching import Matches, collect_matches
 from detector.evaluation.operating_point import ThresholdChoice, choose_threshold, select_class
+from detector.evaluation.overlaps import find_overlaps
 
 
 class MatchedSplit(NamedTuple):
-    """coco: all objects; truth: those that are present; absent: the others.
+    """labels: all objects; truth: those that are present; absent: the others.
 
     groups [N]: the group number of each image, by id: images of one group belong together.
     """
 
-    coco: dict[str, Any]
-    truth: dict[str, Any]
+    labels: GroundTruth
+    truth: GroundTruth
     predictions: Predictions
-    overlaps: Overlaps
     matches: Matches
     absent: AbsentObjects
     groups: NDArray[np.int64]
@@ -38,21 +38,26 @@ class Thresholds(NamedTuple):
     notes: dict[str, str]
 
 
-def match_split(coco: dict[str, Any], predictions: Predictions) -> MatchedSplit:
-    """coco: as coco-convert writes it."""
-    truth = keep_present_objects(coco)
-    overlaps = find_overlaps(truth, predictions)
-    matches = collect_matches(overlaps)
-    absent = match_absent_objects(coco, predictions, matches)
-    return MatchedSplit(coco, truth, predictions, overlaps, matches, absent, number_groups(coco))
+def match_split(labels: GroundTruth, predictions: Predictions) -> MatchedSplit:
+    """labels: with absent objects."""
+    truth = labels.keep_present()
+    matches = collect_matches(find_overlaps(truth, predictions))
+    absent = match_absent_objects(labels, predictions, matches)
+    return MatchedSplit(labels, truth, predictions, matches, absent, number_groups(labels.images))
 
 
-def number_groups(coco: dict[str, Any]) -> NDArray[np.int64]:
-    """The group number of each image [N], in the order of the ids: the same for images with the same `group`."""
-    images = sorted(coco["images"], key=lambda image: int(image["id"]))
-    numbers: dict[tuple[str, Any], int] = {}
-    keys = [("group", image["group"]) if image.get("group") else ("id", image["id"]) for image in images]
-    return np.array([numbers.setdefault(key, len(numbers)) for key in keys], np.int64)
+def number_groups(images: ImageColumns) -> NDArray[np.int64]:
+    """The group number of each image [N], in the order of the images: the same for images with the same `group`."""
+    count = len(images.ids)
+    keys = np.arange(count)
+    if "group" in images.fields:
+        field = images.fields["group"]
+        named = np.array([bool(name) for name in field.names])[field.codes] & (field.codes >= 0)
+        keys = np.where(named, count + field.codes, keys)
+    _, first, members = np.unique(keys, return_index=True, return_inverse=True)
+    numbers = np.empty(len(first), np.int64)
+    numbers[np.argsort(first)] = np.arange(len(first))
+    return numbers[members]
 
 
 def choose_thresholds(val: MatchedSplit, rule: str, per_class: bool, cost_ratio: float) -> Thresholds:
@@ -72,19 +77,19 @@ def choose_thresholds(val: MatchedSplit, rule: str, per_class: bool, cost_ratio:
     if not per_class:
         return Thresholds(by_class, overall.threshold, notes)
     notes["threshold"] = "each class has its own: see classes"
-    for index, category in enumerate(val.truth["categories"]):
+    for index, name in enumerate(val.truth.names.classes):
         choice = _choose_class_threshold(val, index, rule, cost_ratio)
         if choice is None:
-            notes[f"threshold of {category['name']}"] = "no correct detection on val: the overall threshold is used"
+            notes[f"threshold of {name}"] = "no correct detection on val: the overall threshold is used"
             continue
         by_class[index] = choice.threshold
         if choice.note:
-            notes[f"threshold of {category['name']}"] = choice.note
+            notes[f"threshold of {name}"] = choice.note
     return Thresholds(by_class, None, notes)
 
 
 def _choose_class_threshold(val: MatchedSplit, index: int, rule: str, cost_ratio: float) -> ThresholdChoice | None:
     matches = select_class(val.matches, index)
-    if not matches.hits[0].any():
+    if not matches.hits().any():
         return None
     return choose_threshold(matches, rule, val.absent.scores[val.absent.categories == index], cost_ratio)

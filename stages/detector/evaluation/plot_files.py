@@ -29,7 +29,7 @@ def write_plots(
     metrics: Metrics,
 ) -> None:
     """Write numbers/*.json, the same files for any dataset because dvc.yaml names them, and pictures/*.png."""
-    classes = [category["name"] for category in test.truth["categories"]]
+    classes = test.truth.names.classes
     precision = compute_precision_curves(test.matches)  # [recall, class], NaN for a class without objects
     curves = {name: precision[:, index] for index, name in enumerate(classes) if not np.isnan(precision[0, index])}
     mean = np.mean(list(curves.values()), axis=0)

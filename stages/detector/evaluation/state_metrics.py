@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.engine.dataset import pack_annotations
 from detector.evaluation.bootstrap import weigh
 from detector.evaluation.calibration import calibrate_score
 from detector.evaluation.intervals import nanmean, none_if_nan, safe_divide
@@ -48,11 +47,9 @@ def compute_state_metrics(
 
     weights [B, N]: bootstrap samples. temperature: that calibrates scores, see `calibration.calibrate_score`.
     """
-    names = [state["name"] for state in test.coco["states"]]
-    annotations = pack_annotations(test.coco)
-    true, predicted = annotations.states, state_scores.argmax(axis=1) + 1
-    image_ids = np.repeat(annotations.image_ids, np.diff(annotations.starts))
-    images = np.searchsorted(test.matches.image_ids, image_ids)  # [A], indices
+    names, objects = test.labels.names.states, test.labels.objects
+    true, images = objects.states[~objects.crowds], objects.images[~objects.crowds]
+    predicted = state_scores.argmax(axis=1) + 1
     matrix = compute_state_confusion(true, predicted, len(names))
     given_boxes = score_states(matrix, names)
     joint = compute_joint_ap(test.truth, test.predictions, weights)
@@ -68,7 +65,7 @@ def compute_state_metrics(
         "joint": joint.by_state,
         "roc": {name: roc_curve(scores, positive) for name, scores, positive in curves},
         "precision_recall": {name: precision_recall_curve(scores, positive) for name, scores, positive in curves},
-        "by_class": count_by_class_and_state(test.coco, test.predictions, test.matches, test.absent, thresholds),
+        "by_class": count_by_class_and_state(test.labels, test.predictions, test.matches, test.absent, thresholds),
         "hallucination": hallucination,
     }
     if given_boxes.macro_f1 is None:
@@ -114,7 +111,9 @@ def compute_hallucination(
     return details, safe_divide(weigh(weights, detected), weigh(weights, absent.object_counts)), notes
 
 
-def compute_state_confusion(true: NDArray[np.int64], predicted: NDArray[np.int64], states: int) -> NDArray[np.int64]:
+def compute_state_confusion(
+    true: NDArray[np.integer[Any]], predicted: NDArray[np.int64], states: int
+) -> NDArray[np.int64]:
     """Counts [S, S], true states in rows; ids [A] from 1, objects of unknown state (0) are left out."""
     known = true > 0
     matrix = np.zeros((states, states), np.int64)
@@ -140,9 +139,9 @@ def score_states(matrix: NDArray[np.int64], names: list[str]) -> StateScores:
 
 
 def bootstrap_macro_f1(
-    true: NDArray[np.int64],
+    true: NDArray[np.integer[Any]],
     predicted: NDArray[np.int64],
-    images: NDArray[np.int64],
+    images: NDArray[np.integer[Any]],
     states: int,
     weights: NDArray[np.integer[Any]],
 ) -> NDArray[np.float64]:

@@ -11,10 +11,10 @@ import numpy as np
 
 from detector.core.errors import UserError
 from detector.engine.annotations import AnnotationPacker, Annotations
-from detector.engine.coco_stream import read_packed
+from detector.engine.coco_stream import read_ground_truth, read_packed
 from detector.engine.dataset import LabelNames
 from detector.engine.distributed import world_size
-from detector.engine.ground_truth import GroundTruth, GroundTruthPacker
+from detector.engine.ground_truth import GroundTruth
 from detector.models.recipe import Recipe
 from detector.models.state_head import StateConfig, compute_state_weights
 
@@ -32,16 +32,17 @@ class TrainingData(NamedTuple):
 
 def load_training_data(folder: Path, recipe: Recipe) -> TrainingData:
     """Load train.json and val.json of `folder`. Raises UserError when they do not suffice for a training."""
-    packer, truth = AnnotationPacker(), GroundTruthPacker()
+    packer = AnnotationPacker()
     train, names = read_packed(folder / "train.json", packer)
     states = build_state_config(names, packer.state_counts, recipe.state_loss_weight)
     del packer  # before more is read
-    val, _ = read_packed(folder / "val.json", truth)
+    truth = read_ground_truth(folder / "val.json")
+    val = truth.pack_annotations()
     present_val = drop_absent_objects(val, names)
     if not states.present:  # only a state head can learn from absent objects
         train, val = drop_absent_objects(train, names), present_val
     check_training_data(folder, train, present_val, recipe)
-    return TrainingData({"train": train, "val": val}, truth.pack_ground_truth(names), names, states)
+    return TrainingData({"train": train, "val": val}, truth.keep_present(), names, states)
 
 
 def build_state_config(names: LabelNames, counts: Mapping[int, int], loss_weight: float) -> StateConfig:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.core.output_files import write_text
+from detector.engine.ground_truth import GroundTruth
 from detector.evaluation.calibration import calibrate_scores, read_temperature
 from detector.evaluation.error_types import ErrorAnalysis
 from detector.evaluation.galleries import GalleryPicture, select_gallery_pictures
@@ -40,9 +41,9 @@ class ReportInputs(NamedTuple):
     """All that the report shows. Scores and thresholds are calibrated.
 
     split: name of the evaluated split. metrics: by name, with `_low` and `_high`. details:
-    metrics/evaluate/details.json. card: models/detector.json. size: of the model, if known. coco: the split, absent
-    objects included; splits: all of them, by name. thresholds float [C]: score threshold of each
-    class. galleries: those of `select_gallery_pictures`. label_issues: rows of the label issue table, worst first.
+    metrics/evaluate/details.json. card: models/detector.json. size: of the model, if known. labels: of the split,
+    absent objects included; splits: of all, by name. thresholds float [C]: score threshold of each class. galleries:
+    those of `select_gallery_pictures`. label_issues: rows of the label issue table, worst first.
     curves: those of the training.
     """
 
@@ -51,8 +52,8 @@ class ReportInputs(NamedTuple):
     details: dict[str, Any]
     card: dict[str, Any]
     size: ModelSize | None
-    coco: dict[str, Any]
-    splits: Mapping[str, dict[str, Any]]
+    labels: GroundTruth
+    splits: Mapping[str, GroundTruth]
     analysis: ErrorAnalysis
     thresholds: NDArray[np.float64]
     galleries: dict[str, list[GalleryPicture]]
@@ -67,7 +68,7 @@ def gather_report_inputs(
     details: dict[str, Any],
     card: dict[str, Any],
     size: ModelSize | None,
-    splits: Mapping[str, dict[str, Any]],
+    splits: Mapping[str, GroundTruth],
     analysis: ErrorAnalysis,
     thresholds: NDArray[np.float64],
     gallery_size: int,
@@ -76,11 +77,10 @@ def gather_report_inputs(
 ) -> ReportInputs:
     """Calibrate the scores and select the galleries' pictures, at most `gallery_size` each.
 
-    splits: COCO dictionaries by name. analysis, thresholds: of `split`, with the model's own scores. The other
+    splits: all of them, by name. analysis, thresholds: of `split`, with the model's own scores. The other
     arguments are as in `ReportInputs`.
     """
     temperature = read_temperature(details)
-    coco = splits[split]
     calibrated, limits = analysis.calibrate(temperature), calibrate_scores(thresholds, temperature)
     return ReportInputs(
         split=split,
@@ -88,11 +88,11 @@ def gather_report_inputs(
         details=details,
         card=card,
         size=size,
-        coco=coco,
+        labels=splits[split],
         splits=splits,
         analysis=calibrated,
         thresholds=limits,
-        galleries=select_gallery_pictures(calibrated, len(coco["images"]), limits, gallery_size),
+        galleries=select_gallery_pictures(calibrated, len(splits[split].images.ids), limits, gallery_size),
         label_issues=label_issues,
         curves=curves,
     )
@@ -100,13 +100,13 @@ def gather_report_inputs(
 
 def write_report(inputs: ReportInputs, root: Path, path: Path) -> None:
     """Write the page to `path`; the file names of images and label issues are relative to `root`."""
-    analysis, coco, thresholds = inputs.analysis, inputs.coco, inputs.thresholds
-    images = sorted(coco["images"], key=lambda image: int(image["id"]))
-    shown = limit_images(analysis, len(images))
-    if shown < len(images):
-        analysis, coco = keep_first_images(analysis, shown), coco | {"images": images[:shown]}
-    pictures = encode_pictures(analysis, coco, inputs.galleries, thresholds, root=root, budget=MAX_PICTURE_BYTES)
-    data = build_page_data(analysis, coco, thresholds, set(pictures))
+    analysis, images, thresholds = inputs.analysis, inputs.labels.images, inputs.thresholds
+    shown = limit_images(analysis, len(images.ids))
+    if shown < len(images.ids):
+        analysis, images = keep_first_images(analysis, shown), images.select(slice(shown))
+    files = images.files.tolist()
+    pictures = encode_pictures(analysis, files, inputs.galleries, thresholds, root=root, budget=MAX_PICTURE_BYTES)
+    data = build_page_data(analysis, images, inputs.labels.names, thresholds, set(pictures))
     charts = build_charts(inputs.details, inputs.curves)
     charts |= build_class_distribution(inputs.splits) | build_heat_maps(inputs.splits.values())
     text = render_page(
@@ -116,7 +116,7 @@ def write_report(inputs: ReportInputs, root: Path, path: Path) -> None:
         inputs=inputs,
         details={key: inputs.details.get(key) for key in DETAILS},
         temperature=read_temperature(inputs.details),
-        identity=describe_identity(inputs.card, inputs.coco, inputs.size),
+        identity=describe_identity(inputs.card, inputs.labels.images.files.tolist(), inputs.size),
         headline_metrics=list_headline_metrics(inputs.metrics),
         other_metrics=list_other_metrics(inputs.metrics),
         charts=charts,
@@ -128,7 +128,7 @@ def write_report(inputs: ReportInputs, root: Path, path: Path) -> None:
         max_detections=MAX_DETECTIONS,
         card=flatten_card(inputs.card),
         counts=_count_data(inputs),
-        limitations=list_limitations(inputs.details, inputs.coco, inputs.split),
+        limitations=list_limitations(inputs.details, inputs.labels.names, inputs.split),
         label_issues=inputs.label_issues[:MAX_LABEL_ISSUES],
         printed_issues=PRINTED_LABEL_ISSUES,
         label_issue_crops=encode_issue_crops(inputs.label_issues[:MAX_CROPS], root),
@@ -140,8 +140,8 @@ def _count_data(inputs: ReportInputs) -> dict[str, int]:
     """Number of images, objects, absent objects and crowds, for the page's header."""
     objects = inputs.analysis.objects
     return {
-        "images": len(inputs.coco["images"]),
+        "images": len(inputs.labels.images.ids),
         "objects": int((~objects.absent).sum()),
         "absent": int(objects.absent.sum()),
-        "crowds": sum(bool(annotation["iscrowd"]) for annotation in inputs.coco["annotations"]),
+        "crowds": int(inputs.labels.objects.crowds.sum()),
     }

@@ -8,26 +8,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.engine.ground_truth import GroundTruth
 from detector.evaluation.report.chart_parts import CHART_COLORS, build_spec, encode_series, tooltip_number
 
 MAX_CLASSES = 30  # of the class distribution
 GRID = 24  # rows and columns of a heat map
 
 
-def count_objects(coco: dict[str, Any]) -> dict[str, int]:
+def count_objects(labels: GroundTruth) -> dict[str, int]:
     """The number of objects per class of a split, crowds and absent objects left out."""
-    absent = {state["id"] for state in coco.get("states", []) if not state["present"]}
-    names = {category["id"]: str(category["name"]) for category in coco["categories"]}
-    counts = dict.fromkeys(names.values(), 0)
-    for annotation in coco["annotations"]:
-        if not annotation["iscrowd"] and annotation.get("state") not in absent:
-            counts[names[annotation["category_id"]]] += 1
-    return counts
+    counted = labels.objects.categories[labels.present & ~labels.objects.crowds]
+    counts = np.bincount(counted - 1, minlength=len(labels.names.classes))
+    return dict(zip(labels.names.classes, counts.tolist(), strict=True))
 
 
-def build_class_distribution(splits: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The share of each class in the objects of each split (COCO dictionaries), for the most frequent MAX_CLASSES."""
-    counts = {split: count_objects(coco) for split, coco in splits.items()}
+def build_class_distribution(splits: Mapping[str, GroundTruth]) -> dict[str, dict[str, Any]]:
+    """The share of each class in the objects of each split, for the most frequent MAX_CLASSES."""
+    counts = {split: count_objects(labels) for split, labels in splits.items()}
     sums: dict[str, int] = {}
     for of_split in counts.values():
         for name, count in of_split.items():
@@ -66,27 +63,33 @@ def build_class_distribution(splits: Mapping[str, dict[str, Any]]) -> dict[str, 
     }  # fmt: skip
 
 
-def build_heat_maps(cocos: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def build_heat_maps(splits: Iterable[GroundTruth]) -> dict[str, dict[str, Any]]:
     """Where the centers of the boxes of all splits lie in their images, and the boxes' widths and heights."""
-    rows: list[tuple[float, ...]] = []
-    for coco in cocos:
-        images = {image["id"]: (image["width"], image["height"]) for image in coco["images"]}
-        rows += [(*annotation["bbox"], *images[annotation["image_id"]]) for annotation in coco["annotations"]]
-    if not rows:
+    centers, sizes = np.zeros((2, GRID, GRID), np.int64)
+    for labels in splits:
+        image_sizes = labels.images.sizes[labels.objects.images, ::-1]  # [A, 2]: width, height
+        places, extents = (labels.objects.boxes_xywh[:, part] / image_sizes for part in (slice(2), slice(2, 4)))
+        centers += _count_points(places + extents / 2)
+        sizes += _count_points(extents)
+    if not centers.any():
         return {}
-    left, top, width, height, image_width, image_height = np.array(rows, np.float64).T
-    width, height, left, top = width / image_width, height / image_height, left / image_width, top / image_height
-    centers = _build_heat_map(left + width / 2, top + height / 2, "center, left to right", "center, top to bottom")
-    centers["encoding"]["y"]["scale"]["reverse"] = True
+    places_chart = _build_heat_map(centers, "center, left to right", "center, top to bottom")
+    places_chart["encoding"]["y"]["scale"]["reverse"] = True
     return {
-        "place-chart": centers,
-        "box-size-chart": _build_heat_map(width, height, "width / image width", "height / image height"),
+        "place-chart": places_chart,
+        "box-size-chart": _build_heat_map(sizes, "width / image width", "height / image height"),
     }
 
 
-def _build_heat_map(x: NDArray[np.float64], y: NDArray[np.float64], x_title: str, y_title: str) -> dict[str, Any]:
-    """The number of points in each cell of a grid over 0..1."""
-    counts = np.histogram2d(x.clip(0, 1), y.clip(0, 1), bins=GRID, range=((0, 1), (0, 1)))[0].astype(int)
+def _count_points(points: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The number of points (x, y) [N, 2] in each cell of a grid over 0..1."""
+    x, y = points.clip(0, 1).T
+    counts: NDArray[np.int64] = np.histogram2d(x, y, bins=GRID, range=((0, 1), (0, 1)))[0].astype(np.int64)
+    return counts
+
+
+def _build_heat_map(counts: NDArray[np.int64], x_title: str, y_title: str) -> dict[str, Any]:
+    """counts [GRID, GRID]: points in each cell, by column and row."""
     values = [
         {"x": round(column / GRID, 5), "x2": round((column + 1) / GRID, 5), "y": round(row / GRID, 5),
          "y2": round((row + 1) / GRID, 5), "boxes": int(counts[column, row])}

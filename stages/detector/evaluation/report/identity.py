@@ -24,9 +24,9 @@ def measure_model(model: nn.Module, path: Path) -> ModelSize:
     return ModelSize(sum(parameter.numel() for parameter in model.parameters()), path.stat().st_size)
 
 
-def describe_identity(card: dict[str, Any], coco: dict[str, Any], size: ModelSize | None) -> list[tuple[str, str]]:
-    """Titles and values, of what is known. card: models/detector.json; coco: the evaluated split."""
-    rows = [("images", find_dataset(str(image["file_name"]) for image in coco["images"]))]
+def describe_identity(card: dict[str, Any], files: Iterable[str], size: ModelSize | None) -> list[tuple[str, str]]:
+    """Titles and values, of what is known. card: models/detector.json; files: the evaluated split's images."""
+    rows = [("images", find_dataset(files))]
     if card.get("data"):
         rows.append(("dataset hash", str(card["data"])[:12]))
     if card.get("size"):

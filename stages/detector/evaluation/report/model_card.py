@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from detector.engine.dataset import LabelNames
+
 MIN_OBJECTS = 10  # classes with fewer objects are listed as a limitation
 MAX_LISTED = 50  # entries of a list, such as the class names
 
@@ -22,7 +24,7 @@ def flatten_card(card: dict[str, Any], prefix: str = "") -> list[tuple[str, str]
     return rows
 
 
-def list_limitations(details: dict[str, Any], coco: dict[str, Any], split: str) -> list[str]:
+def list_limitations(details: dict[str, Any], names: LabelNames, split: str) -> list[str]:
     """The limitations of the evaluation that the data reveal."""
     classes = details.get("classes") or []
     limitations = [
@@ -32,15 +34,15 @@ def list_limitations(details: dict[str, Any], coco: dict[str, Any], split: str) 
     ]
     rare = [str(row["class"]) for row in classes if (row.get("objects") or 0) < MIN_OBJECTS]
     if rare:
-        names = ", ".join(rare[:8]) + (" …" if len(rare) > 8 else "")
+        listed = ", ".join(rare[:8]) + (" …" if len(rare) > 8 else "")
         limitations.append(
-            f"{len(rare)} of {len(classes)} classes have fewer than {MIN_OBJECTS} objects in {split} ({names}): "
+            f"{len(rare)} of {len(classes)} classes have fewer than {MIN_OBJECTS} objects in {split} ({listed}): "
             "their metrics are mostly noise."
         )
     small = sum(bool(row.get("little_data")) for row in details.get("slices") or [])
     if small:
         limitations.append(f"{small} of the slices {'has' if small == 1 else 'have'} little data; they are marked.")
-    absent = [state["name"] for state in coco.get("states", []) if not state["present"]]
+    absent = [state for state, present in zip(names.states, names.present, strict=True) if not present]
     if absent:
         limitations.append(f"Objects in the state {', '.join(absent)} must not be detected; detecting one is an error.")
     calibration = details.get("calibration") or {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from detector.core.images import load_rgb
+from detector.engine.dataset import LabelNames
+from detector.engine.ground_truth import ImageColumns
 from detector.evaluation.error_types import CORRECT, ERROR_TYPES, MISSED, ErrorAnalysis
 from detector.evaluation.galleries import ERROR_TITLES, GalleryPicture, rank_images
 
@@ -34,30 +37,35 @@ def keep_first_images(analysis: ErrorAnalysis, count: int) -> ErrorAnalysis:
     detections, objects = analysis.images < count, analysis.objects.images < count
     places = np.append(np.cumsum(objects) - 1, -1)  # of the objects that stay, in the new order; -1 stays -1
     kept = {name: column[objects] for name, column in analysis.objects._asdict().items()}
-    columns = {name: getattr(analysis, name)[detections] for name in analysis._fields if name != "objects"}
+    columns = {name: getattr(analysis, name)[detections] for name in analysis._fields[:-2]}
     columns["object_indices"] = places[columns["object_indices"]]
     return analysis._replace(objects=analysis.objects._replace(**kept), **columns)
 
 
 def build_page_data(
-    analysis: ErrorAnalysis, coco: dict[str, Any], thresholds: NDArray[np.float64], pictured: set[int]
+    analysis: ErrorAnalysis,
+    images: ImageColumns,
+    names: LabelNames,
+    thresholds: NDArray[np.float64],
+    pictured: set[int],
 ) -> dict[str, Any]:
     """Columns for JSON, with at most MAX_DETECTIONS detections.
 
     thresholds float [C]: score threshold of each class. pictured: indices of the images whose boxes are included.
     """
-    images = sorted(coco["images"], key=lambda image: int(image["id"]))
-    categories = sorted(coco["categories"], key=lambda category: int(category["id"]))
     kept = slice(0, MAX_DETECTIONS)
     objects = analysis.objects
-    ranks = rank_images(analysis, len(images), thresholds)
+    ranks = rank_images(analysis, len(images.ids), thresholds)
     return {
-        "classes": [category["name"] for category in categories],
-        "states": [state["name"] for state in coco.get("states", [])],
+        "classes": names.classes,
+        "states": names.states,
         "thresholds": thresholds.tolist(),
         "errorTypes": list(ERROR_TYPES),
         "errorTitles": {error: ERROR_TITLES.get(error, error) for error in (*ERROR_TYPES, MISSED)},
-        "images": [[image["file_name"], image["width"], image["height"]] for image in images],
+        "images": [
+            [file, width, height]
+            for file, (height, width) in zip(images.files.tolist(), images.sizes.tolist(), strict=True)
+        ],
         "galleries": {name: rows[:MAX_GALLERY_IMAGES].tolist() for name, rows in ranks.items()},
         "omitted": max(0, len(analysis.scores) - MAX_DETECTIONS),
         "scores": analysis.scores[kept].tolist(),
@@ -67,7 +75,7 @@ def build_page_data(
         "truePositive": analysis.hits[kept].astype(int).tolist(),
         "matchedObject": analysis.object_indices[kept].tolist(),
         "errorType": analysis.error_types[kept].tolist(),
-        "boxes": _round_boxes(analysis.boxes_xywh[kept], analysis.images[kept], pictured),
+        "boxes": _round_boxes(analysis.boxes_xywh(kept), analysis.images[kept], pictured),
         "objects": {
             "id": objects.ids.tolist(),
             "image": objects.images.tolist(),
@@ -81,7 +89,7 @@ def build_page_data(
 
 def encode_pictures(
     analysis: ErrorAnalysis,
-    coco: dict[str, Any],
+    files: Sequence[str],
     galleries: dict[str, list[GalleryPicture]],
     thresholds: NDArray[np.float64],
     *,
@@ -90,19 +98,18 @@ def encode_pictures(
 ) -> dict[int, str]:
     """Base64 JPEGs by image index, as many as fit into `budget` characters.
 
-    The images of the galleries come first, then those with the most errors; of all only those in `coco`.
+    The images of the galleries come first, then those with the most errors; of all only those in `files`.
     """
-    images = sorted(coco["images"], key=lambda image: int(image["id"]))
     wrong = analysis.select_detections(thresholds) & (analysis.error_types != CORRECT)
-    errors = np.bincount(analysis.images[wrong], minlength=len(images))
-    errors += np.bincount(analysis.objects.images[analysis.select_missed(thresholds)], minlength=len(images))
+    errors = np.bincount(analysis.images[wrong], minlength=len(files))
+    errors += np.bincount(analysis.objects.images[analysis.select_missed(thresholds)], minlength=len(files))
     in_galleries = [picture.image for gallery in galleries.values() for picture in gallery]
-    in_galleries = [index for index in in_galleries if index < len(images)]
+    in_galleries = [index for index in in_galleries if index < len(files)]
     order = dict.fromkeys([*in_galleries, *np.argsort(-errors, kind="stable").tolist()])
-    size = next(side for most, side in PICTURE_SIZES if len(images) <= most)
+    size = next(side for most, side in PICTURE_SIZES if len(files) <= most)
     pictures: dict[int, str] = {}
     for index in order:
-        encoded = encode_picture(root / images[index]["file_name"], size)
+        encoded = encode_picture(root / files[index], size)
         budget -= len(encoded)
         if budget < 0:
             break
