@@ -34,7 +34,8 @@ from detector.engine.coco_stream import read_ground_truth
 from detector.engine.detections import Prediction, pack_rows
 from detector.engine.ground_truth import GroundTruth
 from detector.evaluation.bootstrap import bootstrap_weights, compute_average_precisions, percentile_interval
-from detector.evaluation.matching import collect_matches, find_overlaps
+from detector.evaluation.matching import collect_matches
+from detector.evaluation.overlaps import find_overlaps
 
 HOME = ROOT / ".cache/bench-accuracy"
 PEERS = ("yolo11n", "yolo26n")

@@ -32,9 +32,10 @@ from detector.core.errors import UserError, run_command
 from detector.core.output_files import write_text
 from detector.engine.ground_truth import pack_ground_truth
 from detector.evaluation.bootstrap import bootstrap_weights
-from detector.evaluation.matching import Matches, collect_matches, find_overlaps
+from detector.evaluation.matching import Matches, collect_matches
 from detector.evaluation.metric_names import COMPARED_METRICS
 from detector.evaluation.operating_point import choose_threshold
+from detector.evaluation.overlaps import find_overlaps
 
 EXIT_WORSE = 3
 MIN_BOOTSTRAP_SAMPLES = 2000

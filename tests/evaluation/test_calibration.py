@@ -15,7 +15,7 @@ from detector.evaluation.calibration import (
     compute_reliability_bins,
     fit_temperature,
 )
-from detector.evaluation.matching import Matches
+from detector.evaluation.matching import ALL_BITS, Matches
 from tests.support.coco_cases import make_coco_case
 from tests.support.packed import evaluate_rows, match_rows
 
@@ -43,8 +43,8 @@ def build_matches(scores: np.ndarray, correct: np.ndarray) -> Matches:
         scores=scores[order],
         images=np.arange(count),
         categories=zeros,
-        hits=np.tile(correct[order], (10, 1)),
-        ignored=np.zeros((10, count), bool),
+        hit_bits=np.where(correct[order], ALL_BITS, 0).astype(np.uint16),
+        ignored_bits=np.zeros(count, np.uint16),
         prediction_indices=np.arange(count),
         annotation_ids=zeros,
         object_counts=np.ones((count, 1), np.int64),

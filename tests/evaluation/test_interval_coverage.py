@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from benchmarks.coco_evaluation import generate_case
 from detector.comparison.comparison import DetectorMatches, compare_detectors
 from detector.evaluation.bootstrap import bootstrap_weights, compute_average_precisions, logit_interval
-from detector.evaluation.matching import Matches, collect_matches, find_overlaps
+from detector.evaluation.matching import NUM_IOUS, Matches, collect_matches
 from detector.evaluation.metric_names import COMPARED_METRICS
+from detector.evaluation.overlaps import find_overlaps
 from tests.support.generated_detectors import FALSE_POSITIVES, OBJECTS, generate_matches, generate_scene
 
 POPULATION = 60_000  # images that determine the true AP to within 0.001
@@ -97,12 +98,13 @@ def test_generated_matches_are_consistent() -> None:
     matches = generate_matches(scene, 1.0, random)
     assert np.allclose(scene.object_counts.mean(axis=0), OBJECTS, rtol=0.1)
     assert (np.diff(matches.scores) <= 0).all()
-    assert (np.diff(matches.hits.astype(int), axis=0) <= 0).all(), "a match at a high IoU is a match at a low one"
+    hits = np.stack([matches.hits(iou) for iou in range(NUM_IOUS)])
+    assert (np.diff(hits.astype(int), axis=0) <= 0).all(), "a match at a high IoU is a match at a low one"
     found = np.zeros_like(scene.object_counts)
-    np.add.at(found, (matches.images[matches.hits[0]], matches.categories[matches.hits[0]]), 1)
+    np.add.at(found, (matches.images[matches.hits()], matches.categories[matches.hits()]), 1)
     assert (found <= scene.object_counts).all()
     assert found.sum() > 0.5 * scene.object_counts.sum()
-    assert (~matches.hits[0]).sum() >= 0.9 * FALSE_POSITIVES * 3000
+    assert (~matches.hits()).sum() >= 0.9 * FALSE_POSITIVES * 3000
 
 
 def test_more_skill_is_a_higher_ap() -> None:

@@ -17,12 +17,12 @@ from detector.evaluation.intervals import (
     add_interval,
     bootstrap_coco_metrics,
     count_at_threshold,
-    match_sizes,
     nanmean,
     run_bootstrap,
     safe_divide,
 )
-from detector.evaluation.matching import collect_matches, find_overlaps
+from detector.evaluation.matching import collect_matches
+from detector.evaluation.overlaps import find_overlaps
 from tests.support.coco_cases import make_coco_case
 from tests.support.packed import evaluate_rows, match_rows
 from tests.support.references import compute_operating_point
@@ -60,7 +60,8 @@ def test_each_sample_equals_hotcoco_on_the_images_drawn(seed: int, detections: i
     weights = np.random.default_rng(seed).integers(0, 3, (3, 5)).astype(np.int32)
     weights[0], weights[1] = 1, np.minimum(weights[1], 1)
     overlaps = find_overlaps(pack_ground_truth(coco), pack_rows(predictions))
-    replicates = bootstrap_coco_metrics(run_bootstrap(match_sizes(overlaps, collect_matches(overlaps)), weights))
+    (bootstrap,) = run_bootstrap(overlaps, collect_matches(overlaps), weights)
+    replicates = bootstrap_coco_metrics(bootstrap)
     assert list(replicates) == list(COCO_METRICS)
     for row, counts in enumerate(weights.tolist()):
         if not any(counts):
@@ -87,8 +88,9 @@ def test_counts_at_a_threshold(seed: int, threshold: float) -> None:
         limits = np.full(3, 2.0)
         limits[place] = threshold
         alone = count_at_threshold(matches, limits)
-        assert alone.hits.sum() == counts.hits[:, place].sum()
-        assert alone.detections.sum() == counts.detections[:, place].sum()
+        assert alone.by_class[:2].sum(axis=1).tolist() == counts.by_class[:2, place].tolist()
+    assert counts.by_image.sum(axis=1).tolist() == counts.by_class.sum(axis=1).tolist()
+    assert counts.by_image[2].tolist() == matches.object_counts.sum(axis=1).tolist()
 
 
 def test_safe_divide_and_nanmean_of_nothing() -> None:

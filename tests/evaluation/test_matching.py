@@ -7,9 +7,10 @@ import pytest
 
 from detector.engine.detections import pack_rows
 from detector.engine.ground_truth import pack_ground_truth
-from detector.evaluation import matching
+from detector.evaluation import matching, overlaps
 from detector.evaluation.bootstrap import compute_average_precisions
-from detector.evaluation.matching import NUM_IOUS, SIZES, collect_matches, find_overlaps
+from detector.evaluation.matching import NUM_IOUS, collect_matches
+from detector.evaluation.overlaps import SIZES, find_overlaps
 from tests.support.packed import evaluate_rows, match_rows
 from tests.support.random_cases import compute_pycocotools_ap, make_random_case
 
@@ -44,7 +45,8 @@ def test_blocks_change_nothing(block: int, monkeypatch: pytest.MonkeyPatch) -> N
     expected = match_rows(truth, predictions)
     assert expected.object_counts.sum() == sum(not annotation["iscrowd"] for annotation in truth["annotations"])
     assert sorted(expected.prediction_indices) == list(range(len(predictions)))
-    monkeypatch.setattr(matching, "BLOCK", block)
+    for module in (matching, overlaps):
+        monkeypatch.setattr(module, "BLOCK", block)
     for one, other in zip(match_rows(truth, predictions), expected, strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -52,11 +54,11 @@ def test_blocks_change_nothing(block: int, monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize("seed", range(20))
 def test_each_size_equals_hotcoco(seed: int) -> None:
     truth, predictions = make_random_case(seed, 6, 3, 9)
-    overlaps = find_overlaps(pack_ground_truth(truth), pack_rows(predictions))
+    found = find_overlaps(pack_ground_truth(truth), pack_rows(predictions))
     expected = evaluate_rows(truth, predictions).eval
     assert expected is not None
     for place, size in enumerate(SIZES):
-        matches = collect_matches(overlaps, size)
+        matches = collect_matches(found, size)
         precision = compute_average_precisions(matches, np.ones((1, 6), np.int32))[0]
         theirs = expected["precision"][:, :, :, place, -1]
         theirs = np.where(theirs[:, 0] < 0, np.nan, theirs.mean(axis=1))
@@ -74,23 +76,23 @@ def test_columns_refer_to_image_class_prediction_and_object() -> None:
     matches = match_rows(truth, predictions)
     annotations = {annotation["id"]: annotation for annotation in truth["annotations"]}
     assert np.all(np.diff(matches.scores) <= 0)
-    assert matches.hits[0].sum() >= 5
+    assert matches.hits().sum() >= 5
     for column, place in enumerate(matches.prediction_indices):
         prediction = predictions[place]
         assert matches.image_ids[matches.images[column]] == prediction["image_id"]
         assert matches.category_ids[matches.categories[column]] == prediction["category_id"]
         assert matches.scores[column] == prediction["score"]
         partner = annotations.get(int(matches.annotation_ids[column]))
-        assert (partner is not None) == bool(matches.hits[0, column])
+        assert (partner is not None) == bool(matches.hits()[column])
         if partner is not None:
             assert (partner["image_id"], partner["category_id"]) == (prediction["image_id"], prediction["category_id"])
-            assert matches.ignored[0, column] == bool(partner["iscrowd"])
+            assert matches.ignored()[column] == bool(partner["iscrowd"])
 
 
 @pytest.mark.parametrize(("images", "detections"), [(3, 0), (1, 0), (0, 0)])
 def test_no_detections(images: int, detections: int) -> None:
     matches = match_rows(*make_random_case(1, images, 2, detections))
-    assert matches.hits.shape == matches.ignored.shape == (NUM_IOUS, 0)
+    assert matches.hit_bits.shape == matches.ignored_bits.shape == (0,)
     assert matches.object_counts.shape == (images, 2)
     precision = compute_average_precisions(matches, np.ones((2, images), np.int32))
     assert precision.shape == (2, NUM_IOUS, 2)
@@ -102,5 +104,5 @@ def test_selected_detections_keep_all_objects() -> None:
     matches = match_rows(*make_random_case(3, 5, 2, 9))
     half = matches.select_iou50()
     assert len(half.scores) < len(matches.scores)
-    assert not half.ignored[0].any()
+    assert not half.ignored().any()
     assert np.array_equal(half.object_counts, matches.object_counts)

@@ -63,7 +63,7 @@ def best_f1(matches: Matches) -> tuple[float, OperatingPoint]:
 def test_best_f1_by_hand() -> None:
     everything = make_predictions([(1, 0, 0.9), (1, 100, 0.8), (2, 300, 0.7), (2, 200, 0.6), (1, 350, 0.1)])
     matches = match_rows(make_truth([(1, 0, 0), (1, 100, 0), (2, 200, 0)]), everything)
-    assert matches.hits[0].tolist() == [True, True, False, True, False]
+    assert matches.hits().tolist() == [True, True, False, True, False]
     assert matches.object_counts.tolist() == [[2, 1]]
     threshold, point = best_f1(matches)
     assert threshold == pytest.approx(0.6)
@@ -80,7 +80,7 @@ def test_equal_scores_count_together() -> None:
 
 def test_detections_on_a_crowd_are_neither_right_nor_wrong() -> None:
     matches = match_rows(make_truth([(1, 0, 0), (1, 100, 1)]), make_predictions([(1, 0, 0.9), (1, 100, 0.8)]))
-    assert matches.select_iou50().hits[0].tolist() == [True]
+    assert matches.select_iou50().hits().tolist() == [True]
     assert matches.object_counts.tolist() == [[1, 0]]
 
 
@@ -91,7 +91,7 @@ def test_no_correct_detection(rows: list[tuple[int, int, float]]) -> None:
 
 def test_a_second_detection_of_an_object_is_wrong() -> None:
     matches = match_rows(make_truth([(1, 0, 0)]), make_predictions([(1, 0, 0.9), (1, 1, 0.8)]))
-    assert matches.hits[0].tolist() == [True, False]
+    assert matches.hits().tolist() == [True, False]
 
 
 def test_detections_on_a_crowd_are_not_in_the_confusion_matrix() -> None:

@@ -11,9 +11,10 @@ from detector.engine.coco_metrics import read_coco_metrics
 from detector.engine.detections import pack_rows
 from detector.engine.ground_truth import pack_ground_truth
 from detector.evaluation.bootstrap import bootstrap_weights
-from detector.evaluation.intervals import match_sizes, run_bootstrap
+from detector.evaluation.intervals import run_bootstrap, weigh_once
 from detector.evaluation.matched_split import number_groups
-from detector.evaluation.matching import collect_matches, find_overlaps
+from detector.evaluation.matching import collect_matches
+from detector.evaluation.overlaps import find_overlaps
 from detector.evaluation.slices import MAX_SLICES, SMALL_GROUPS, tabulate_slices
 from tests.support.coco_cases import make_coco_case
 from tests.support.packed import evaluate_rows
@@ -24,9 +25,9 @@ BOOTSTRAP_SAMPLES = 100
 def tabulate(coco: dict[str, Any], predictions: list[Any]) -> tuple[dict[tuple[str, str], Any], dict[str, str]]:
     truth = pack_ground_truth(coco)
     overlaps, groups = find_overlaps(truth, pack_rows(predictions)), number_groups(truth.images)
-    by_size = match_sizes(overlaps, collect_matches(overlaps))
-    bootstrap = run_bootstrap(by_size, bootstrap_weights(groups, BOOTSTRAP_SAMPLES, 0))
-    rows, notes = tabulate_slices(truth, overlaps, groups, bootstrap)
+    matches, weights = collect_matches(overlaps), bootstrap_weights(groups, BOOTSTRAP_SAMPLES, 0)
+    once, bootstrap = run_bootstrap(overlaps, matches, weigh_once(groups), weights)
+    rows, notes = tabulate_slices(truth, overlaps, matches, groups, once=once, bootstrap=bootstrap)
     return {(row["by"], row["slice"]): row for row in rows}, notes
 
 

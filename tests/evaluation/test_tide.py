@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from detector.engine.detections import pack_rows
 from detector.engine.ground_truth import pack_ground_truth
-from detector.evaluation.matching import collect_matches, find_overlaps
+from detector.evaluation.matching import collect_matches
+from detector.evaluation.overlaps import find_overlaps
 from detector.evaluation.tide import KINDS, compute_tide
 from tests.support.packed import evaluate_rows
 from tests.support.random_cases import make_random_case

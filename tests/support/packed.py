@@ -12,7 +12,8 @@ from detector.engine.detections import pack_rows
 from detector.engine.ground_truth import GroundTruth, pack_ground_truth
 from detector.evaluation.label_issues import LabelIssue, find_label_issues
 from detector.evaluation.matched_split import MatchedSplit, match_split
-from detector.evaluation.matching import Matches, collect_matches, find_overlaps
+from detector.evaluation.matching import Matches, collect_matches
+from detector.evaluation.overlaps import find_overlaps
 
 
 def pack_labels(coco: dict[str, Any]) -> GroundTruth:

@@ -27,7 +27,7 @@ def compute_operating_point(matches: Matches, threshold: float, category: int | 
     objects = int((matches.object_counts if category is None else matches.object_counts[:, category]).sum())
     if category is not None:
         chosen &= counted.categories == category
-    hits, detections = int((chosen & counted.hits[0]).sum()), int(chosen.sum())
+    hits, detections = int((chosen & counted.hits()).sum()), int(chosen.sum())
     return OperatingPoint(hits / max(1, detections), hits / max(1, objects), 2 * hits / max(1, detections + objects))
 
 
@@ -39,7 +39,7 @@ def compute_hotcoco_confusion(
     threshold: one for all classes, or [C]. matches: of these predictions. As for AP, detections on a crowd are
     ignored.
     """
-    on_crowd = set(matches.prediction_indices[matches.ignored[0]].tolist())
+    on_crowd = set(matches.prediction_indices[matches.ignored()].tolist())
     thresholds = np.broadcast_to(np.asarray(threshold, float), matches.category_ids.shape)
     threshold_by_category = dict(zip(matches.category_ids.tolist(), thresholds.tolist(), strict=True))
     counted = [

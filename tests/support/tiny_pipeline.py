@@ -83,9 +83,10 @@ from PIL import Image
 from detector.engine.detections import pack_rows
 from detector.engine.ground_truth import pack_ground_truth
 from detector.evaluation.intervals import (
-    add_interval, bootstrap_coco_metrics, match_sizes, read_first_sample, run_bootstrap
+    add_interval, bootstrap_coco_metrics, read_first_sample, run_bootstrap, weigh_once
 )
-from detector.evaluation.matching import collect_matches, find_overlaps
+from detector.evaluation.matching import collect_matches
+from detector.evaluation.overlaps import find_overlaps
 from detector.evaluation.bootstrap import bootstrap_weights
 from detector.core.yaml_files import parse_yaml
 from probe import find_secrets
@@ -103,12 +104,12 @@ for image in truth["images"]:
         box = [int(xs.min()) + offset, int(ys.min()), int(np.ptp(xs)) + 1, int(np.ptp(ys)) + 1]
         rows.append({"image_id": image["id"], "category_id": 1, "bbox": box, "score": float(pixels.max()) / 255})
 overlaps = find_overlaps(pack_ground_truth(truth), pack_rows(rows))
-by_size = match_sizes(overlaps, collect_matches(overlaps))
 count = len(truth["images"])
 weights = bootstrap_weights(np.arange(count), 100, 0)
-replicates = bootstrap_coco_metrics(run_bootstrap(by_size, weights))
+once, bootstrap = run_bootstrap(overlaps, collect_matches(overlaps), weigh_once(np.arange(count)), weights)
+replicates = bootstrap_coco_metrics(bootstrap)
 metrics = {}
-for name, value in read_first_sample(run_bootstrap(by_size, np.ones((1, count), np.int32))).items():
+for name, value in read_first_sample(once).items():
     metrics |= add_interval(name, value, replicates[name], count)
 for folder in ("data/predictions", "metrics/evaluate", "plots/evaluate"):
     Path(folder).mkdir(parents=True, exist_ok=True)

@@ -114,9 +114,9 @@ def _count_detections(side: DetectorMatches) -> tuple[NDArray[np.int64], NDArray
     above = matches.scores >= side.thresholds[matches.categories]
     hits, detections = np.zeros((2, NUM_IOUS, len(matches.image_ids)), np.int64)
     for iou in range(NUM_IOUS):
-        counted = above & ~matches.ignored[iou]
+        counted = above & ~matches.ignored(iou)
         detections[iou] = np.bincount(matches.images[counted], minlength=detections.shape[1])
-        hits[iou] = np.bincount(matches.images[counted & matches.hits[iou]], minlength=detections.shape[1])
+        hits[iou] = np.bincount(matches.images[counted & matches.hits(iou)], minlength=detections.shape[1])
     return hits, detections
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, stdtrit
 
-from detector.evaluation.matching import Matches
+from detector.evaluation.matching import NUM_IOUS, Matches, read_bit
 
 CHUNK_ELEMENTS = 4_000_000  # of a temporary array
 RECALLS = np.linspace(0, 1, 101)
@@ -33,23 +33,28 @@ def bootstrap_weights(groups: NDArray[np.int64], count: int, seed: int) -> NDArr
     return weights
 
 
-def compute_average_precisions(matches: Matches, weights: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
+def compute_average_precisions(
+    matches: Matches, weights: NDArray[np.integer[Any]], ious: int = NUM_IOUS
+) -> NDArray[np.float64]:
     """COCO's average precision [B, K, C] per bootstrap sample (weights [B, N] of the images), IoU and class.
 
-    NaN for a class without objects in a sample. With weights of 1 it equals pycocotools' numbers. K: the rows of
-    `matches.hits`, one per IoU.
+    NaN for a class without objects in a sample. With weights of 1 it equals pycocotools' numbers. K: the first `ious`.
     """
     object_counts = weigh(weights, matches.object_counts).astype(np.int64)  # [B, C]
-    precision = np.where(object_counts[:, None] > 0, 0.0, np.nan).repeat(len(matches.hits), axis=1)
-    order = np.argsort(matches.categories, kind="stable")
+    precision = np.where(object_counts[:, None] > 0, 0.0, np.nan).repeat(ious, axis=1)
+    order = np.argsort(matches.categories, kind="stable").astype(np.int32)
     bounds = np.searchsorted(matches.categories[order], np.arange(object_counts.shape[1] + 1))
     for category in np.flatnonzero(np.diff(bounds)).tolist():
         chosen = order[bounds[category] : bounds[category + 1]]
-        images, hits, ignored = matches.images[chosen], matches.hits[:, chosen], matches.ignored[:, chosen]
+        images, ignored_bits = matches.images[chosen], matches.ignored_bits[chosen]
+        hit_bits = matches.hit_bits[chosen] & ~ignored_bits
+        hits, ignored = (
+            np.stack([read_bit(bits, iou) for iou in range(ious)]) for bits in (hit_bits, ignored_bits)
+        )  # [K, D]
         step = max(1, CHUNK_ELEMENTS // len(chosen))
         for start in range(0, len(weights), step):
             part = slice(start, start + step)
-            sums = _sum_precisions(weights[part].T[images], hits & ~ignored, ignored, object_counts[part, category])
+            sums = _sum_precisions(weights[part].T[images], hits, ignored, object_counts[part, category])
             precision[part, :, category] += sums / len(RECALLS)
     return precision
 
@@ -57,7 +62,7 @@ def compute_average_precisions(matches: Matches, weights: NDArray[np.integer[Any
 def weigh(weights: NDArray[np.integer[Any]], values: NDArray[Any]) -> NDArray[np.float64]:
     """weights [B, N] @ values [N, ...], in floats, which add up integers exactly and many times faster."""
     total = np.zeros((len(weights), *values.shape[1:]))
-    step = max(1, CHUNK_ELEMENTS // max(1, len(weights)))
+    step = max(1, CHUNK_ELEMENTS // max(1, len(weights), *values.shape[1:]))
     for start in range(0, len(values), step):
         part = slice(start, start + step)
         total += weights[:, part].astype(np.float64) @ values[part].astype(np.float64)
@@ -113,7 +118,7 @@ def compute_precision_curves(matches: Matches) -> NDArray[np.float64]:
     curves = np.where(object_counts > 0, 0.0, np.nan)[None].repeat(len(RECALLS), axis=0)
     counted = matches.select_iou50()
     for category in np.flatnonzero(object_counts).tolist():
-        places = np.flatnonzero(counted.hits[0, counted.categories == category])
+        places = np.flatnonzero(counted.hits()[counted.categories == category])
         hits_so_far = np.arange(1, len(places) + 1)
         envelope = np.maximum.accumulate((hits_so_far / (places + 1))[::-1])[::-1]
         needed = np.searchsorted(hits_so_far / object_counts[category], RECALLS)

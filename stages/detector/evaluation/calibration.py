@@ -41,6 +41,12 @@ class Temperature(NamedTuple):
         return self.fitted is not None and self.used == self.fitted
 
 
+def read_outcomes(matches: Matches) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Scores, and which are correct [*], of the detections that count at IoU 0.5."""
+    counted = ~matches.ignored()
+    return matches.scores[counted], matches.hits()[counted]
+
+
 def compute_calibration_error(matches: Matches) -> float | None:
     """Mean gap between score and precision at IoU 0.5, over ten bins weighted by count; None without detections."""
     return none_if_nan(bootstrap_ece(matches, np.ones((1, len(matches.image_ids)), np.int32))[0])
@@ -48,11 +54,11 @@ def compute_calibration_error(matches: Matches) -> float | None:
 
 def compute_reliability_bins(matches: Matches) -> list[dict[str, Any]]:
     """The bins: mean score, precision, count; None for both in an empty bin."""
-    counted = matches.select_iou50()
-    bins = _find_bins(counted.scores)
+    scores, correct = read_outcomes(matches)
+    bins = _find_bins(scores)
     counts = np.bincount(bins, minlength=BINS)
-    confidences = safe_divide(np.bincount(bins, counted.scores, minlength=BINS), counts)
-    accuracies = safe_divide(np.bincount(bins, counted.hits[0], minlength=BINS), counts)
+    confidences = safe_divide(np.bincount(bins, scores, minlength=BINS), counts)
+    accuracies = safe_divide(np.bincount(bins, correct, minlength=BINS), counts)
     return [
         {
             "low": index / BINS,
@@ -71,15 +77,15 @@ def _find_bins(scores: NDArray[np.float64]) -> NDArray[np.int64]:
 
 def bootstrap_ece(matches: Matches, weights: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
     """The calibration error [B] per bootstrap sample (weights [B, N]); NaN for a sample without detections."""
-    counted = matches.select_iou50()
+    scores, correct = read_outcomes(matches)
     images = len(matches.image_ids)
-    cells = counted.images.astype(np.int64) * BINS + _find_bins(counted.scores)
+    cells = matches.images[~matches.ignored()].astype(np.int64) * BINS + _find_bins(scores)
 
     def sum_per_bin(values: NDArray[np.float64] | None) -> NDArray[np.float64]:
         return weigh(weights, np.bincount(cells, values, minlength=images * BINS).reshape(images, BINS))
 
     # A bin's share of all detections times the gap of its means is the gap of its sums over the number of all.
-    gaps = np.abs(sum_per_bin(counted.scores) - sum_per_bin(counted.hits[0].astype(np.float64)))
+    gaps = np.abs(sum_per_bin(scores) - sum_per_bin(correct.astype(np.float64)))
     return safe_divide(gaps.sum(axis=1), sum_per_bin(None).sum(axis=1))
 
 
@@ -113,13 +119,12 @@ def fit_temperature(matches: Matches) -> float | None:
 
     The likelihood has a single maximum, so a golden-section search over log(temperature) finds it.
     """
-    counted = matches.select_iou50()
-    correct = counted.hits[0]
+    scores, correct = read_outcomes(matches)
     if not correct.any() or correct.all():
         return None
 
     def loss(log_temperature: float) -> float:
-        probabilities = np.clip(rescale_scores(counted.scores, math.exp(log_temperature)), 1e-12, 1 - 1e-12)
+        probabilities = np.clip(rescale_scores(scores, math.exp(log_temperature)), 1e-12, 1 - 1e-12)
         return -float(np.log(np.where(correct, probabilities, 1 - probabilities)).mean())
 
     golden = (math.sqrt(5) - 1) / 2

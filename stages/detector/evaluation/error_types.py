@@ -45,19 +45,25 @@ class ErrorAnalysis(NamedTuple):
     first. So a threshold only changes which detections are considered. `hits`, in contrast, are COCO's, which
     matches within each class.
 
-    scores float [D]; images, categories, states int [D] and boxes_xywh float [D, 4] as in GroundTruthObjects.
-    hits bool [D]. object_indices int [D]: index into `objects`, or -1. error_types int [D]: index into ERROR_TYPES.
+    scores float [D]; images, categories, states int [D] as in GroundTruthObjects. hits bool [D]. object_indices int
+    [D]: index into `objects`, or -1. error_types int [D]: index into ERROR_TYPES. prediction_indices int [D]: index
+    into `predictions`.
     """
 
     scores: NDArray[np.float64]
     images: NDArray[np.integer[Any]]
     categories: NDArray[np.integer[Any]]
     states: NDArray[np.int16]
-    boxes_xywh: NDArray[np.float64]
     hits: NDArray[np.bool_]
-    object_indices: NDArray[np.int64]
-    error_types: NDArray[np.int64]
+    object_indices: NDArray[np.int32]
+    error_types: NDArray[np.int8]
+    prediction_indices: NDArray[np.integer[Any]]
+    predictions: Predictions
     objects: GroundTruthObjects
+
+    def boxes_xywh(self, index: NDArray[Any] | slice | list[int]) -> NDArray[np.float64]:
+        """The boxes [*, 4] of the detections at these positions, in image pixels."""
+        return self.predictions.select(self.prediction_indices[index]).boxes_xywh
 
     def select_detections(self, thresholds: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Mask [D] of the detections that reach the threshold of their class [C]."""
@@ -87,25 +93,27 @@ def analyze_errors(labels: GroundTruth, predictions: Predictions, matches: Match
     """
     objects = collect_objects(labels)
     counted = matches.select_iou50()
-    found = predictions.select(counted.prediction_indices)
-    boxes_xywh, states = found.boxes_xywh, found.states
-    object_indices = np.full(len(found), -1, np.int64)
-    error_types = np.full(len(found), BACKGROUND, np.int64)
+    states = predictions.states[counted.prediction_indices]
+    object_indices = np.full(len(counted.scores), -1, np.int32)
+    error_types = np.full(len(counted.scores), BACKGROUND, np.int8)
     # As in hotcoco's confusion matrix: of equal scores the first class chooses first.
-    order = np.lexsort((counted.categories, -counted.scores))
-    detections_by_image = _group_by_image(counted.images[order], len(matches.image_ids))
-    objects_by_image = _group_by_image(objects.images, len(matches.image_ids))
-    for positions, candidates in zip(detections_by_image, objects_by_image, strict=True):
-        chosen = order[positions]
-        if not len(chosen) or not len(candidates):
+    order = np.lexsort((counted.categories, -counted.scores, counted.images)).astype(np.int32)
+    places = np.arange(len(matches.image_ids) + 1)
+    starts, object_starts = (
+        np.searchsorted(images, places).tolist() for images in (counted.images[order], objects.images)
+    )
+    for image in range(len(matches.image_ids)):
+        chosen = order[starts[image] : starts[image + 1]]
+        candidates = slice(object_starts[image], object_starts[image + 1])
+        if not len(chosen) or candidates.start == candidates.stop:
             continue
-        boxes_xyxy, object_boxes_xyxy = xywh_to_xyxy(boxes_xywh[chosen]), xywh_to_xyxy(objects.boxes_xywh[candidates])
-        ious = pairwise_iou_xyxy(boxes_xyxy, object_boxes_xyxy)
+        boxes_xywh = predictions.select(counted.prediction_indices[chosen]).boxes_xywh
+        ious = pairwise_iou_xyxy(xywh_to_xyxy(boxes_xywh), xywh_to_xyxy(objects.boxes_xywh[candidates]))
         absent = objects.absent[candidates]
         present_ious, absent_ious = np.where(absent, 0.0, ious), np.where(absent, ious, 0.0)
         same_class = counted.categories[chosen, None] == objects.categories[candidates]
         columns = _match_greedily(present_ious)
-        object_indices[chosen] = np.where(columns >= 0, candidates[columns], -1)
+        object_indices[chosen] = np.where(columns >= 0, candidates.start + columns, -1)
         error_types[chosen] = _assign_error_types(columns, present_ious, absent_ious, same_class)
         correct = chosen[(columns >= 0) & (error_types[chosen] == CORRECT)]
         true, predicted = objects.states[object_indices[correct]], states[correct]
@@ -117,10 +125,11 @@ def analyze_errors(labels: GroundTruth, predictions: Predictions, matches: Match
         images=counted.images,
         categories=counted.categories,
         states=states,
-        boxes_xywh=boxes_xywh,
-        hits=counted.hits[0],
+        hits=counted.hits(),
         object_indices=object_indices,
         error_types=error_types,
+        prediction_indices=counted.prediction_indices,
+        predictions=predictions,
         objects=objects,
     )
 
@@ -151,12 +160,6 @@ def compute_confusion_matrix(analysis: ErrorAnalysis, thresholds: NDArray[np.flo
     missed = analysis.objects.categories[analysis.select_missed(thresholds)]
     matrix[:classes, classes] = np.bincount(missed, minlength=classes)
     return matrix
-
-
-def _group_by_image(images: NDArray[np.integer[Any]], count: int) -> list[NDArray[np.int64]]:
-    """The indices [*] of each image's rows, in their order."""
-    order = np.argsort(images, kind="stable")
-    return np.split(order, np.searchsorted(images[order], np.arange(1, count)))
 
 
 def _match_greedily(ious: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -106,7 +106,7 @@ def fit_window(box: tuple[float, float, float, float]) -> CropWindow:
 def build_close_up_window(analysis: ErrorAnalysis, picture: GalleryPicture, size: tuple[int, int]) -> CropWindow:
     """A square around the picture's detection or object, clipped to the image of `size` (width, height)."""
     detected = picture.detection >= 0
-    bbox = analysis.boxes_xywh[picture.detection] if detected else analysis.objects.boxes_xywh[picture.object]
+    bbox = analysis.boxes_xywh([picture.detection])[0] if detected else analysis.objects.boxes_xywh[picture.object]
     left, top, width, height = bbox.tolist()
     side = (1 + CLOSE_UP_CONTEXT) * max(width, height, 8)
     x, y = left + width / 2 - side / 2, top + height / 2 - side / 2
@@ -170,12 +170,11 @@ def _style_predictions(
     whole = picture.shows_whole_image
     indices = np.flatnonzero((analysis.images == picture.image) & detected)
     boxes = []
-    for index in indices.tolist():
+    for index, xyxy in zip(indices.tolist(), xywh_to_xyxy(analysis.boxes_xywh(indices)).tolist(), strict=True):
         emphasized = bool(analysis.error_types[index] != CORRECT) if whole else index == picture.detection
         labeled = emphasized or (whole and len(indices) <= MAX_LABELS)
         name = _format_label(names, analysis.categories[index], analysis.states[index])
         label = f"{name} {analysis.scores[index]:.2f}" if labeled else ""
-        xyxy = xywh_to_xyxy(analysis.boxes_xywh[index]).tolist()
         boxes.append(StyledBox(xyxy, PREDICTION_COLOR, label, width=THICK if emphasized else THIN))
     return boxes
 

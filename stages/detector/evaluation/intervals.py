@@ -11,22 +11,22 @@ from scipy.sparse import csr_array
 from detector.engine.detections import Predictions
 from detector.engine.ground_truth import GroundTruth
 from detector.evaluation.bootstrap import CHUNK_ELEMENTS, compute_average_precisions, logit_interval, weigh
-from detector.evaluation.matching import NUM_IOUS, SIZES, Matches, Overlaps, collect_matches, find_overlaps
+from detector.evaluation.matching import NUM_IOUS, Matches, collect_matches
 from detector.evaluation.metric_names import interval_names
+from detector.evaluation.overlaps import MAX_DETECTIONS, SIZES, Overlaps, find_overlaps
 
 IOU_50, IOU_75 = 0, 5  # rows of the ten IoUs
 
 
 class Counts(NamedTuple):
-    """Counts int [N, C] per image and class, at the operating threshold and IoU 0.5."""
+    """Hits, detections and objects at the operating threshold and IoU 0.5: int [3, N] by image, [3, C] by class."""
 
-    hits: NDArray[np.integer[Any]]
-    detections: NDArray[np.integer[Any]]
-    objects: NDArray[np.integer[Any]]
+    by_image: NDArray[np.int64]
+    by_class: NDArray[np.int64]
 
     def compute_scores(self, weights: NDArray[np.integer[Any]]) -> dict[str, NDArray[np.float64]]:
         """Precision, recall and F1 [B] over all classes, for weights [B, N] of the images; NaN for 0 / 0."""
-        hits, detections, objects = (weigh(weights, column.sum(axis=1)) for column in self)
+        hits, detections, objects = (weigh(weights, row) for row in self.by_image)
         return {
             "precision": safe_divide(hits, detections),
             "recall": safe_divide(hits, objects),
@@ -36,38 +36,49 @@ class Counts(NamedTuple):
 
 def count_at_threshold(matches: Matches, threshold: float | NDArray[np.float64]) -> Counts:
     """threshold: one for all classes, or one per class [C]."""
-    counted = matches.select_iou50()
-    shape = matches.object_counts.shape
-    thresholds = np.broadcast_to(np.asarray(threshold, float), shape[1:])
-    above = counted.scores >= thresholds[counted.categories]
+    counts = matches.object_counts
+    thresholds = np.broadcast_to(np.asarray(threshold, float), counts.shape[1:])
+    above = ~matches.ignored() & (matches.scores >= thresholds[matches.categories])
+    masks = (above & matches.hits(), above)
 
-    def count(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
-        cells = counted.images[mask].astype(np.int64) * shape[1] + counted.categories[mask]
-        return np.bincount(cells, minlength=shape[0] * shape[1]).astype(np.int32).reshape(shape)
+    def count(axis: int, places: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+        found = (np.bincount(places[mask], minlength=counts.shape[axis]) for mask in masks)
+        return np.stack([*found, counts.sum(axis=1 - axis, dtype=np.int64)])
 
-    return Counts(count(above & counted.hits[0]), count(above), matches.object_counts)
+    return Counts(count(0, matches.images), count(1, matches.categories))
 
 
 class Bootstrap(NamedTuple):
-    """Average precisions per bootstrap sample, computed once, by object size: "all" and COCO's three.
+    """Metrics per bootstrap sample, computed once, by object size: "all" and COCO's three.
 
-    weights int [B, N]: how often each image counts in each sample. precisions [B, 10, C]: average precision.
+    weights int [B, N]: how often each image counts in each sample. precisions [B, 10, C]: average precision. recalls
+    [B]: COCO's average recall by name. objects, images: the numbers of objects and of images with one.
     """
 
     weights: NDArray[np.integer[Any]]
-    matches: dict[str, Matches]
     precisions: dict[str, NDArray[np.float64]]
+    recalls: dict[str, NDArray[np.float64]]
+    objects: dict[str, int]
+    images: dict[str, int]
 
 
-def match_sizes(overlaps: Overlaps, matches: Matches) -> dict[str, Matches]:
-    """The matches of objects of each size; matches: of any."""
-    return {"all": matches} | {size: drop_ignored(collect_matches(overlaps, size)) for size in SIZES[1:]}
+def run_bootstrap(overlaps: Overlaps, matches: Matches, *weights: NDArray[np.integer[Any]]) -> list[Bootstrap]:
+    """One result for each of the weights [B, N] of the images; matches: of objects of any size.
 
-
-def run_bootstrap(by_size: dict[str, Matches], weights: NDArray[np.integer[Any]]) -> Bootstrap:
-    """by_size: from `match_sizes`; weights [B, N] of the images."""
-    precisions = {size: compute_average_precisions(part, weights) for size, part in by_size.items()}
-    return Bootstrap(weights, by_size, precisions)
+    The matches of a size are dropped before those of the next one are made.
+    """
+    results = [Bootstrap(samples, {}, {}, {}, {}) for samples in weights]
+    for size in SIZES:
+        part = matches if size == "all" else collect_matches(overlaps, size)
+        ranks = part.rank_detections()
+        limits = {f"AR{most}": most for most in (1, 10, 100)} if size == "all" else {f"AR_{size}": MAX_DETECTIONS}
+        per_image = part.object_counts.sum(axis=1)
+        for result in results:
+            result.objects[size], result.images[size] = int(per_image.sum()), int(np.count_nonzero(per_image))
+            result.precisions[size] = compute_average_precisions(part, result.weights)
+            for name, most in limits.items():
+                result.recalls[name] = nanmean(_compute_recalls(part, ranks < most, result.weights), (1, 2))
+    return results
 
 
 def bootstrap_coco_metrics(bootstrap: Bootstrap) -> dict[str, NDArray[np.float64]]:
@@ -79,24 +90,19 @@ def bootstrap_coco_metrics(bootstrap: Bootstrap) -> dict[str, NDArray[np.float64
         "AP75": nanmean(precisions["all"][:, IOU_75], (1,)),
     }
     replicates |= {f"AP_{size}": nanmean(precisions[size], (1, 2)) for size in SIZES[1:]}
-    for most in (1, 10, 100):
-        replicates[f"AR{most}"] = nanmean(_compute_recalls(bootstrap.matches["all"], bootstrap.weights, most), (1, 2))
-    for size in SIZES[1:]:
-        replicates[f"AR_{size}"] = nanmean(_compute_recalls(bootstrap.matches[size], bootstrap.weights, 100), (1, 2))
-    return replicates
-
-
-def drop_ignored(matches: Matches) -> Matches:
-    """Without the detections that are ignored at every IoU: within a size range, most are."""
-    ignored: NDArray[np.bool_] = np.all(matches.ignored, axis=0)
-    return matches.select(~ignored)
+    return replicates | bootstrap.recalls
 
 
 def compute_coco_metrics(truth: GroundTruth, predictions: Predictions) -> dict[str, float | None]:
     """COCO's 12 metrics by name, 0..1; None without such an object."""
     overlaps = find_overlaps(truth, predictions)
-    weights = np.ones((1, len(overlaps.image_ids)), np.int32)
-    return read_first_sample(run_bootstrap(match_sizes(overlaps, collect_matches(overlaps)), weights))
+    (once,) = run_bootstrap(overlaps, collect_matches(overlaps), weigh_once(overlaps.image_ids))
+    return read_first_sample(once)
+
+
+def weigh_once(images: NDArray[Any]) -> NDArray[np.uint8]:
+    """Weights [1, N] that count each of the images [N] once."""
+    return np.ones((1, len(images)), np.uint8)
 
 
 def read_first_sample(once: Bootstrap) -> dict[str, float | None]:
@@ -104,15 +110,16 @@ def read_first_sample(once: Bootstrap) -> dict[str, float | None]:
     return {name: none_if_nan(values[0]) for name, values in bootstrap_coco_metrics(once).items()}
 
 
-def _compute_recalls(matches: Matches, weights: NDArray[np.integer[Any]], most: int) -> NDArray[np.float64]:
-    """Recall [B, 10, C] of the best `most` detections per image and class."""
+def _compute_recalls(
+    matches: Matches, chosen: NDArray[np.bool_], weights: NDArray[np.integer[Any]]
+) -> NDArray[np.float64]:
+    """Recall [B, 10, C] of the chosen detections, a mask [D]."""
     images, classes = matches.object_counts.shape
-    first = matches.rank_detections() < most
     object_counts = weigh(weights, matches.object_counts)
     recalls = np.empty((len(weights), NUM_IOUS, classes))
     step = max(1, CHUNK_ELEMENTS // max(1, images))
     for iou in range(NUM_IOUS):
-        places = np.flatnonzero(first & matches.hits[iou] & ~matches.ignored[iou])
+        places = np.flatnonzero(chosen & matches.hits(iou) & ~matches.ignored(iou))
         cells = (matches.categories[places], matches.images[places])
         hits = csr_array((np.ones(len(places)), cells), (classes, images))
         for start in range(0, len(weights), step):

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from detector.engine.detections import Predictions
 from detector.engine.ground_truth import GroundTruth
 from detector.evaluation.bootstrap import compute_average_precisions
-from detector.evaluation.intervals import nanmean, none_if_nan
-from detector.evaluation.matching import Matches, collect_matches, find_overlaps
+from detector.evaluation.intervals import nanmean, none_if_nan, weigh_once
+from detector.evaluation.matching import Matches, collect_matches
+from detector.evaluation.overlaps import find_overlaps
 
 
 class JointAP(NamedTuple):
@@ -51,9 +52,9 @@ def compute_joint_ap(truth: GroundTruth, predictions: Predictions, weights: NDAr
     """AP over class-state pairs; weights [B, N]: bootstrap samples of the images."""
     names = truth.names.states
     matches = collect_matches(find_overlaps(*combine_class_and_state(truth, predictions)))
-    once = np.ones((1, len(matches.image_ids)), np.int32)
-    pair_aps = compute_average_precisions(matches, once)[0, 0].reshape(-1, len(names))  # [C, S] at IoU 0.5
-    replicates = compute_average_precisions(matches, weights)[:, 0]
+    once = weigh_once(matches.image_ids)
+    pair_aps = compute_average_precisions(matches, once, ious=1)[0, 0].reshape(-1, len(names))  # [C, S] at IoU 0.5
+    replicates = compute_average_precisions(matches, weights, ious=1)[:, 0]
     objects = matches.object_counts.sum(axis=0).reshape(-1, len(names)).sum(axis=0)
     by_state = [
         {"state": name, "objects": int(objects[index]), "AP": none_if_nan(nanmean(pair_aps[:, index], (0,)))}
@@ -88,9 +89,9 @@ def match_absent_objects(labels: GroundTruth, predictions: Predictions, matches:
     if not len(objects.ids):
         empty, none = np.zeros(0, np.int32), np.zeros(0, np.int64)
         return AbsentObjects(np.zeros(0), empty, empty, none, none, np.zeros(len(matches.image_ids), np.int64))
-    others = np.setdiff1d(np.arange(len(predictions)), matches.prediction_indices[matches.hits[0]])
+    others = np.setdiff1d(np.arange(len(predictions)), matches.prediction_indices[matches.hits()])
     absent = collect_matches(find_overlaps(labels._replace(objects=objects), predictions.select(others)))
-    hits = absent.hits[0]
+    hits = absent.hits()
     return AbsentObjects(
         scores=absent.scores[hits],
         images=absent.images[hits],
@@ -113,7 +114,7 @@ def count_by_class_and_state(
     matches: of the predictions with the present objects.
     """
     objects, names = labels.objects, labels.names
-    hits = matches.hits[0] & ~matches.ignored[0]
+    hits = matches.hits() & ~matches.ignored()
     ids = np.concatenate([matches.annotation_ids[hits], absent.annotation_ids])
     detections = np.concatenate([matches.prediction_indices[hits], absent.prediction_indices])
     found = objects.find(ids)

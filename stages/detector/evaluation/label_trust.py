@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from detector.engine.detections import Predictions
 from detector.engine.ground_truth import GroundTruth
 from detector.evaluation.bootstrap import compute_average_precisions
-from detector.evaluation.intervals import IOU_50, none_if_nan
-from detector.evaluation.matching import collect_matches, find_overlaps
+from detector.evaluation.intervals import none_if_nan, weigh_once
+from detector.evaluation.matching import collect_matches
+from detector.evaluation.overlaps import find_overlaps
 
 MIN_AP50 = 0.3  # of a class on the split; half of its boxes may be missing or wrong before a good detector falls below
 MIN_STATE_PRECISION = 0.5  # of a state on the split, given the true boxes
@@ -34,7 +35,7 @@ def assess_trust(
 ) -> Trust:
     """What a detector knows on a split, as in `find_label_issues`. A class without objects there is not known."""
     matches = collect_matches(find_overlaps(labels.keep_present(), predictions))
-    precisions = compute_average_precisions(matches, np.ones((1, len(matches.image_ids)), np.int32))[0, IOU_50]
+    precisions = compute_average_precisions(matches, weigh_once(matches.image_ids), ious=1)[0, 0]
     ap50 = {name: none_if_nan(value) for name, value in zip(labels.names.classes, precisions, strict=True)}
     weak = {name: value for name, value in ap50.items() if value is not None and value < MIN_AP50}
     notes = _note(f"label issues on {split}", weak, f"classes with an AP50 below {MIN_AP50:g}")

@@ -11,7 +11,8 @@ from detector.engine.detections import Predictions
 from detector.engine.ground_truth import GroundTruth
 from detector.evaluation.bootstrap import weigh
 from detector.evaluation.intervals import none_if_nan, safe_divide
-from detector.evaluation.matching import Matches, pair_ious
+from detector.evaluation.matching import Matches
+from detector.evaluation.overlaps import pair_ious
 
 
 class BoxPairs(NamedTuple):
@@ -31,8 +32,8 @@ def pair_boxes(
     truth: GroundTruth, predictions: Predictions, matches: Matches, thresholds: NDArray[np.float64]
 ) -> BoxPairs:
     """thresholds [C]: of each class."""
-    counted = matches.select_iou50()
-    correct = counted.select(counted.hits[0] & (counted.scores >= thresholds[counted.categories]))
+    is_correct = matches.hits() & ~matches.ignored()
+    correct = matches.select(is_correct & (matches.scores >= thresholds[matches.categories]))
     predicted = predictions.select(correct.prediction_indices).boxes_xywh
     true = truth.objects.boxes_xywh[truth.objects.find(correct.annotation_ids)]
     ious = pair_ious(predicted, true, np.zeros(len(true), bool))

@@ -11,8 +11,9 @@ from detector.core.errors import UserError
 from detector.engine.detections import Predictions
 from detector.engine.ground_truth import GroundTruth, ImageColumns
 from detector.evaluation.joint_states import AbsentObjects, match_absent_objects
-from detector.evaluation.matching import Matches, Overlaps, collect_matches, find_overlaps
+from detector.evaluation.matching import Matches, collect_matches
 from detector.evaluation.operating_point import ThresholdChoice, choose_threshold, select_class
+from detector.evaluation.overlaps import find_overlaps
 
 
 class MatchedSplit(NamedTuple):
@@ -24,7 +25,6 @@ class MatchedSplit(NamedTuple):
     labels: GroundTruth
     truth: GroundTruth
     predictions: Predictions
-    overlaps: Overlaps
     matches: Matches
     absent: AbsentObjects
     groups: NDArray[np.int64]
@@ -41,10 +41,9 @@ class Thresholds(NamedTuple):
 def match_split(labels: GroundTruth, predictions: Predictions) -> MatchedSplit:
     """labels: with absent objects."""
     truth = labels.keep_present()
-    overlaps = find_overlaps(truth, predictions)
-    matches = collect_matches(overlaps)
+    matches = collect_matches(find_overlaps(truth, predictions))
     absent = match_absent_objects(labels, predictions, matches)
-    return MatchedSplit(labels, truth, predictions, overlaps, matches, absent, number_groups(labels.images))
+    return MatchedSplit(labels, truth, predictions, matches, absent, number_groups(labels.images))
 
 
 def number_groups(images: ImageColumns) -> NDArray[np.int64]:
@@ -91,6 +90,6 @@ def choose_thresholds(val: MatchedSplit, rule: str, per_class: bool, cost_ratio:
 
 def _choose_class_threshold(val: MatchedSplit, index: int, rule: str, cost_ratio: float) -> ThresholdChoice | None:
     matches = select_class(val.matches, index)
-    if not matches.hits[0].any():
+    if not matches.hits().any():
         return None
     return choose_threshold(matches, rule, val.absent.scores[val.absent.categories == index], cost_ratio)

@@ -28,18 +28,19 @@ from detector.evaluation.intervals import (
     add_interval,
     bootstrap_coco_metrics,
     count_at_threshold,
-    match_sizes,
     nanmean,
     none_if_nan,
     read_first_sample,
     run_bootstrap,
     safe_divide,
+    weigh_once,
 )
 from detector.evaluation.localization import bootstrap_mean_iou, compute_mean_iou, pair_boxes, tabulate_localization
 from detector.evaluation.matched_split import MatchedSplit, Thresholds
 from detector.evaluation.matching import Matches
 from detector.evaluation.metric_names import interval_names
 from detector.evaluation.operating_point import compute_recall_at_precision, select_class
+from detector.evaluation.overlaps import find_overlaps
 from detector.evaluation.slices import tabulate_slices
 from detector.evaluation.state_metrics import compute_state_metrics
 from detector.evaluation.tide import KINDS, compute_tide
@@ -93,21 +94,20 @@ def compute_metrics(
     """
     notes = dict(thresholds.notes)
     weights = bootstrap_weights(test.groups, bootstrap_samples, BOOTSTRAP_SEED)
-    groups = len(set(test.groups.tolist()))
+    groups = len(np.unique(test.groups))
     if groups < 2:
         notes["intervals"] = "only one image or one group: nothing to resample"
     counts = count_at_threshold(test.matches, thresholds.by_class)
     pairs = pair_boxes(test.truth, test.predictions, test.matches, thresholds.by_class)
     temperature = choose_temperature(val.matches)
     calibration = compute_calibration(test.matches, temperature)
-    tide = compute_tide(test.overlaps, test.predictions, test.matches)
-    by_size = match_sizes(test.overlaps, test.matches)
-    once = run_bootstrap(by_size, np.ones((1, len(test.groups)), np.int32))
+    overlaps = find_overlaps(test.truth, test.predictions)
+    tide = compute_tide(overlaps, test.predictions, test.matches)
+    once, bootstrap = run_bootstrap(overlaps, test.matches, weigh_once(test.groups), weights)
     values = compute_overall(once, thresholds, counts, temperature.used) | {
         "mean_IoU": compute_mean_iou(pairs),
         "calibration_error": calibration["error_after" if temperature.is_applied else "error"],
     }
-    bootstrap = run_bootstrap(by_size, weights)
     replicates = bootstrap_coco_metrics(bootstrap) | counts.compute_scores(weights)
     replicates |= {
         "mean_IoU": bootstrap_mean_iou(pairs, weights),
@@ -138,7 +138,9 @@ def compute_metrics(
     note_missing(flat, notes)
     if temperature.note:
         notes["temperature"] = temperature.note
-    slices, slice_notes = tabulate_slices(test.truth, test.overlaps, test.groups, bootstrap)
+    slices, slice_notes = tabulate_slices(
+        test.truth, overlaps, test.matches, test.groups, once=once, bootstrap=bootstrap
+    )
     details = {
         "classes": tabulate_classes(
             test, thresholds, counts, once=once, bootstrap=bootstrap, temperature=temperature.used, notes=notes
@@ -178,8 +180,8 @@ def tabulate_classes(
     once: with every image once, for the metrics; bootstrap: for their intervals.
     """
     names = test.truth.names.classes
-    hits, detections, objects = (column.sum(axis=0) for column in counts)
-    groups = len(set(test.groups.tolist()))
+    hits, detections, objects = counts.by_class
+    groups = len(np.unique(test.groups))
     rows = []
     for index, name in enumerate(names):
         precisions = {size: values[0, :, index] for size, values in once.precisions.items()}  # [10]

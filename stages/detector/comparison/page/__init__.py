@@ -104,9 +104,9 @@ def judge_detections(side: ComparedSide) -> SideOutcome:
         scores=calibrate_scores(counted.scores, temperature),
         images=counted.images,
         categories=counted.categories,
-        hits=counted.hits[0],
+        hits=counted.hits(),
         above=above,
-        found=frozenset(counted.annotation_ids[above & counted.hits[0]].tolist()),
+        found=frozenset(counted.annotation_ids[above & counted.hits()].tolist()),
         thresholds=calibrate_scores(side.side.thresholds, temperature),
     )
 

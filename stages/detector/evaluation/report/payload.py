@@ -37,7 +37,7 @@ def keep_first_images(analysis: ErrorAnalysis, count: int) -> ErrorAnalysis:
     detections, objects = analysis.images < count, analysis.objects.images < count
     places = np.append(np.cumsum(objects) - 1, -1)  # of the objects that stay, in the new order; -1 stays -1
     kept = {name: column[objects] for name, column in analysis.objects._asdict().items()}
-    columns = {name: getattr(analysis, name)[detections] for name in analysis._fields if name != "objects"}
+    columns = {name: getattr(analysis, name)[detections] for name in analysis._fields[:-2]}
     columns["object_indices"] = places[columns["object_indices"]]
     return analysis._replace(objects=analysis.objects._replace(**kept), **columns)
 
@@ -75,7 +75,7 @@ def build_page_data(
         "truePositive": analysis.hits[kept].astype(int).tolist(),
         "matchedObject": analysis.object_indices[kept].tolist(),
         "errorType": analysis.error_types[kept].tolist(),
-        "boxes": _round_boxes(analysis.boxes_xywh[kept], analysis.images[kept], pictured),
+        "boxes": _round_boxes(analysis.boxes_xywh(kept), analysis.images[kept], pictured),
         "objects": {
             "id": objects.ids.tolist(),
             "image": objects.images.tolist(),
