@@ -62,7 +62,7 @@ class ObjectColumns(NamedTuple):
         """The objects in a boolean mask [A], at these positions or in a slice."""
         return ObjectColumns._make(column[index] for column in self)
 
-    def find(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    def find(self, ids: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
         """The positions [*] of objects with these ids, all of which must exist."""
         order = np.argsort(self.ids, kind="stable")
         positions: NDArray[np.int64] = order[np.searchsorted(self.ids, ids, sorter=order)]

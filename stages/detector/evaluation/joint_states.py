@@ -75,7 +75,7 @@ class AbsentObjects(NamedTuple):
     scores: NDArray[np.float64]
     images: NDArray[np.integer[Any]]
     categories: NDArray[np.integer[Any]]
-    annotation_ids: NDArray[np.int64]
+    annotation_ids: NDArray[np.integer[Any]]
     prediction_indices: NDArray[np.int64]
     object_counts: NDArray[np.int64]
 

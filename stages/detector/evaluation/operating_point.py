@@ -35,7 +35,7 @@ def compute_threshold_curve(matches: Matches) -> ThresholdCurve:
     # Equal scores count together: only the last of each can be a threshold.
     is_last = np.append(counted.scores[1:] != counted.scores[:-1], True)[: len(counted.scores)]
     last = np.flatnonzero(is_last)
-    hits = np.cumsum(counted.hits())[last]
+    hits = np.cumsum(counted.hits(), dtype=np.int64)[last]
     return ThresholdCurve(counted.scores[last], hits, last + 1, int(matches.object_counts.sum()))
 
 

@@ -44,7 +44,8 @@ class Objects(NamedTuple):
 
     def boxes_xywh(self, places: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
         """The boxes [*, 4] at these places [*]."""
-        return self.columns.boxes_xywh[self.rows[places]]
+        boxes_xywh: NDArray[np.float64] = self.columns.boxes_xywh[self.rows[places]]
+        return boxes_xywh
 
 
 class Overlaps(NamedTuple):
