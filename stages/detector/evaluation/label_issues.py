@@ -143,8 +143,9 @@ def _compute_statistics(labels: GroundTruth, matches: Iterable[ImageMatch]) -> C
 def _check_labels(match: ImageMatch, statistics: ClassStatistics) -> Iterator[Candidate]:
     """At most one candidate about class or box per present label."""
     present = ~np.isin(match.label_states, list(statistics.absent))
+    label_iou = pairwise_iou_xyxy(match.labels_xyxy, match.labels_xyxy)
     for row in np.flatnonzero(present).tolist():
-        duplicate = _check_duplicate(match, statistics, row, present)
+        duplicate = _check_duplicate(match, statistics, row, label_iou[row], present)
         if duplicate is not None:
             yield duplicate
         else:
@@ -152,10 +153,17 @@ def _check_labels(match: ImageMatch, statistics: ClassStatistics) -> Iterator[Ca
 
 
 def _check_duplicate(
-    match: ImageMatch, statistics: ClassStatistics, row: int, present: NDArray[np.bool_]
+    match: ImageMatch,
+    statistics: ClassStatistics,
+    row: int,
+    label_iou: NDArray[np.float64],
+    present: NDArray[np.bool_],
 ) -> Candidate | None:
-    """Of two overlapping labels of a class, the one detected with less confidence; none when both are detected."""
-    overlapping = (match.label_iou[row] >= MATCH_IOU) & (match.label_classes == match.label_classes[row]) & present
+    """Of two overlapping labels of a class, the one detected with less confidence; none when both are detected.
+
+    label_iou [A]: of the label with each of the image.
+    """
+    overlapping = (label_iou >= MATCH_IOU) & (match.label_classes == match.label_classes[row]) & present
     overlapping[row] = False
     confidence = _match_confidence(match, row)
     better = [
@@ -165,7 +173,7 @@ def _check_duplicate(
     ]
     if not better:
         return None
-    iou = max(float(match.label_iou[row, other]) for other in better)
+    iou = max(float(label_iou[other]) for other in better)
     score = iou * (1 - confidence)
     name = statistics.names[int(match.label_classes[row])]
     detected = "no detection of its own" if not confidence else f"only a weak detection of its own ({confidence:.2f})"

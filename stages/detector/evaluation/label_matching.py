@@ -23,9 +23,9 @@ class ImageMatch(NamedTuple):
     """One image: its labels without crowds [A], and its detections that lie on no crowd [D].
 
     image: index of the image; labels [A]: indices of its objects. label_classes, label_states int [A],
-    predicted_classes int [D]: ids. iou [A, D] of labels and detections; label_iou [A, A] of labels. boxes_xywh float64
-    [D, 4]; scores float64 [D]; states int16 [D]. confidence [D]: 0..1, the score relative to those of the best correct
-    detections of the class.
+    predicted_classes int [D]: ids. iou [A, D] of labels and detections. labels_xyxy, boxes_xywh float64 [A, 4] and
+    [D, 4]: of labels and of detections; scores float64 [D]; states int16 [D]. confidence [D]: 0..1, the score relative
+    to those of the best correct detections of the class.
     matches: index of a label -> index of the one detection that is matched to it.
     """
 
@@ -38,7 +38,7 @@ class ImageMatch(NamedTuple):
     label_states: NDArray[np.int32]
     predicted_classes: NDArray[np.int32]
     iou: NDArray[np.float64]
-    label_iou: NDArray[np.float64]
+    labels_xyxy: Boxes
     confidence: NDArray[np.float64]
     matches: dict[int, int]
 
@@ -122,7 +122,7 @@ def _compute_overlaps(
         label_states=label_states,
         predicted_classes=classes,
         iou=pairwise_iou_xyxy(labels_xyxy, boxes_xyxy),
-        label_iou=pairwise_iou_xyxy(labels_xyxy, labels_xyxy),
+        labels_xyxy=labels_xyxy,
         confidence=scores,
         matches={},
     )
