@@ -27,7 +27,7 @@ def pack_labels(coco: dict[str, Any]) -> GroundTruth:
 
 
 def match_rows(truth: dict[str, Any], rows: Sequence[Any]) -> Matches:
-    return collect_matches(find_overlaps(pack_ground_truth(truth), pack_rows(rows)))
+    return collect_matches(find_overlaps(pack_labels(truth), pack_rows(rows)))
 
 
 def split_rows(coco: dict[str, Any], rows: Sequence[Any]) -> MatchedSplit:
