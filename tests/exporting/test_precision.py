@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from detector.engine.detections import Detections
@@ -103,6 +103,15 @@ def test_all_but_the_last_layers_are_int8(file: onnx.ModelProto) -> None:
     scales = weights[made_by[first.input[1]].input[1]]
     assert len(scales.dims) == 1
     assert scales.dims[0] > 1, "one scale per channel"
+
+
+def test_sums_of_two_products_fit_into_16_bits(file: onnx.ModelProto) -> None:
+    """Without VNNI, CPUs add two products of an unsigned and a signed byte with saturation."""
+    weights = {tensor.name: tensor for tensor in CONVERTERS["int8"](file).graph.initializer}
+    kernels = [numpy_helper.to_array(one) for one in weights.values() if one.data_type == TensorProto.INT8 and one.dims]
+    most = max(int(np.abs(kernel.astype(int)).max()) for kernel in kernels)
+    assert 32 < most
+    assert 2 * 255 * most < 2**15
 
 
 @pytest.mark.parametrize(

@@ -129,8 +129,9 @@ class CalibrationReader(CalibrationDataReader):  # type: ignore[misc]  # ONNX Ru
 def quantize_int8(file: onnx.ModelProto, images: Iterator[NDArray[np.uint8]]) -> onnx.ModelProto:
     """Return a copy with the layers of INT8_MODULES in 8 bits; weights are quantized per channel.
 
-    Activations are unsigned: CPUs multiply unsigned by signed bytes, and a ReLU is then free. Weights have 7 bits: without
-    VNNI, two products are added in 16 bits, where those of 8 bits overflow, and the file would detect something else.
+    Activations are unsigned: CPUs multiply unsigned by signed bytes, and a ReLU is then free. Weights have 7 bits:
+    without VNNI, two products are added in 16 bits, where those of 8 bits overflow, and the file would detect something
+    else.
 
     images: uint8 [3, H, W], for calibrating the activation ranges; from the training set, never from test.
     """
