@@ -181,7 +181,7 @@ def test_a_parameter_makes_only_its_stages_stale(edited: Repository, key: str, v
         ("README.md", set()),
         ("stages/detector/core/errors.py", set(STAGES)),
         ("stages/detector/manifest/manifest.py", {"preprocess", "split", "coco-convert", "evaluate"}),
-        ("stages/detector/plotting/style.py", {"preprocess", "evaluate", "export"}),
+        ("stages/detector/plotting/palette.py", {"preprocess", "evaluate", "export"}),
         ("stages/detector/preprocessing/cleaning.py", {"preprocess"}),
         ("stages/detector/splitting/splitting.py", {"split", "coco-convert"}),
         ("stages/detector/engine/dataset.py", {"train", "evaluate", "export"}),

@@ -43,12 +43,12 @@ TORCHLESS = ("preprocess", "split", "coco-convert")
 LONGEST_FILE = 300
 UNTRACKED = ("logs", ".cache", "machine.yaml", "versions.yaml")  # what a script reads and writes beside its outputs
 # Packages without a part in the results: parameters, progress, logging, and other places to run.
-# The font of the pictures, and what draws them in a process of its own.
-NOT_IMPORTED = {"evaluate": {"matplotlib", "vl-convert-python"}}
 HARMLESS = {
     "cloudpickle", "cycler", "distributed", "dvclive", "huggingface-hub", "huggingface_hub", "mlflow", "mlflow-skinny",
     "pydantic", "pyyaml", "scmrepo", "tqdm", "wandb",
 }  # fmt: skip
+# The font of the pictures, and what draws them in a process of its own.
+NOT_IMPORTED = {"evaluate": {"matplotlib", "vl-convert-python"}}
 
 
 @pytest.mark.parametrize("module", MODULES)
