@@ -13,8 +13,10 @@ from detector.evaluation import plots
 from detector.evaluation.plots import draw_confusion, draw_precision_recall, draw_reliability, draw_state_curves
 
 CURVE = np.linspace(1, 0, 101)
-BINS = [{"low": 0.0, "high": 0.5, "confidence": 0.3, "accuracy": 0.25, "count": 4},
-        {"low": 0.5, "high": 1.0, "confidence": None, "accuracy": None, "count": 0}]  # fmt: skip
+BINS: list[dict[str, Any]] = [
+    {"low": 0.0, "high": 0.5, "confidence": 0.3, "accuracy": 0.25, "count": 4},
+    {"low": 0.5, "high": 1.0, "confidence": None, "accuracy": None, "count": 0},
+]
 
 
 @pytest.fixture
@@ -112,7 +114,7 @@ def test_all_are_valid_charts(tmp_path: Path) -> None:
     )
     draw_reliability(BINS, BINS, tmp_path / "reliability.png")
     curves = {name: [(0.0, 1.0), (1.0, 0.5)] for name in names}
-    draw_state_curves(curves, {name: [] for name in names} | curves, tmp_path / "states.png")
+    draw_state_curves(curves, curves, tmp_path / "states.png")
     draw_state_curves({}, {}, tmp_path / "empty.png")
     sizes = {}
     for path in tmp_path.glob("*.png"):
