@@ -16,7 +16,7 @@ from detector.engine.ground_truth import ImageColumns
 from detector.evaluation.error_types import CORRECT, ERROR_TYPES, MISSED, ErrorAnalysis
 from detector.evaluation.galleries import ERROR_TITLES, GalleryPicture
 from detector.plotting.box_drawing import StyledBox, draw_boxes
-from detector.plotting.fonts import load_font
+from detector.plotting.fonts import load_font, shorten_to_width
 from detector.plotting.palette import ABSENT_COLOR, GROUND_TRUTH_COLOR, PREDICTION_COLOR
 from detector.plotting.picture_file import write_picture
 
@@ -135,8 +135,7 @@ def join_panels(panels: Sequence[Image.Image], text: str) -> Image.Image:
     """The panels side by side, with a caption below that is shortened to fit."""
     font = load_font(CAPTION_SIZE)
     width = sum(panel.width for panel in panels) + GAP * (len(panels) - 1)
-    while font.getlength(text) > width - 2 * GAP and len(text) > 4:
-        text = text[:-2].rstrip("…") + "…"
+    text = shorten_to_width(text, width - 2 * GAP, CAPTION_SIZE)
     height = max(panel.height for panel in panels)
     sheet = Image.new("RGB", (width, height + 2 * CAPTION_SIZE), "white")
     left = 0

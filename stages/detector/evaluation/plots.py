@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -203,7 +203,7 @@ def _make_rows(**columns: Any) -> list[dict[str, float]]:
     return [dict(zip(columns, map(float, values), strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
-def _make_unique(label: str, others: Any) -> str:
+def _make_unique(label: str, others: Collection[str]) -> str:
     """The label, with invisible characters at its end if it is taken: names may be equal when shortened."""
     while label in others:
         label += "\u200b"

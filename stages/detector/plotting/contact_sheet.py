@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw
 
-from detector.plotting.fonts import load_font
+from detector.plotting.fonts import load_font, shorten_to_width
 
 GAP = 8  # pixels around each picture
 CAPTION_SIZE = 12  # pixels
@@ -47,11 +47,4 @@ def wrap_text(text: str, width: int, max_lines: int) -> list[str]:
         lines.append(line)
     if words:
         lines[-1] += f" {words[0]}…"
-    return [_shorten_to_width(line, width) for line in lines]
-
-
-def _shorten_to_width(line: str, width: int) -> str:
-    font = load_font(CAPTION_SIZE)
-    while font.getlength(line) > width and len(line) > 1:
-        line = line.rstrip("…")[:-1] + "…"
-    return line
+    return [shorten_to_width(line, width, CAPTION_SIZE) for line in lines]

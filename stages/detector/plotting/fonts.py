@@ -28,3 +28,11 @@ def load_font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
         except OSError:
             continue
     return ImageFont.load_default(size)
+
+
+def shorten_to_width(text: str, width: float, size: int) -> str:
+    """The text if it fits into `width` pixels at a font size, else its beginning and "…"."""
+    font = load_font(size)
+    while font.getlength(text) > width and len(text) > 1:
+        text = text.rstrip("…")[:-1] + "…"
+    return text
