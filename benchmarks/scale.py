@@ -4,9 +4,9 @@
 
 The manifests are generated, without pixels: five boxes per image on average, twenty classes, states, near-duplicates
 and sequences. So are the thumbnails that near-duplicates are searched in. Two more rows read the output of
-coco-convert, as train and as evaluate do. The last row is the whole preprocess
-process after one image was added to 2,000. The exponent of growth is that of the CPU time from the next smaller number
-of images. Exit code 1 when a target is missed.
+coco-convert, as train and as evaluate do. The last row is the whole preprocess process after one image was added to
+2,000. The exponent of growth is that of the CPU time from the next smaller number of images. Exit code 1 when a target
+is missed.
 """
 
 from __future__ import annotations

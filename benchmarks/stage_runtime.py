@@ -1,21 +1,30 @@
-"""Wall time of whole processes: the data stages, and `dvc repro` with nothing to do."""
+"""Wall time of whole processes: the data stages, `dvc repro` with nothing to do, evaluate and export.
+
+    python -m benchmarks.stage_runtime [--earlier CHECKOUT] [--pairs 3]
+
+times evaluate and export where `dvc repro` has run, which write the same outputs again; in turn with those of another
+checkout, where it has run too. The other rows are part of `make bench`. Exit code 1 when a target is missed.
+"""
 
 from __future__ import annotations
 
+import argparse
 import shutil
+import sys
 from pathlib import Path
 from statistics import median
 
 import yaml
 
 from benchmarks.photographs import write_dataset
-from benchmarks.table import Row, format_seconds
-from benchmarks.timing import measure_seconds, summarize_pairs, time_pairs
+from benchmarks.table import Row, format_seconds, format_table
+from benchmarks.timing import log_progress, measure_seconds, summarize_pairs, time_pairs
 from benchmarks.workspace import ROOT, run_command_in, run_dvc, run_python, write_placeholder_outputs
-from detector.core.errors import UserError
+from detector.core.errors import UserError, run_command
 
 STAGE_LIMIT = 0.5  # seconds
 DVC_OVERHEAD_LIMIT = 0.3  # seconds more than a trivial pipeline
+MODEL_STAGE_LIMITS = {"evaluate": 10, "export": 15}  # seconds
 STAGES = 6
 UP_TO_DATE = "Data and pipelines are up to date."
 # Runs a script as `python` would, and fails when torch was imported.
@@ -24,6 +33,35 @@ import runpy, sys
 runpy.run_path(sys.argv[1], run_name="__main__")
 sys.exit("torch was imported" if "torch" in sys.modules else 0)
 """
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--earlier", type=Path, help="another checkout, such as a worktree of an earlier commit")
+    parser.add_argument("--pairs", type=int, default=3, help="runs of each; default: 3")
+    options = parser.parse_args()
+    rows = [model_stage_row(stage, options.earlier, options.pairs) for stage in MODEL_STAGE_LIMITS]
+    print(format_table(rows))
+    sys.exit(any(row.passed is False for row in rows))
+
+
+def model_stage_row(stage: str, earlier: Path | None, pairs: int) -> Row:
+    """Wall time of evaluate or export in this checkout, in turn with `earlier`."""
+    log_progress(stage)
+    script, limit = f"stages/{stage}.py", MODEL_STAGE_LIMITS[stage]
+    for folder in filter(None, (ROOT, earlier)):
+        if not (folder / "models/detector.safetensors").exists():
+            raise UserError(f"{folder} has no models/detector.safetensors; run `dvc repro` there first")
+        run_python(folder, script)  # compiles, and fills the disk cache
+    times = time_pairs(lambda: run_python(ROOT, script), lambda: earlier and run_python(earlier, script), pairs)
+    return Row(
+        f"`python {script}` on the sample",
+        format_seconds(times.ours),
+        "" if earlier is None else f"{format_seconds(times.baseline)} an earlier version, in turn",
+        "" if earlier is None else f"{times.ratio:.2f} ×",
+        f"≤ {limit} s",
+        times.ours <= limit,
+    )
 
 
 def stage_row(folder: Path, stage: str, runs: int) -> Row:
@@ -120,3 +158,7 @@ def check_up_to_date(folder: Path) -> None:
     printed = run_dvc(folder, "repro", "--dry")
     if UP_TO_DATE not in printed:
         raise UserError(f"`dvc repro` in {folder} still has something to do:\n{printed}")
+
+
+if __name__ == "__main__":
+    run_command(main)
