@@ -27,17 +27,20 @@ endif
 	dvc repro
 	@python tools/summary.py
 
+# A file's tests share what is slow to make. In the order of the files, since those with the fewest tests take longest.
+TWO_PROCESSES = --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
 test: $(DEVELOPED)  ## run the tests
-	OMP_NUM_THREADS=1 python -m pytest --numprocesses 2 --dist loadfile -m "not long"
+	OMP_NUM_THREADS=1 python -m pytest $(TWO_PROCESSES) -m "not long"
 
 test-long: $(DEVELOPED)  ## run all of them, the long ones too
-	OMP_NUM_THREADS=1 python -m pytest --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=1 python -m pytest $(TWO_PROCESSES)
 
 test-gpu: $(DEVELOPED)  ## run the tests that need a GPU; without one they are skipped
 	python -m pytest -rs -W default tests/gpu
 
 coverage: $(DEVELOPED)  ## run the tests and print how much of the code they cover
-	OMP_NUM_THREADS=1 python -m pytest --numprocesses 2 --dist loadfile -m "not long" --cov --cov-report=term:skip-covered
+	OMP_NUM_THREADS=1 python -m pytest $(TWO_PROCESSES) -m "not long" --cov --cov-report=term:skip-covered
 
 check: $(DEVELOPED)  ## ruff, mypy and the other checks of .pre-commit-config.yaml
 	pre-commit run --all-files --show-diff-on-failure

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
+from filelock import FileLock
 
 from tests.support.repository import Repository, environment_for, new_repository
 
@@ -57,14 +58,22 @@ class Reproduced(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reproduced]:
-    """One real run of the whole pipeline for all tests; take `pipeline` to change anything."""
-    folder = tmp_path_factory.mktemp("reproduced")
-    repository = new_repository(folder / "repository", environment_for(folder / "settings"))
-    output = repository.dvc("repro")
-    repository.commit()
-    yield Reproduced(repository, output)
-    shutil.rmtree(folder, ignore_errors=True)
+def reproduced(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[Reproduced]:
+    """One real run of the whole pipeline for the tests of all workers; take `pipeline` to change anything."""
+    alone = worker_id == "master"
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if alone else base.parent) / "reproduced"  # the parent is that of this test run's workers
+    repository = Repository(folder / "repository", environment_for(folder / "settings"))
+    output = folder / "output.txt"
+    with FileLock(base.parent / "reproduced.lock"):
+        if not output.exists():
+            new_repository(repository.root, repository.environment)
+            printed = repository.dvc("repro")
+            repository.commit()
+            output.write_text(printed, encoding="utf-8")
+    yield Reproduced(repository, output.read_text(encoding="utf-8"))
+    if alone:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture

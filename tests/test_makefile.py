@@ -40,7 +40,7 @@ def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         ("loggers", "uv pip install -r requirements-loggers.txt in {venv}"),
         ("lock", "uv pip install --quiet -r requirements-dev.txt in {venv}"),
         ("repro", "dvc repro in "),
-        ("test", "python -m pytest --numprocesses 2 --dist loadfile -m not long in "),
+        ("test", "python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m not long in "),
         ("test-gpu", "python -m pytest -rs -W default tests/gpu in "),
         ("bench-gpu", "python -m benchmarks.gpu in "),
         ("check", "pre-commit run --all-files --show-diff-on-failure in "),

@@ -99,7 +99,7 @@ def environment_for(folder: Path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("DVC", "GIT_"))}
     # Six processes import the same libraries in every run: let them keep the compiled files.
     kept.pop("PYTHONDONTWRITEBYTECODE", None)
-    (folder / "global").mkdir(parents=True)
+    (folder / "global").mkdir(parents=True, exist_ok=True)
     (folder / "global/config").write_text("[core]\n    analytics = false\n    check_update = false\n")
     return kept | {
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", "")]),

@@ -8,15 +8,13 @@ from __future__ import annotations
 import atexit
 import base64
 import functools
-import io
 import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
+from detector.core.images import open_image
 from detector.plotting.fonts import find_dejavu
 from detector.plotting.picture_file import write_picture
 
@@ -41,8 +39,8 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 def save_chart(chart: dict[str, Any], path: Path) -> None:
     """Write a Vega-Lite chart as PNG. Raises ValueError when it is not valid."""
-    with Image.open(io.BytesIO(_ask({"vl_spec": chart, "scale": SCALE}))) as picture:
-        write_picture(path, picture.convert("RGB"), "PNG", optimize=True)  # a fifth of vl_convert's size: git keeps it
+    picture = open_image(_ask({"vl_spec": chart, "scale": SCALE}), formats=("PNG",)).decode()
+    write_picture(path, picture, "PNG", optimize=True)  # a fifth of vl_convert's size: git keeps it
 
 
 @functools.cache
