@@ -50,6 +50,7 @@ def run_command_in(folder: Path, *command: str) -> str:
 def build_environment(folder: Path) -> dict[str, str]:
     """This environment without variables of DVC and git; DVC's site cache lies next to `folder`, analytics are off."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "GIT_"))}
+    kept.pop("PYTHONDONTWRITEBYTECODE", None)  # as for users: the second process of a copy finds its compiled code
     private = {"DVC_SITE_CACHE_DIR": str(folder.parent / "dvc-site"), "DVC_NO_ANALYTICS": "1"}
     return kept | private | {"CI": "1"}  # with CI set, DVC does not look for a newer version of itself
 

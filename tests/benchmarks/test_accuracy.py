@@ -111,3 +111,13 @@ def test_code_parameters_and_data_decide_the_key(tmp_path: Path, name: str) -> N
     assert before not in (compute_key(data, "default", 1), compute_key(data, "simple", 0))
     (data / name).write_text("changed")
     assert compute_key(data, "default", 0) != before
+
+
+def test_a_training_of_theirs_is_reused_whatever_our_code_is(tmp_path: Path) -> None:
+    data = make_data(tmp_path)
+    before = compute_key(data, "yolo11n, best", 0)
+    assert before not in (compute_key(data, "yolo11n, best", 1), compute_key(data, "yolo11n, default", 0))
+    (data / "stages/train.py").write_text("changed")
+    assert compute_key(data, "yolo11n, best", 0) == before
+    (data / "data/coco/test.json").write_text("changed")
+    assert compute_key(data, "yolo11n, best", 0) != before

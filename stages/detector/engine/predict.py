@@ -50,13 +50,13 @@ def predict(
             for row, image_scores in zip(batch.rows, probabilities, strict=True):
                 first, last = annotations.starts[row], annotations.starts[row + 1]
                 state_scores[first:last] = image_scores[: last - first]
-        parts += round_batch(output.detections, batch, annotations)
+        parts.append(round_batch(output.detections, batch, annotations))
     images = max(1, len(annotations.paths))
     return PredictionResult(concatenate(parts), {name: total / images for name, total in sums.items()}, state_scores)
 
 
-def round_batch(detections: BatchDetections, batch: Batch, annotations: Annotations) -> list[Predictions]:
-    """The detections of each image of a batch in image pixels, rounded and clipped by `round_detections`."""
+def round_batch(detections: BatchDetections, batch: Batch, annotations: Annotations) -> Predictions:
+    """The detections of a batch in image pixels, rounded and clipped by `round_detections`."""
     columns = [column.cpu().numpy() for column in detections[:5]]
     parts = []
     for index, (row, scale) in enumerate(zip(batch.rows, batch.scales, strict=True)):
@@ -65,4 +65,4 @@ def round_batch(detections: BatchDetections, batch: Batch, annotations: Annotati
         found = found._replace(boxes_xyxy=to_image_pixels(found.boxes_xyxy, scale))
         height, width = (int(side) for side in annotations.sizes[row])
         parts.append(round_detections(found, int(annotations.image_ids[row]), width, height))
-    return parts
+    return concatenate(parts)  # arrays for each image would take more memory than the detections in them
