@@ -15,7 +15,7 @@ from git_commands import git, git_or_none
 # All that a result depends on. A push that changes one of these starts the workflows (a test compares the lists), so a
 # result computed without such a change is never committed on top of it: that push's run commits its own.
 INPUTS = (
-    "data/**/*", "stages/**/*", "params.yaml", "requirements.txt", "dvc.yaml", "gate.yaml",
+    "data/**/*", "stages/**/*", "params.yaml", "versions.yaml", "requirements.txt", "dvc.yaml", "gate.yaml",
     "dvc.lock", "split.lock", "metrics/**/*", "plots/**/*",
 )  # fmt: skip
 RESULTS = ("dvc.lock", "split.lock", "metrics", "plots")  # the only paths in a result's commit

@@ -102,7 +102,7 @@ def build_summary() -> list[str]:
         raise UserError(
             f"{METRICS}/*/details.json lack {error}: an older version wrote them; run `dvc repro`"
         ) from None
-    return ["", *align_rows(rows | outputs), "", "Next:", *align_rows(NEXT_STEPS)]
+    return ["", *align_rows(rows | outputs), "", "Next, after `source .venv/bin/activate`:", *align_rows(NEXT_STEPS)]
 
 
 def main() -> None:

@@ -72,6 +72,10 @@ def test_it_is_short_and_aligned(repository: Path) -> None:
         assert line.index(second) == len("  predictions  ")
 
 
+def test_the_next_steps_begin_with_the_environment(repository: Path) -> None:
+    assert "Next, after `source .venv/bin/activate`:" in summary.build_summary()
+
+
 def test_the_training_time_is_shown_if_it_was_measured(repository: Path) -> None:
     (repository / "logs").mkdir()
     (repository / "logs/train.json").write_text('{"seconds": 113.3}')

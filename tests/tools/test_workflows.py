@@ -16,6 +16,7 @@ from ci_commit import INPUTS, RESULTS, is_input
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
 GITLAB = ROOT / ".gitlab-ci.yml"
+DOCS = ROOT / "docs/ci.md"
 SECRET = re.compile(r"\bsecrets\.|github\.token")
 
 
@@ -49,6 +50,8 @@ def test_a_push_starts_them_exactly_when_an_input_changes() -> None:
     assert starts["push"]["paths"] == starts["pull_request"]["paths"] == list(INPUTS)
     (rule,) = [rule for rule in read(GITLAB)[".retrain"]["rules"] if "changes" in rule]
     assert rule["changes"] == list(INPUTS)
+    (listed,) = re.findall(r"starts when one of these changes: (.+?)\.\s", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+    assert set(re.findall("`(.+?)`", listed)) == {entry.removesuffix("**/*") for entry in INPUTS}
 
 
 def test_everything_that_the_pipeline_depends_on_is_an_input() -> None:
@@ -56,6 +59,9 @@ def test_everything_that_the_pipeline_depends_on_is_an_input() -> None:
     made = [path for stage in stages for path in stage["outs"]]
     needed = [path for stage in stages for path in stage["deps"] if path not in made and not path.startswith("${")]
     assert len(needed) > 20
+    parameters = {path for stage in stages for entry in stage["params"] if isinstance(entry, dict) for path in entry}
+    assert "versions.yaml" in parameters
+    needed += ["params.yaml", *parameters]
     assert [path for path in needed if not is_input(path)] == []
     tracked = subprocess.run(
         ["git", "ls-files", *RESULTS, "*.dvc"], cwd=ROOT, capture_output=True, text=True, check=True
