@@ -98,8 +98,10 @@ def test_states_without_examples_have_no_curve(charts: list[dict[str, Any]], tmp
         assert [(row["state"], row["x"], row["y"]) for row in rows_of(side)] == [("a", 0.0, 0.0), ("a", 0.5, 1.0)]
 
 
-def test_of_many_states_the_lowest_are_drawn(charts: list[dict[str, Any]], tmp_path: Path) -> None:
-    curves = {f"state {number}": [(0.0, number / 10), (1.0, 0.0)] for number in range(10)}
+def test_of_many_states_those_with_the_least_area_are_drawn(charts: list[dict[str, Any]], tmp_path: Path) -> None:
+    """A rare state that is found perfectly has a low precision at most of its points, which are at recall 1."""
+    curves = {f"state {number}": [(0.5, 0.5 + number / 20), (1.0, 0.5)] for number in range(8)}
+    curves |= {name: [(0.5, 1.0), *((1.0, 1 / count) for count in range(1, 100))] for name in ("rare", "rarer")}
     draw_state_curves(curves, curves, tmp_path)
     assert {row["state"] for row in rows_of(charts[0]["hconcat"][0])} == {f"state {number}" for number in range(8)}
     assert "8 of 10" in charts[0]["hconcat"][0]["title"]

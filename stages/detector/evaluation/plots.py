@@ -159,12 +159,12 @@ def draw_state_curves(
 ) -> None:
     """ROC and precision-recall curves per state, given the true boxes; of the MAX_CURVES worst where there are more."""
     drawn = [name for name, points in precision_recall.items() if points]
-    lowest = sorted(drawn, key=lambda name: _mean_height(precision_recall[name]))[:MAX_CURVES]
+    lowest = sorted(drawn, key=lambda name: _compute_area(precision_recall[name]))[:MAX_CURVES]
     shown = [name for name in drawn if name in lowest]
     labels: dict[str, str] = {}
     for name in shown:
         labels[name] = _make_unique(shorten_name(name), labels.values())
-    note = f": {len(shown)} of {len(drawn):,} with the lowest precision" if len(shown) < len(drawn) else ""
+    note = f": {len(shown)} of {len(drawn):,} with the lowest AP" if len(shown) < len(drawn) else ""
     color = _encode_color({labels[name]: palette_color(index) for index, name in enumerate(shown)}, "state")
     sides = [
         (roc, "ROC curve per state" + note, "False positive rate", "True positive rate"),
@@ -210,5 +210,7 @@ def _make_unique(label: str, others: Collection[str]) -> str:
     return label
 
 
-def _mean_height(points: Sequence[Sequence[float]]) -> float:
-    return sum(height for _, height in points) / len(points)
+def _compute_area(points: Sequence[Sequence[float]]) -> float:
+    """The area under a precision-recall curve. The mean height of its points would rather say how rare the state is."""
+    before = [0.0, *(recall for recall, _ in points)]
+    return sum((recall - left) * precision for left, (recall, precision) in zip(before, points, strict=False))
