@@ -71,7 +71,8 @@ def test_names_that_are_equal_when_shortened_stay_apart(charts: list[dict[str, A
 
 
 def test_confusions_keep_their_places(charts: list[dict[str, Any]], tmp_path: Path) -> None:
-    draw_confusion(np.array([[8, 2], [0, 5]]), ["cat", "dog"], tmp_path, title="Confusion", noun="class")
+    matrix, names = np.array([[8, 2], [0, 5]]), ["cat", "dog"]
+    draw_confusion(matrix, names, tmp_path, title="Confusion", noun="class", background=False)
     assert charts[0]["data"]["values"] == [
         {"row": 0, "column": 0, "count": 8, "fraction": 0.8},
         {"row": 0, "column": 1, "count": 2, "fraction": 0.2},
@@ -79,6 +80,15 @@ def test_confusions_keep_their_places(charts: list[dict[str, Any]], tmp_path: Pa
     ]
     assert charts[0]["encoding"]["y"]["field"] == "row"
     assert charts[0]["encoding"]["y"]["title"] == "True class"
+
+
+def test_a_state_called_background_is_a_state(charts: list[dict[str, Any]], tmp_path: Path) -> None:
+    matrix, names = np.array([[8, 2], [3, 9]]), ["open", "background"]
+    for background in (False, True):
+        draw_confusion(matrix, names, tmp_path, title="Confusion", noun="state", background=background)
+    state, class_ = (chart["layer"][0]["encoding"]["color"]["legend"]["title"] for chart in charts)
+    assert state == ["fraction of the row"]
+    assert class_ == ["fraction of the row", "background: of the column"]
 
 
 def test_empty_bins_are_no_points_but_bars_of_no_height(charts: list[dict[str, Any]], tmp_path: Path) -> None:
@@ -110,7 +120,8 @@ def test_of_many_states_those_with_the_least_area_are_drawn(charts: list[dict[st
 def test_all_are_valid_charts(tmp_path: Path) -> None:
     """Names with quotes, line breaks, dollars and markup are names."""
     names = ["a \"b\" 'c'", "$x_1$", "two\nlines", "<b>&amp;</b>", "背景", "background"]
-    draw_confusion(np.eye(6, dtype=int), names, tmp_path / "confusion.png", title="Confusion", noun="class")
+    path = tmp_path / "confusion.png"
+    draw_confusion(np.eye(6, dtype=int), names, path, title="Confusion", noun="class", background=True)
     draw_precision_recall(
         dict.fromkeys(names, CURVE), tmp_path / "curve.png", threshold=None, precision=0.5, recall=0.5
     )

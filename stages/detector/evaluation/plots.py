@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.evaluation.confusion import BACKGROUND_NAME, describe_folding, fold_confusions, normalize_confusions
+from detector.evaluation.confusion import describe_folding, fold_confusions, normalize_confusions
 from detector.plotting.chart_process import save_chart
 from detector.plotting.names import shorten_name
 from detector.plotting.palette import PALETTE, palette_color
@@ -78,14 +78,16 @@ def draw_precision_recall(
     save_chart({"config": STYLE, "title": title, "width": 420, "height": 320, "layer": layers}, path)
 
 
-def draw_confusion(matrix: NDArray[Any], names: list[str], path: Path, *, title: str, noun: str) -> None:
+def draw_confusion(
+    matrix: NDArray[Any], names: list[str], path: Path, *, title: str, noun: str, background: bool
+) -> None:
     """Counts [K, K], true in rows and predicted in columns, colored by fraction of the row; folded if it is large.
 
-    The background is no class with a number of its own: its row has the false detections, colored by their fraction
-    of all detections of the class, so that a few of them look like a few.
+    background: whether the last row and column are the background. It is no class with a number of its own: its row
+    has the false detections, colored by their fraction of all detections of the class, so that a few look like a few.
     """
-    counts, shown = fold_confusions(matrix, names)
-    fractions = normalize_confusions(counts, shown)
+    counts, shown = fold_confusions(matrix, names, background=background)
+    fractions = normalize_confusions(counts, background=background)
     crowded = len(shown) > ROOMY_MATRIX
     cells = [
         {"row": row, "column": column, "count": int(counts[row, column]), "fraction": float(fractions[row, column])}
@@ -94,13 +96,13 @@ def draw_confusion(matrix: NDArray[Any], names: list[str], path: Path, *, title:
     # Positions are numbers, since shortened names may be equal.
     labels = json.dumps([shorten_name(name) for name in shown]) + "[datum.value]"
     places = {"type": "ordinal", "scale": {"domain": list(range(len(shown)))}}
-    below = ["background: of the column"] if shown[-1] == BACKGROUND_NAME else []
+    below = ["background: of the column"] if background else []
     white_on_dark = {"condition": {"test": "datum.fraction > 0.6", "value": "white"}, "value": "black"}
     legend = {"title": ["fraction of the row", *below], "gradientLength": 120}
     blues = {"domain": [0, 1], "scheme": "blues"}
     chart = {
         "config": STYLE,
-        "title": (title + describe_folding(names)).split("\n"),
+        "title": (title + describe_folding(names, background=background)).split("\n"),
         "width": {"step": 24 if crowded else 44},
         "height": {"step": 24 if crowded else 44},
         "data": {"values": cells},
