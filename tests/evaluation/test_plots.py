@@ -11,6 +11,7 @@ from PIL import Image
 
 from detector.evaluation import plots
 from detector.evaluation.plots import draw_confusion, draw_precision_recall, draw_reliability, draw_state_curves
+from detector.plotting.fonts import load_font
 
 CURVE = np.linspace(1, 0, 101)
 BINS: list[dict[str, Any]] = [
@@ -74,12 +75,22 @@ def test_confusions_keep_their_places(charts: list[dict[str, Any]], tmp_path: Pa
     matrix, names = np.array([[8, 2], [0, 5]]), ["cat", "dog"]
     draw_confusion(matrix, names, tmp_path, title="Confusion", noun="class", background=False)
     assert charts[0]["data"]["values"] == [
-        {"row": 0, "column": 0, "count": 8, "fraction": 0.8},
-        {"row": 0, "column": 1, "count": 2, "fraction": 0.2},
-        {"row": 1, "column": 1, "count": 5, "fraction": 1.0},
+        {"row": 0, "column": 0, "text": "8", "fraction": 0.8},
+        {"row": 0, "column": 1, "text": "2", "fraction": 0.2},
+        {"row": 1, "column": 1, "text": "5", "fraction": 1.0},
     ]
     assert charts[0]["encoding"]["y"]["field"] == "row"
     assert charts[0]["encoding"]["y"]["title"] == "True class"
+
+
+@pytest.mark.parametrize("classes", [3, 20])
+def test_counts_of_many_digits_fit_into_their_cells(charts: list[dict[str, Any]], tmp_path: Path, classes: int) -> None:
+    matrix, names = np.diag([1_234_567, 123_456, 999] + [1] * (classes - 3)), [str(n) for n in range(classes)]
+    draw_confusion(matrix, names, tmp_path, title="Confusion", noun="class", background=False)
+    texts = [row["text"] for row in charts[0]["data"]["values"]]
+    assert texts[:3] == ["1.2M", "123k", "999"]
+    font = load_font(charts[0]["layer"][1]["mark"]["fontSize"])
+    assert all(font.getlength(text) < charts[0]["width"]["step"] for text in texts)
 
 
 def test_a_state_called_background_is_a_state(charts: list[dict[str, Any]], tmp_path: Path) -> None:

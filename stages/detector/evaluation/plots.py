@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from detector.evaluation.confusion import describe_folding, fold_confusions, normalize_confusions
 from detector.plotting.chart_process import save_chart
+from detector.plotting.fonts import format_count
 from detector.plotting.names import shorten_name
 from detector.plotting.palette import PALETTE, palette_color
 
@@ -89,10 +90,12 @@ def draw_confusion(
     counts, shown = fold_confusions(matrix, names, background=background)
     fractions = normalize_confusions(counts, background=background)
     crowded = len(shown) > ROOMY_MATRIX
+    side, font_size = (24, 8) if crowded else (44, 12)  # of a cell and its text, in pixels
     cells = [
-        {"row": row, "column": column, "count": int(counts[row, column]), "fraction": float(fractions[row, column])}
+        {"row": row, "column": column, "text": format_count(int(counts[row, column]), side - 4, font_size),
+         "fraction": float(fractions[row, column])}
         for row, column in np.argwhere(counts).tolist()
-    ]
+    ]  # fmt: skip
     # Positions are numbers, since shortened names may be equal.
     labels = json.dumps([shorten_name(name) for name in shown]) + "[datum.value]"
     places = {"type": "ordinal", "scale": {"domain": list(range(len(shown)))}}
@@ -103,8 +106,8 @@ def draw_confusion(
     chart = {
         "config": STYLE,
         "title": (title + describe_folding(names, background=background)).split("\n"),
-        "width": {"step": 24 if crowded else 44},
-        "height": {"step": 24 if crowded else 44},
+        "width": {"step": side},
+        "height": {"step": side},
         "data": {"values": cells},
         "encoding": {
             "x": {"field": "column", **places, "title": f"Predicted {noun}",
@@ -115,8 +118,8 @@ def draw_confusion(
         "layer": [
             {"mark": "rect",
              "encoding": {"color": {"field": "fraction", "type": "quantitative", "scale": blues, "legend": legend}}},
-            {"mark": {"type": "text", "fontSize": 8 if crowded else 12},
-             "encoding": {"text": {"field": "count", "type": "quantitative"}, "color": white_on_dark}},
+            {"mark": {"type": "text", "fontSize": font_size},
+             "encoding": {"text": {"field": "text", "type": "nominal"}, "color": white_on_dark}},
         ],
     }  # fmt: skip
     save_chart(chart, path)
