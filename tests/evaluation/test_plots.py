@@ -130,7 +130,7 @@ def test_of_many_states_those_with_the_least_area_are_drawn(charts: list[dict[st
 
 def test_all_are_valid_charts(tmp_path: Path) -> None:
     """Names with quotes, line breaks, dollars and markup are names."""
-    names = ["a \"b\" 'c'", "$x_1$", "two\nlines", "<b>&amp;</b>", "背景", "background"]
+    names = ["a \"b\" 'c'", "$x_1$", "two\nlines", "<b>&amp;</b>", "背景\ufffe\uffff\x00", "background"]
     path = tmp_path / "confusion.png"
     draw_confusion(np.eye(6, dtype=int), names, path, title="Confusion", noun="class", background=True)
     draw_precision_recall(
