@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -62,6 +63,15 @@ def test_names_in_any_alphabet_are_drawn(tmp_path: Path) -> None:
     assert sum(pictures[1].histogram()[:100]) > sum(pictures[0].histogram()[:100]) + 50
 
 
+def test_a_letter_that_the_font_lacks_leaves_the_others_legible(tmp_path: Path) -> None:
+    """A font with a box for every letter, which matplotlib has, would replace the whole label."""
+    pictures = []
+    for title in ("日本: 1111", "日本: 7777"):
+        save_chart({**CHART, "title": title, "config": {"font": "DejaVu Sans"}}, tmp_path / "chart.png")
+        pictures.append((tmp_path / "chart.png").read_bytes())
+    assert pictures[0] != pictures[1]
+
+
 def test_one_process_for_all() -> None:
     assert start_chart_process() is start_chart_process()
 
@@ -79,12 +89,22 @@ def test_a_process_that_was_killed_is_an_error(tmp_path: Path) -> None:
         save_chart(CHART, tmp_path / "chart.png")
 
 
-def test_it_ends_with_its_parent() -> None:
+@pytest.mark.parametrize("ending", ["", "os._exit(0)  # as if killed: nothing is cleaned up"])
+def test_it_ends_with_its_parent(tmp_path: Path, ending: str) -> None:
     code = (
-        f"import sys; sys.path.insert(0, {str(STAGES)!r})\n"
+        f"import os, sys; sys.path.insert(0, {str(STAGES)!r})\n"
         "from detector.plotting.chart_process import start_chart_process\n"
-        "import os; print(start_chart_process().pid, flush=True); os._exit(0)  # as if killed: nothing is cleaned up"
+        f"print(start_chart_process().pid, flush=True); {ending}"
     )
     # Raises after a minute unless the worker ends, which holds the output too.
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
     assert int(done.stdout)
+    if not ending:
+        assert not list(tmp_path.iterdir()), "its folder of fonts is gone"
