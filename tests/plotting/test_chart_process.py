@@ -6,6 +6,7 @@ import io
 import os
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detector.plotting.chart_process import SCALE, bundle_library, save_chart, start_chart_process
+from detector.plotting.chart_process import SCALE, WORKER, bundle_library, save_chart, start_chart_process
 from tests.support.source_tree import STAGES
 
 CHART: dict[str, Any] = {
@@ -85,8 +86,20 @@ def test_a_process_that_was_killed_is_an_error(tmp_path: Path) -> None:
     process = start_chart_process()
     process.kill()
     process.wait()
-    with pytest.raises((RuntimeError, BrokenPipeError)):
+    with pytest.raises(RuntimeError, match="ended with exit code -9"):
         save_chart(CHART, tmp_path / "chart.png")
+
+
+def test_ctrl_c_leaves_it_to_its_parent(tmp_path: Path) -> None:
+    """Even while it imports the library, here one that sends the signal itself."""
+    library = """
+        import os, signal
+        os.kill(os.getpid(), signal.SIGINT)
+        register_font_directory = javascript_bundle = vegalite_to_png = lambda *args, **chart: "drawn"
+    """
+    (tmp_path / "vl_convert.py").write_text(textwrap.dedent(library))
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    subprocess.run([sys.executable, str(WORKER), ""], input=b"", check=True, timeout=60, env=environment)
 
 
 @pytest.mark.parametrize("ending", ["", "os._exit(0)  # as if killed: nothing is cleaned up"])

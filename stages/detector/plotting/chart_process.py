@@ -12,6 +12,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +66,9 @@ def _ask(request: dict[str, Any] | None) -> bytes:
     process = start_chart_process()
     assert process.stdin is not None
     assert process.stdout is not None
-    process.stdin.write(json.dumps(request).encode() + b"\n")
-    process.stdin.flush()
+    with suppress(BrokenPipeError):  # where it has ended, its exit code says more
+        process.stdin.write(json.dumps(request).encode() + b"\n")
+        process.stdin.flush()
     line = process.stdout.readline()
     if not line:
         raise RuntimeError(f"the process that draws charts ended with exit code {process.wait()}")
