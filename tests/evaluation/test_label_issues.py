@@ -249,6 +249,8 @@ def make_decision(kind: str, **changes: Any) -> Decision:
         (make_decision("spurious_box", content="", file="elsewhere.jpg"), False),
         (make_decision("spurious_box", content="0002"), False),
         (make_decision("wrong_class"), False),
+        (make_decision("spurious_box", label="ring"), False),
+        (make_decision("spurious_box", label="ring", decision="ignore"), True),
         (make_decision("spurious_box", xyxy=(30.0, 30.0, 70.0, 70.0)), False),
     ],
 )
@@ -256,6 +258,13 @@ def test_reviewed_issues_are_not_listed(decision: Decision, hidden: bool) -> Non
     listed = find_issues([label(1, BOX)], [])
     assert len(listed) == 1
     assert (drop_reviewed(listed, [decision]) == []) == hidden
+
+
+@pytest.mark.parametrize("predicted", ["bolt", "ring"])
+def test_an_accepted_missing_box_is_not_listed_under_another_class(predicted: str) -> None:
+    listed = find_issues([], [detection(1, BOX)])
+    assert [one.kind for one in listed] == ["missing_box"]
+    assert drop_reviewed(listed, [make_decision("missing_box", label=predicted)]) == []
 
 
 def test_a_fixed_box_is_not_listed_at_its_new_position() -> None:
