@@ -24,7 +24,7 @@ def drop_reviewed(issues: Sequence[LabelIssue], decisions: Sequence[Decision]) -
         for issue in issues
         if not any(
             _is_near(issue, decision) and (issue.label == decision.label or not _is_accepted_label(decision))
-            for image in (issue.content, issue.file)
+            for image in (issue.content, issue.file, issue.source)
             for decision in by_image.get((issue.kind, image), [])
         )
     ]
