@@ -35,7 +35,7 @@ def generate_case(images: int, detections: int, classes: int = CLASSES) -> tuple
     ids = np.arange(1, images + 1)
     truth = GroundTruth(
         LabelNames([str(k) for k in range(classes)], [], []),
-        ImageColumns(ids, ids.astype(np.str_), np.full(images, ""), np.tile(SIZE, (images, 1)), {}),
+        ImageColumns(ids, ids.astype(np.str_), np.full(images, ""), np.tile(SIZE, (images, 1)), {}, {}),
         ObjectColumns(
             np.arange(1, count + 1),
             np.repeat(np.arange(images, dtype=np.int32), OBJECTS),

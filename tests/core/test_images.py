@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -113,6 +114,16 @@ def test_path_and_bytes_give_the_same_pixels(tmp_path: Path) -> None:
     gradient(200, 100).save(tmp_path / "a.jpg")
     opened = open_image((tmp_path / "a.jpg").read_bytes()).letterbox((64, 96), FILL)
     np.testing.assert_array_equal(load_letterboxed(tmp_path / "a.jpg", (64, 96), FILL).pixels, opened.pixels)
+
+
+@pytest.mark.parametrize("load", [load_rgb, partial(load_letterboxed, size=(32, 32), fill=FILL)])
+def test_annotations_are_for_the_size_of_the_upright_image(tmp_path: Path, load: Callable[..., object]) -> None:
+    path = tmp_path / "turned.jpg"
+    path.write_bytes(encode_with_orientation(np.asarray(gradient(160, 96)), 6, "JPEG"))
+    size = open_image(path).width, open_image(path).height
+    load(path, expected_size=size)
+    with pytest.raises(ImageError, match=rf"{path}: .* has {size[0]}x{size[1]} pixels, .* annotations are for 9x160"):
+        load(path, expected_size=(9, 160))
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF"])

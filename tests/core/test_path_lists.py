@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from detector.core.path_lists import find_path_problem, read_path_list, write_path_list
 
-ODD = st.sampled_from("\n\r\t\x00\x0b\x1c\x85\u2028\u2029\udcff\ufeff '\"\\/#")
+ODD = st.sampled_from("\n\r\t\x00\x0b\x1c\x85\u2028\u2029\udcff\ufeff\ufffe '\"\\/#")
 NAMES = st.lists(st.text(st.characters() | ODD, max_size=6), max_size=4)
 
 
@@ -36,6 +36,9 @@ def test_names_survive_or_have_a_problem(tmp_path_factory: pytest.TempPathFactor
         ("a\nb", "the name has the control character U+000A"),
         ("a\u2028b", "the name has the control character U+2028"),
         ("a\udcffb", "the name is not UTF-8"),
+        ("a\ufffeb", "the name has U+FFFE, which is no character"),
+        ("a\uffff", "the name has U+FFFF, which is no character"),
+        ("\ufffd", ""),
     ],
 )
 def test_problems(name: str, problem: str) -> None:

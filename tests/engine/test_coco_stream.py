@@ -81,6 +81,24 @@ def test_every_truncated_file_is_named(block: int, tmp_path: Path, monkeypatch: 
             read_packed(path, AnnotationPacker())
 
 
+def test_a_damaged_entry_is_found_without_reading_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file ends with a byte that is not UTF-8, which would be another error."""
+    monkeypatch.setattr(coco_stream, "BLOCK", 64)
+    monkeypatch.setattr(coco_stream, "MAX_ENTRY", 1000)
+    path = tmp_path / "train.json"
+    path.write_bytes(FILE.replace('"height":3', '"height":').encode() + b" " * 100_000 + b"\xff")
+    with pytest.raises(UserError, match="not valid JSON: Expecting value at character 58"):
+        read_packed(path, AnnotationPacker())
+
+
+def test_a_long_entry_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(coco_stream, "BLOCK", 64)
+    monkeypatch.setattr(coco_stream, "MAX_ENTRY", 1000)
+    path = tmp_path / "train.json"
+    path.write_text(FILE.replace("1.jpg", "1" * 900), encoding="utf-8")
+    assert read_packed(path, AnnotationPacker())[0].paths.tolist() == ["1" * 900]
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

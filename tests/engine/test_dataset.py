@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from detector.core.errors import UserError
 from detector.core.pixels import letterbox
 from detector.engine.annotations import Annotations
 from detector.engine.dataset import (
@@ -67,6 +68,15 @@ def test_content_is_at_the_top_left(root: Path) -> None:
         assert (sample.image[:, height - 1] != fill).any()
         assert (sample.image[:, :, width - 1] != fill).any()
         assert height == SIZE[0] or width == SIZE[1]
+
+
+def test_an_image_of_another_size_than_annotated_is_an_error(root: Path) -> None:
+    annotations = make_annotations()
+    annotations.sizes[1] = 80, 80
+    data = DetectionDataset(annotations, root, SIZE, FILL)
+    assert data[0].row == 0
+    with pytest.raises(UserError, match=r"1\.png: .* has 40x40 pixels, but its annotations are for 80x80"):
+        data[1]
 
 
 SIDE = st.integers(1, 200)

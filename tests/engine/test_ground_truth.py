@@ -80,6 +80,7 @@ def test_selected_images_keep_their_objects_and_fields() -> None:
     for image in coco["images"]:
         if image["id"] % 2:
             image |= {"group": f"g{image['id'] // 4}", "tags": ["a"], "note": None}
+    coco["images"][2]["converted_from"] = "3.tif"
     truth = pack_ground_truth(coco)
     assert list(truth.images.fields) == ["group"]
     codes, names = truth.images.fields["group"]
@@ -90,6 +91,7 @@ def test_selected_images_keep_their_objects_and_fields() -> None:
     objects = [one for one in coco["annotations"] if one["image_id"] % 3 == 0]
     expected = pack_ground_truth({**coco, "images": images, "annotations": objects})
     assert part.images.ids.tolist() == [3, 6, 9]
+    assert part.images.sources == {3: "3.tif"}
     for one, other in zip(part.objects, expected.objects, strict=True):
         np.testing.assert_array_equal(one, other)
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from detector.core.errors import UserError
 from detector.engine.detections import pack_rows
-from detector.engine.ground_truth import pack_ground_truth
+from detector.engine.ground_truth import ImageColumns, pack_ground_truth
 from detector.evaluation.error_types import CORRECT, ERROR_TYPES, MISSED, ErrorAnalysis, analyze_errors
 from detector.evaluation.galleries import ERROR_TITLES, GalleryPicture, rank_images, select_gallery_pictures
 from detector.evaluation.gallery_pictures import (
@@ -121,6 +122,23 @@ def test_line_width_does_not_depend_on_the_image_size(scale: int, tmp_path: Path
     assert solid > 0.95
     assert 0.4 < dashed < 0.85
     assert 2 <= prediction[PANEL_SIZE * 60 // 160, column - 10 : column + 10].sum() <= 5
+
+
+def test_names_of_several_lines_and_images_of_another_size(tmp_path: Path) -> None:
+    """A name may be that of a model from elsewhere; its line breaks are spaces. A size must be the image's."""
+    coco, predictions = make_random_split(3, 2, 1, states=False)
+    write_images(coco, tmp_path)
+    truth, found = pack_ground_truth(coco), pack_rows(predictions)
+    analysis = analyze_errors(truth, found, match_case(coco, predictions))
+    names, picture = DisplayNames(["two\nlines"], []), {"false_positives": [GalleryPicture(0, detection=0)]}
+
+    def draw(images: ImageColumns) -> list[Path]:
+        folders = {"root": tmp_path, "folder": tmp_path / "out"}
+        return list(draw_galleries(picture, analysis, images=images, names=names, thresholds=np.zeros(1), **folders))
+
+    assert len(draw(truth.images)) == 1
+    with pytest.raises(UserError, match=r"1\.png: .* pixels, but its annotations are for 9999x"):
+        draw(truth.images._replace(sizes=np.array([[120, 9999]] * 2, np.int32)))
 
 
 def test_pictures_are_byte_identical_each_time(tmp_path: Path) -> None:

@@ -61,6 +61,12 @@ CORRECT_DETECTIONS = [
 ]
 
 
+def find_issues_of_converted_image(raw_file: str) -> list[LabelIssue]:
+    truth = coco(*CORRECT_LABELS, label(1, BOX))
+    truth["images"][0]["converted_from"] = raw_file
+    return find_row_issues("val", truth, CORRECT_DETECTIONS, None)[0]
+
+
 def find_issues(labels: list[dict[str, Any]], detections: list[dict[str, Any]]) -> list[LabelIssue]:
     return find_row_issues("val", coco(*CORRECT_LABELS, *labels), [*CORRECT_DETECTIONS, *detections], None)[0]
 
@@ -249,6 +255,8 @@ def make_decision(kind: str, **changes: Any) -> Decision:
         (make_decision("spurious_box", content="", file="elsewhere.jpg"), False),
         (make_decision("spurious_box", content="0002"), False),
         (make_decision("wrong_class"), False),
+        (make_decision("spurious_box", label="ring"), False),
+        (make_decision("spurious_box", label="ring", decision="ignore"), True),
         (make_decision("spurious_box", xyxy=(30.0, 30.0, 70.0, 70.0)), False),
     ],
 )
@@ -256,6 +264,21 @@ def test_reviewed_issues_are_not_listed(decision: Decision, hidden: bool) -> Non
     listed = find_issues([label(1, BOX)], [])
     assert len(listed) == 1
     assert (drop_reviewed(listed, [decision]) == []) == hidden
+
+
+@pytest.mark.parametrize("raw_file", ["raw.tif", "other.tif"])
+def test_a_decision_may_name_the_file_that_an_image_was_converted_from(raw_file: str) -> None:
+    listed = find_issues_of_converted_image(raw_file)
+    assert [one.file for one in listed] == ["1.jpg"]
+    decision = make_decision("spurious_box", content="", file="raw.tif")
+    assert (drop_reviewed(listed, [decision]) == []) == (raw_file == "raw.tif")
+
+
+@pytest.mark.parametrize("predicted", ["bolt", "ring"])
+def test_an_accepted_missing_box_is_not_listed_under_another_class(predicted: str) -> None:
+    listed = find_issues([], [detection(1, BOX)])
+    assert [one.kind for one in listed] == ["missing_box"]
+    assert drop_reviewed(listed, [make_decision("missing_box", label=predicted)]) == []
 
 
 def test_a_fixed_box_is_not_listed_at_its_new_position() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ from detector.engine.detections import pack_rows
 from detector.engine.ground_truth import pack_ground_truth
 from detector.evaluation import matching, overlaps
 from detector.evaluation.bootstrap import compute_average_precisions
-from detector.evaluation.matching import NUM_IOUS, collect_matches
+from detector.evaluation.matching import NUM_IOUS, collect_matches, count_cells
 from detector.evaluation.overlaps import SIZES, find_overlaps
 from tests.support.packed import evaluate_rows, match_rows
 from tests.support.random_cases import compute_pycocotools_ap, make_random_case
@@ -106,3 +108,15 @@ def test_selected_detections_keep_all_objects() -> None:
     assert len(half.scores) < len(matches.scores)
     assert not half.ignored().any()
     assert np.array_equal(half.object_counts, matches.object_counts)
+
+
+def test_objects_are_counted_per_image_and_class_in_one_table() -> None:
+    images, categories = 2000, 500
+    cells = np.sort(np.random.default_rng(0).integers(0, images * categories, 3000))
+    tracemalloc.start()
+    counts = count_cells(cells, images, categories)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    expected = np.bincount(cells, minlength=images * categories).reshape(categories, images).T
+    assert (counts == expected).all()
+    assert peak < 1.5 * counts.nbytes, "for many images and classes it is the largest array of all"

@@ -11,6 +11,7 @@ from PIL import Image
 
 from detector.evaluation import plots
 from detector.evaluation.plots import draw_confusion, draw_precision_recall, draw_reliability, draw_state_curves
+from detector.plotting.fonts import load_font
 
 CURVE = np.linspace(1, 0, 101)
 BINS: list[dict[str, Any]] = [
@@ -71,14 +72,34 @@ def test_names_that_are_equal_when_shortened_stay_apart(charts: list[dict[str, A
 
 
 def test_confusions_keep_their_places(charts: list[dict[str, Any]], tmp_path: Path) -> None:
-    draw_confusion(np.array([[8, 2], [0, 5]]), ["cat", "dog"], tmp_path, title="Confusion", noun="class")
+    matrix, names = np.array([[8, 2], [0, 5]]), ["cat", "dog"]
+    draw_confusion(matrix, names, tmp_path, title="Confusion", noun="class", background=False)
     assert charts[0]["data"]["values"] == [
-        {"row": 0, "column": 0, "count": 8, "fraction": 0.8},
-        {"row": 0, "column": 1, "count": 2, "fraction": 0.2},
-        {"row": 1, "column": 1, "count": 5, "fraction": 1.0},
+        {"row": 0, "column": 0, "text": "8", "fraction": 0.8},
+        {"row": 0, "column": 1, "text": "2", "fraction": 0.2},
+        {"row": 1, "column": 1, "text": "5", "fraction": 1.0},
     ]
     assert charts[0]["encoding"]["y"]["field"] == "row"
     assert charts[0]["encoding"]["y"]["title"] == "True class"
+
+
+@pytest.mark.parametrize("classes", [3, 20])
+def test_counts_of_many_digits_fit_into_their_cells(charts: list[dict[str, Any]], tmp_path: Path, classes: int) -> None:
+    matrix, names = np.diag([1_234_567, 123_456, 999] + [1] * (classes - 3)), [str(n) for n in range(classes)]
+    draw_confusion(matrix, names, tmp_path, title="Confusion", noun="class", background=False)
+    texts = [row["text"] for row in charts[0]["data"]["values"]]
+    assert texts[:3] == ["1.2M", "123k", "999"]
+    font = load_font(charts[0]["layer"][1]["mark"]["fontSize"])
+    assert all(font.getlength(text) < charts[0]["width"]["step"] for text in texts)
+
+
+def test_a_state_called_background_is_a_state(charts: list[dict[str, Any]], tmp_path: Path) -> None:
+    matrix, names = np.array([[8, 2], [3, 9]]), ["open", "background"]
+    for background in (False, True):
+        draw_confusion(matrix, names, tmp_path, title="Confusion", noun="state", background=background)
+    state, class_ = (chart["layer"][0]["encoding"]["color"]["legend"]["title"] for chart in charts)
+    assert state == ["fraction of the row"]
+    assert class_ == ["fraction of the row", "background: of the column"]
 
 
 def test_empty_bins_are_no_points_but_bars_of_no_height(charts: list[dict[str, Any]], tmp_path: Path) -> None:
@@ -98,8 +119,10 @@ def test_states_without_examples_have_no_curve(charts: list[dict[str, Any]], tmp
         assert [(row["state"], row["x"], row["y"]) for row in rows_of(side)] == [("a", 0.0, 0.0), ("a", 0.5, 1.0)]
 
 
-def test_of_many_states_the_lowest_are_drawn(charts: list[dict[str, Any]], tmp_path: Path) -> None:
-    curves = {f"state {number}": [(0.0, number / 10), (1.0, 0.0)] for number in range(10)}
+def test_of_many_states_those_with_the_least_area_are_drawn(charts: list[dict[str, Any]], tmp_path: Path) -> None:
+    """A rare state that is found perfectly has a low precision at most of its points, which are at recall 1."""
+    curves = {f"state {number}": [(0.5, 0.5 + number / 20), (1.0, 0.5)] for number in range(8)}
+    curves |= {name: [(0.5, 1.0), *((1.0, 1 / count) for count in range(1, 100))] for name in ("rare", "rarer")}
     draw_state_curves(curves, curves, tmp_path)
     assert {row["state"] for row in rows_of(charts[0]["hconcat"][0])} == {f"state {number}" for number in range(8)}
     assert "8 of 10" in charts[0]["hconcat"][0]["title"]
@@ -107,8 +130,9 @@ def test_of_many_states_the_lowest_are_drawn(charts: list[dict[str, Any]], tmp_p
 
 def test_all_are_valid_charts(tmp_path: Path) -> None:
     """Names with quotes, line breaks, dollars and markup are names."""
-    names = ["a \"b\" 'c'", "$x_1$", "two\nlines", "<b>&amp;</b>", "背景", "background"]
-    draw_confusion(np.eye(6, dtype=int), names, tmp_path / "confusion.png", title="Confusion", noun="class")
+    names = ["a \"b\" 'c'", "$x_1$", "two\nlines", "<b>&amp;</b>", "背景\ufffe\uffff\x00", "background"]
+    path = tmp_path / "confusion.png"
+    draw_confusion(np.eye(6, dtype=int), names, path, title="Confusion", noun="class", background=True)
     draw_precision_recall(
         dict.fromkeys(names, CURVE), tmp_path / "curve.png", threshold=None, precision=0.5, recall=0.5
     )

@@ -63,5 +63,14 @@ def test_a_curve_needs_both_kinds(positive: list[bool]) -> None:
 def test_a_long_curve_is_thinned_and_keeps_its_ends() -> None:
     scores = np.random.default_rng(0).random(5000)
     points = roc_curve(scores, scores > 0.5)
-    assert len(points) == CURVE_POINTS
+    assert len(points) <= CURVE_POINTS
     assert (points[0], points[-1]) == ([0, 0], [1, 1])
+
+
+def test_a_thinned_curve_keeps_the_corners_of_a_rare_state() -> None:
+    """All 50 objects of the state come first: precision stays 1 up to recall 1, then falls."""
+    scores = np.linspace(1, 0, 100_000)
+    positive = np.arange(len(scores)) < 50
+    for points, corner in ((precision_recall_curve(scores, positive), [1, 1]), (roc_curve(scores, positive), [0, 1])):
+        assert len(points) <= CURVE_POINTS
+        assert np.abs(np.array(points) - corner).sum(axis=1).min() < 0.03

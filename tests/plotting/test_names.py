@@ -16,6 +16,11 @@ def test_the_middle_is_left_out(name: str, short: str) -> None:
     assert shorten_name(name, 8) == short
 
 
+@pytest.mark.parametrize("character", ["\ufffe", "\uffff", "\x00", "\x1b", "\ud800"])
+def test_what_no_chart_can_hold_is_replaced(character: str) -> None:
+    assert shorten_name(f"a{character}ü\u200b😀") == "a\ufffdü\u200b😀"
+
+
 @given(st.text(), st.integers(4, 40))
 def test_no_name_is_longer_than_allowed(name: str, length: int) -> None:
     short = shorten_name(name, length)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from detector.manifest.manifest import CleanBox, CleanImage, Labels
+from detector.plotting.box_drawing import StyledBox
 from detector.plotting.contact_sheet import GAP
-from detector.preprocessing.samples import CELL_SIZE, COLUMNS, draw_samples
+from detector.plotting.palette import ABSENT_COLOR
+from detector.preprocessing import samples
+from detector.preprocessing.samples import CELL_SIZE, COLUMNS, draw_sample, draw_samples
 
 LABELS = Labels(["bolt", "Größe $µ$"], ["intact", "absent"])
 BOXES = (
@@ -43,6 +47,18 @@ def test_images_may_have_any_shape(tmp_path: Path) -> None:
     draw_samples(images, LABELS, tmp_path, tmp_path / "samples.jpg")
     with Image.open(tmp_path / "samples.jpg") as sheet:
         assert sheet.height < CELL_SIZE + 50
+
+
+def test_ignored_regions_do_not_look_like_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[StyledBox] = []
+    monkeypatch.setattr(samples, "draw_boxes", lambda picture, boxes, font_size: drawn.extend(boxes))
+    regions = [replace(box, iscrowd=True) for box in BOXES[:2]]
+    draw_sample(replace(image(tmp_path, 1), boxes=(*regions, BOXES[0])), LABELS.states, tmp_path)
+    assert [(box.label, box.color == ABSENT_COLOR, box.dashed) for box in drawn] == [
+        ("bolt (ignored)", True, True),
+        ("Größe $µ$ (ignored)", True, True),
+        ("bolt, intact", False, False),
+    ]
 
 
 def test_the_bytes_are_the_same_each_time(tmp_path: Path) -> None:

@@ -95,6 +95,17 @@ def test_an_unreadable_image_is_named_in_the_error(tmp_path: Path) -> None:
             list(detect_in_tiles([path], detect_white, METADATA, 1, tiling=Tiling(32, 0.2), **MERGING))
 
 
+def test_an_image_of_another_size_than_expected_is_named_in_the_error(tmp_path: Path) -> None:
+    path = save_image(tmp_path / "a.png", (128, 64), (20, 10, 60, 20))
+    tiles: dict[str, Any] = {"tiling": Tiling(32, 0.2), **MERGING}
+    assert len(list(detect_images([path], detect_white, METADATA, 1, [(128, 64)]))) == 1
+    assert len(list(detect_in_tiles([path], detect_white, METADATA, 8, **tiles, sizes=[(128, 64)]))) == 1
+    with pytest.raises(UserError, match=r"a\.png: .* has 128x64 pixels, but its annotations are for 64x128"):
+        list(detect_images([path], detect_white, METADATA, 1, [(64, 128)]))
+    with pytest.raises(UserError, match=r"a\.png: .* has 128x64 pixels, but its annotations are for 64x128"):
+        list(detect_in_tiles([path], detect_white, METADATA, 8, **tiles, sizes=[(64, 128)]))
+
+
 def test_runs_without_torch() -> None:
     """Nor does it need PyYAML or matplotlib: a deployed model has few dependencies."""
     code = (

@@ -69,6 +69,11 @@ def test_a_whole_file() -> None:
     assert found["annotations"] == [first, second, third]
 
 
+def test_a_converted_image_names_the_file_of_the_dataset() -> None:
+    entries = convert(image("a.png"), replace(image("b.png"), source="raw/b.tif"))["images"]
+    assert [entry.get("converted_from") for entry in entries] == [None, "raw/b.tif"]
+
+
 def test_image_order_does_not_matter() -> None:
     images = [image(f"{name}.jpg", CleanBox("ring", (0.0, 0.0, 4.0, 4.0))) for name in ("2", "10", "é", "Z", "a")]
     assert convert(*images) == convert(*images[::-1])

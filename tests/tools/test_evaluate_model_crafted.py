@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import random
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from PIL import Image
 
 import evaluate_model
 from detector.comparison import model_evaluation
+from detector.core.errors import UserError
 from detector.engine.detections import Detections
 from detector.runners.model_metadata import ModelMetadata
 from tests.support.attempts import attempt
@@ -96,3 +99,28 @@ def test_mutated_coco_files(count: int) -> None:
         assert all(0 <= metrics[name] <= 1 for name in ("AP", "AP50", "recall"))
         assert all(math.isfinite(value) for value in metrics.values() if isinstance(value, float))
     assert 0 < accepted < count
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda coco: coco["images"][1].update(width=100), "raw/2.png: .* has 80x40 pixels, .* are for 100x40"),
+        (
+            lambda coco: coco["annotations"][1].update(bbox=[90, 5, 5, 5]),
+            "some.json: `annotations.1.bbox` .* raw/2.png",
+        ),
+        (lambda coco: coco["categories"][0].update(name="a\nb"), r"some.json: `categories.0.name` is 'a\\nb'"),
+        (lambda coco: coco["states"][0].update(name="who\nle"), r"some.json: `states.0.name` is 'who\\nle'"),
+    ],
+)
+@pytest.mark.parametrize("tiles", [[], ["--tile", "32"]])
+def test_what_no_picture_could_show_is_refused(
+    change: Callable[[dict[str, Any]], None], message: str, tiles: list[str]
+) -> None:
+    coco = copy.deepcopy(COCO)
+    change(coco)
+    Path("some.json").write_text(json.dumps(coco), encoding="utf-8")
+    with pytest.raises(UserError, match=message):
+        evaluate_model.main(["one.onnx", "some.json", "--out", "out", *tiles])
+    assert not Path("out/metrics.json").exists()

@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 
 from detector.core.errors import UserError
 from detector.core.json_files import read_json
 from detector.core.params import Section, validate_values
+from detector.core.path_lists import find_path_problem
 from detector.engine.model_values import Name, check_unique
 
 MAX_BYTES = 2 << 30
@@ -25,9 +26,16 @@ class _Entry(Section):
     model_config = ConfigDict(extra="ignore")  # such as `content`, `license`
 
 
+def _check_line(name: str) -> str:
+    """The same name. Raises ValueError for one that stands on no single line, as those of preprocess do."""
+    if problem := find_path_problem(name):
+        raise ValueError(problem)
+    return name
+
+
 class _Image(_Entry):
     id: Id
-    file_name: Annotated[str, Field(min_length=1, max_length=4096)]
+    file_name: Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_check_line)]
     width: Pixels
     height: Pixels
 
@@ -46,7 +54,7 @@ class _Annotation(_Entry):
 
 class _Category(_Entry):
     id: Annotated[int, Field(ge=1, lt=2**31)]
-    name: Name
+    name: Annotated[Name, AfterValidator(_check_line)]
 
 
 class _State(_Category):
@@ -64,7 +72,7 @@ def read_coco_file(path: Path) -> dict[str, Any]:
     """The COCO dictionary in a file as coco-convert writes it.
 
     Raises UserError naming file and key: for a key or value that is missing or of another kind, for an id or name that
-    stands twice, and for an id that names nothing.
+    stands twice, for an id that names nothing, and for a box outside its image.
     """
     values: dict[str, Any] = read_json(path, MAX_BYTES)
     file = validate_values(path, values, _CocoFile)
@@ -83,6 +91,12 @@ def read_coco_file(path: Path) -> dict[str, Any]:
         for key, ids in known.items():
             if (found := getattr(annotation, key)) not in ids:
                 raise UserError(f"{path}: `annotations.{number}.{key}` is {found}, which is no id in this file")
+    images = {image.id: image for image in file.images}
+    for number, annotation in enumerate(file.annotations):
+        image, (left, top, width, height) = images[annotation.image_id], annotation.bbox
+        if not (left < image.width and top < image.height and left + width > 0 and top + height > 0):
+            place = f"its image {image.file_name}, which has {image.width}x{image.height} pixels"
+            raise UserError(f"{path}: `annotations.{number}.bbox` is {list(annotation.bbox)}, outside {place}")
     return values
 
 

@@ -184,8 +184,9 @@ def predict_images(model: LoadedModel, truth: GroundTruth, tiling: Tiling | None
         return ModelPredictions(predicted.predictions, predicted.state_scores)
     images = truth.images
     paths = [Path(file) for file in images.files.tolist()]
+    sizes = [(width, height) for height, width in images.sizes.tolist()]
     if tiling is None:
-        found = detect_images(paths, model.runner, metadata, model.batch_size)
+        found = detect_images(paths, model.runner, metadata, model.batch_size, sizes)
     else:
         found = detect_in_tiles(
             paths,
@@ -195,10 +196,11 @@ def predict_images(model: LoadedModel, truth: GroundTruth, tiling: Tiling | None
             tiling=tiling,
             iou_threshold=model.postprocess.nms_iou,
             max_detections=model.postprocess.max_detections,
+            sizes=sizes,
         )
     bar = tqdm(found, total=len(paths), desc=title, unit="image", disable=None)
     results = [
         round_detections(one, image_id, width, height)
-        for one, image_id, (height, width) in zip(bar, images.ids.tolist(), images.sizes.tolist(), strict=True)
+        for one, image_id, (width, height) in zip(bar, images.ids.tolist(), sizes, strict=True)
     ]
     return ModelPredictions(concatenate(results), np.zeros((len(truth.objects.ids), 0)))

@@ -174,11 +174,13 @@ def open_image(
     formats: tuple[str, ...] = IMAGE_FORMATS,
     max_memory: int = MAX_DECODE_MEMORY,
     max_pixels: int | None = None,
+    expected_size: tuple[int, int] | None = None,
 ) -> OpenedImage:
     """Open an image: a file, a shard member (see `tar_shards`) or the bytes of a file.
 
     formats: some of IMAGE_FORMATS. max_memory: bytes that decoding may take. max_pixels: None for any number.
-    Raises ImageError for whatever is wrong.
+    expected_size: width and height of the upright image that annotations are for, None for any. Raises ImageError for
+    whatever is wrong.
     """
     _prepare_pillow()
     path = source if isinstance(source, Path) else None
@@ -189,7 +191,11 @@ def open_image(
         if (profiles := count_profiles(data)) > MAX_PROFILES:
             raise ImageError(f"a PNG with {profiles} color profiles, expected one", "too_large")
         image = Image.open(io.BytesIO(data), formats=formats)
-        return OpenedImage(image, data, path, max_memory=max_memory, max_pixels=max_pixels)
+        opened = OpenedImage(image, data, path, max_memory=max_memory, max_pixels=max_pixels)
+        if expected_size not in (None, (opened.width, opened.height)):
+            expected = "x".join(map(str, expected_size or ()))
+            raise ImageError(f"it has {opened.width}x{opened.height} pixels, but its annotations are for {expected}")
+        return opened
 
 
 def _prepare_pillow() -> None:
@@ -212,14 +218,18 @@ def read_image(path: Path) -> bytes:
         raise ImageError(error.strerror or str(error), "unreadable", path) from None
 
 
-def load_rgb(path: Path, at_least: tuple[int, int] | None = None) -> Image.Image:
-    """The upright image at `path` as RGB; at_least: see `OpenedImage.decode`. Raises ImageError."""
-    return open_image(path).decode(at_least)
+def load_rgb(
+    path: Path, at_least: tuple[int, int] | None = None, expected_size: tuple[int, int] | None = None
+) -> Image.Image:
+    """The upright image at `path` as RGB; see `OpenedImage.decode` and `open_image`. Raises ImageError."""
+    return open_image(path, expected_size=expected_size).decode(at_least)
 
 
-def load_letterboxed(path: Path, size: tuple[int, int], fill: tuple[int, int, int]) -> LetterboxedImage:
-    """Decode the image at `path` and letterbox it as `letterbox` does. Raises ImageError."""
-    return open_image(path).letterbox(size, fill)
+def load_letterboxed(
+    path: Path, size: tuple[int, int], fill: tuple[int, int, int], expected_size: tuple[int, int] | None = None
+) -> LetterboxedImage:
+    """Decode the image at `path` and letterbox it as `letterbox` does; see `open_image`. Raises ImageError."""
+    return open_image(path, expected_size=expected_size).letterbox(size, fill)
 
 
 def read_orientation(image: Image.Image) -> int:

@@ -14,7 +14,10 @@ _MAX_BYTES = 4 << 30
 
 
 def find_path_problem(path: str) -> str:
-    """Why a path cannot be kept in lists and tables, or "": empty, too long, not UTF-8, or with control characters."""
+    """Why a path or the name of a class cannot be kept in lists, tables and charts, or "" if it can.
+
+    It may be empty, too long, not UTF-8, or have control characters or U+FFFE and U+FFFF, which XML does not allow.
+    """
     if len(path) > MAX_PATH_LENGTH:
         return f"the name has more than {MAX_PATH_LENGTH} characters"
     if not path.strip():
@@ -27,6 +30,8 @@ def find_path_problem(path: str) -> str:
             return "the name is not UTF-8"
         if category in ("Cc", "Zl", "Zp"):
             return f"the name has the control character U+{ord(character):04X}"
+        if character in "\ufffe\uffff":
+            return f"the name has U+{ord(character):04X}, which is no character"
     return ""
 
 

@@ -13,6 +13,7 @@ from detector.engine.dataset import LabelNames, read_label_names
 from detector.engine.ground_truth import GroundTruth, GroundTruthPacker
 
 BLOCK = 2**20  # characters read at a time
+MAX_ENTRY = 2**26  # characters: where so many are no entry, the file is damaged, and the rest would not help
 
 _find_character = re.compile(r"[^ \t\n\r]").search
 _decode = json.JSONDecoder().raw_decode
@@ -117,7 +118,7 @@ class _Text:
             try:
                 value, self._at = _decode(self._block, self._at)
             except json.JSONDecodeError:
-                if not self._read_more():
+                if len(self._block) - self._at > MAX_ENTRY or not self._read_more():
                     raise
             else:
                 return value

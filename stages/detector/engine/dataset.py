@@ -131,13 +131,14 @@ class DetectionDataset(Dataset[Sample]):
         return self._load(int(torch.randint(len(self), ())))
 
     def _load(self, row: int) -> Sample:
+        height, width = (int(side) for side in self.annotations.sizes[row])
         if self._decoded is None:
-            pixels = load_letterboxed(self._root / str(self.annotations.paths[row]), self.size, self._fill).pixels
+            path = self._root / str(self.annotations.paths[row])
+            pixels = load_letterboxed(path, self.size, self._fill, (width, height)).pixels
         else:
             pixels = self._decoded[row]
         own = slice(self.annotations.starts[row], self.annotations.starts[row + 1])
         scale = self.scale(row)
-        height, width = (int(side) for side in self.annotations.sizes[row])
         return Sample(
             torch.from_numpy(pixels.transpose(2, 0, 1).copy()),
             torch.from_numpy(to_input_pixels(self.annotations.boxes_xyxy[own], scale).astype(np.float32)),

@@ -14,7 +14,8 @@ from detector.core.boxes import xywh_to_xyxy
 from detector.engine.annotations import Annotations
 from detector.engine.dataset import LabelNames, read_label_names
 
-IMAGE_KEYS = frozenset(("id", "file_name", "width", "height", "content"))  # those that are no `ImageField`
+# Those that are no `ImageField`.
+IMAGE_KEYS = frozenset(("id", "file_name", "width", "height", "content", "converted_from"))
 
 
 class ImageField(NamedTuple):
@@ -28,19 +29,26 @@ class ImageColumns(NamedTuple):
     """Images [N] in the order of their ids.
 
     ids int64; files str: paths; contents str: hashes, "" if unknown; sizes int32 [N, 2] (height, width) in pixels;
-    fields: further values by key.
+    sources: files in the raw dataset of those that were converted, by id; fields: further values by key.
     """
 
     ids: NDArray[np.int64]
     files: NDArray[np.str_]
     contents: NDArray[np.str_]
     sizes: NDArray[np.int32]
+    sources: Mapping[int, str]
     fields: Mapping[str, ImageField]
 
     def select(self, index: NDArray[Any] | slice) -> ImageColumns:
         """The images in a boolean mask [N], at these positions or in a slice."""
         fields = {key: field._replace(codes=field.codes[index]) for key, field in self.fields.items()}
-        return ImageColumns(self.ids[index], self.files[index], self.contents[index], self.sizes[index], fields)
+        return self._replace(
+            ids=self.ids[index],
+            files=self.files[index],
+            contents=self.contents[index],
+            sizes=self.sizes[index],
+            fields=fields,
+        )
 
 
 class ObjectColumns(NamedTuple):
@@ -131,6 +139,7 @@ class GroundTruthPacker:
         self._files: list[str] = []
         self._contents: list[str] = []
         self._image_ids, self._sizes = array("q"), array("i")
+        self._sources: dict[int, str] = {}
         self._fields: dict[str, dict[int, str]] = {}  # by the number of the image
         self._texts: dict[str, str] = {}
         self._ids, self._owners = array("q"), array("q")
@@ -144,6 +153,8 @@ class GroundTruthPacker:
             if value is not None and not isinstance(value, (list, dict)):
                 text = str(value)
                 self._fields.setdefault(key, {})[len(self._files)] = self._texts.setdefault(text, text)
+        if "converted_from" in image:
+            self._sources[image["id"]] = image["converted_from"]
         self._files.append(image["file_name"])
         self._contents.append(image.get("content", ""))
         self._sizes.extend((image["height"], image["width"]))
@@ -187,7 +198,8 @@ class GroundTruthPacker:
         files, self._files = np.array(self._files, np.str_), []
         contents, self._contents = np.array(self._contents, np.str_), []
         ids = np.frombuffer(self._image_ids, np.int64)
-        images = ImageColumns(ids, files, contents, np.frombuffer(self._sizes, np.int32).reshape(-1, 2), fields)
+        sizes = np.frombuffer(self._sizes, np.int32).reshape(-1, 2)
+        images = ImageColumns(ids, files, contents, sizes, self._sources, fields)
         if (ids[1:] >= ids[:-1]).all():
             return images
         return images.select(np.argsort(ids, kind="stable"))

@@ -1,4 +1,7 @@
-"""Confusion matrices of any number of classes, small enough to be drawn and listed."""
+"""Confusion matrices of any number of classes, small enough to be drawn and listed.
+
+background: whether the last name is that of the background; by the name alone it could be a state like any other.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-BACKGROUND_NAME = "background"  # the last row and column of a class matrix: no object, no detection
+BACKGROUND_NAME = "background"  # of the last row and column of a class matrix: no object, no detection
 MAX_NAMES = 40  # a larger matrix shows the most confused ones
 
 
-def fold_confusions(matrix: NDArray[Any], names: list[str]) -> tuple[NDArray[Any], list[str]]:
+def fold_confusions(matrix: NDArray[Any], names: list[str], *, background: bool) -> tuple[NDArray[Any], list[str]]:
     """At most MAX_NAMES of the rows and columns of a confusion matrix [K, K], true in rows, and their names.
 
     Kept are the most confused ones, in their order, and the background. All others are added up in one row and
     column, so that the sum of the counts remains.
     """
-    background = names[-1] == BACKGROUND_NAME
     count = len(names) - background
     if count <= MAX_NAMES:
         return matrix, names
@@ -34,27 +36,27 @@ def fold_confusions(matrix: NDArray[Any], names: list[str]) -> tuple[NDArray[Any
     return folded, [*(names[index] for index in kept), *others, *([BACKGROUND_NAME] if background else [])]
 
 
-def describe_folding(names: list[str]) -> str:
+def describe_folding(names: list[str], *, background: bool) -> str:
     """For titles: what `fold_confusions` keeps of the names, "" for all."""
-    count = len(names) - (names[-1] == BACKGROUND_NAME)
+    count = len(names) - background
     return f": the {MAX_NAMES} most confused of {count:,}" if count > MAX_NAMES else ""
 
 
-def normalize_confusions(counts: NDArray[Any], names: list[str]) -> NDArray[np.float64]:
+def normalize_confusions(counts: NDArray[Any], *, background: bool) -> NDArray[np.float64]:
     """Each count [K, K] as a fraction of its row, 0..1; in the row of the background, of its column.
 
     False detections of a class are so many of its detections; of each other they say nothing.
     """
     fractions: NDArray[np.float64] = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
-    if names[-1] == BACKGROUND_NAME:
+    if background:
         fractions[-1] = counts[-1] / np.maximum(1, counts.sum(axis=0))
     return fractions
 
 
-def list_confusions(matrix: NDArray[Any], names: list[str]) -> list[dict[str, Any]]:
+def list_confusions(matrix: NDArray[Any], names: list[str], *, background: bool) -> list[dict[str, Any]]:
     """The cells of the folded matrix that are not 0, for DVC's plots (.dvc/plots/confusion.json)."""
-    folded, shown = fold_confusions(matrix, names)
-    fractions = normalize_confusions(folded, shown).round(6)
+    folded, shown = fold_confusions(matrix, names, background=background)
+    fractions = normalize_confusions(folded, background=background).round(6)
     return [
         {
             "row": row,

@@ -67,7 +67,7 @@ def draw_galleries(
             file, (height, width) = str(images.files[picture.image]), images.sizes[picture.image].tolist()
             truth = _style_ground_truth(analysis, picture, missed, names)
             predictions = _style_predictions(analysis, picture, detected, names)
-            pixels = load_rgb(root / file)
+            pixels = load_rgb(root / file, expected_size=(width, height))
             whole = fit_window((0, 0, width, height))
             if picture.shows_whole_image:
                 panels = [render_window(pixels, whole, truth), render_window(pixels, whole, predictions)]
@@ -132,8 +132,8 @@ def render_window(
 
 
 def join_panels(panels: Sequence[Image.Image], text: str) -> Image.Image:
-    """The panels side by side, with a caption below that is shortened to fit."""
-    font = load_font(CAPTION_SIZE)
+    """The panels side by side, with a caption below: one line, shortened to fit."""
+    font, text = load_font(CAPTION_SIZE), " ".join(text.split())
     width = sum(panel.width for panel in panels) + GAP * (len(panels) - 1)
     text = shorten_to_width(text, width - 2 * GAP, CAPTION_SIZE)
     height = max(panel.height for panel in panels)

@@ -68,11 +68,12 @@ def add_legend(sheet: Image.Image, issues: bool) -> Image.Image:
 
 
 def _group_labels_by_file(truths: Iterable[GroundTruth], files: set[str]) -> dict[str, list[tuple[float, ...]]]:
-    """The boxes [left, top, width, height] of these files."""
+    """The boxes [left, top, width, height] of the objects in these files: an ignored region is none."""
     labels: dict[str, list[tuple[float, ...]]] = {}
     for truth in truths:
         part = truth.select_images(np.isin(truth.images.files, list(files)))
-        for image, bbox in zip(part.objects.images, part.objects.boxes_xywh.tolist(), strict=True):
+        objects = part.objects.select(~part.objects.crowds)
+        for image, bbox in zip(objects.images, objects.boxes_xywh.tolist(), strict=True):
             labels.setdefault(str(part.images.files[image]), []).append(tuple(bbox))
     return labels
 

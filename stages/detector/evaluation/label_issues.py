@@ -32,7 +32,8 @@ class LabelIssue(NamedTuple):
 
     label, state, bbox (left, top, width, height in pixels): of the label, or of the detection for a missing box;
     annotation: id in the COCO file, 0 for a missing box; suggestion: the fix, as in a decision; content: hash of the
-    image; detected: bbox of the detection that contradicts the label, None without one.
+    image; detected: bbox of the detection that contradicts the label, None without one; source: the image's file in the
+    raw dataset if it was converted, else "".
     """
 
     split: str
@@ -47,6 +48,7 @@ class LabelIssue(NamedTuple):
     reason: str
     content: str
     detected: tuple[float, ...] | None
+    source: str = ""
 
 
 class Candidate(NamedTuple):
@@ -288,4 +290,5 @@ def _create_issue(
         reason=candidate.reason,
         content=str(labels.images.contents[match.image]),
         detected=detected,
+        source=labels.images.sources.get(int(labels.images.ids[match.image]), ""),
     )

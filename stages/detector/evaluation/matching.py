@@ -129,9 +129,10 @@ def count_cells(cells: NDArray[np.integer[Any]], images: int, categories: int) -
     """How often each image and category occurs among the sorted cells [*]: [N, C] in as few bytes as it fits into."""
     starts = np.flatnonzero(np.diff(cells, prepend=-1))
     lengths = narrow(np.diff(starts, append=len(cells)))
-    counts = np.zeros(images * categories, lengths.dtype)
-    counts[cells[starts]] = lengths
-    return np.ascontiguousarray(counts.reshape(categories, images).T)
+    counts = np.zeros((images, categories), lengths.dtype)
+    columns, rows = np.divmod(cells[starts], max(1, images))
+    counts[rows, columns] = lengths
+    return counts
 
 
 def _match_pairs(

@@ -42,8 +42,9 @@ def write_plots(
     draw_precision_recall(curves, pictures / "precision_recall.png", **point)
     matrix = compute_confusion_matrix(analysis, thresholds.by_class)
     names = [*classes, BACKGROUND_NAME]
-    write_plot(numbers / "confusion.json", list_confusions(matrix, names))
-    draw_confusion(matrix, names, pictures / "confusion.png", title="Confusion matrix", noun="class")
+    write_plot(numbers / "confusion.json", list_confusions(matrix, names, background=True))
+    path = pictures / "confusion.png"
+    draw_confusion(matrix, names, path, title="Confusion matrix", noun="class", background=True)
     calibration = metrics.details["calibration"]
     matches = calibrate_matches(test.matches, calibration["temperature"])
     write_plot(numbers / "thresholds.json", tabulate_thresholds(matches))
@@ -57,7 +58,7 @@ def write_plots(
     if states is None:
         write_plot(numbers / "state_confusion.json", [])
         return
-    matrix = np.array(states["confusion"])
-    write_plot(numbers / "state_confusion.json", list_confusions(matrix, states["names"]))
-    draw_confusion(matrix, states["names"], pictures / "state_confusion.png", title=STATE_TITLE, noun="state")
+    matrix, path = np.array(states["confusion"]), pictures / "state_confusion.png"
+    write_plot(numbers / "state_confusion.json", list_confusions(matrix, states["names"], background=False))
+    draw_confusion(matrix, states["names"], path, title=STATE_TITLE, noun="state", background=False)
     draw_state_curves(states["roc"], states["precision_recall"], pictures / "state_curves.png")

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.evaluation.confusion import BACKGROUND_NAME, describe_folding, fold_confusions, normalize_confusions
+from detector.evaluation.confusion import describe_folding, fold_confusions, normalize_confusions
 from detector.plotting.chart_process import save_chart
+from detector.plotting.fonts import format_count
 from detector.plotting.names import shorten_name
 from detector.plotting.palette import PALETTE, palette_color
 
@@ -78,31 +79,35 @@ def draw_precision_recall(
     save_chart({"config": STYLE, "title": title, "width": 420, "height": 320, "layer": layers}, path)
 
 
-def draw_confusion(matrix: NDArray[Any], names: list[str], path: Path, *, title: str, noun: str) -> None:
+def draw_confusion(
+    matrix: NDArray[Any], names: list[str], path: Path, *, title: str, noun: str, background: bool
+) -> None:
     """Counts [K, K], true in rows and predicted in columns, colored by fraction of the row; folded if it is large.
 
-    The background is no class with a number of its own: its row has the false detections, colored by their fraction
-    of all detections of the class, so that a few of them look like a few.
+    background: whether the last row and column are the background. It is no class with a number of its own: its row
+    has the false detections, colored by their fraction of all detections of the class, so that a few look like a few.
     """
-    counts, shown = fold_confusions(matrix, names)
-    fractions = normalize_confusions(counts, shown)
+    counts, shown = fold_confusions(matrix, names, background=background)
+    fractions = normalize_confusions(counts, background=background)
     crowded = len(shown) > ROOMY_MATRIX
+    side, font_size = (24, 8) if crowded else (44, 12)  # of a cell and its text, in pixels
     cells = [
-        {"row": row, "column": column, "count": int(counts[row, column]), "fraction": float(fractions[row, column])}
+        {"row": row, "column": column, "text": format_count(int(counts[row, column]), side - 4, font_size),
+         "fraction": float(fractions[row, column])}
         for row, column in np.argwhere(counts).tolist()
-    ]
+    ]  # fmt: skip
     # Positions are numbers, since shortened names may be equal.
     labels = json.dumps([shorten_name(name) for name in shown]) + "[datum.value]"
     places = {"type": "ordinal", "scale": {"domain": list(range(len(shown)))}}
-    below = ["background: of the column"] if shown[-1] == BACKGROUND_NAME else []
+    below = ["background: of the column"] if background else []
     white_on_dark = {"condition": {"test": "datum.fraction > 0.6", "value": "white"}, "value": "black"}
     legend = {"title": ["fraction of the row", *below], "gradientLength": 120}
     blues = {"domain": [0, 1], "scheme": "blues"}
     chart = {
         "config": STYLE,
-        "title": (title + describe_folding(names)).split("\n"),
-        "width": {"step": 24 if crowded else 44},
-        "height": {"step": 24 if crowded else 44},
+        "title": (title + describe_folding(names, background=background)).split("\n"),
+        "width": {"step": side},
+        "height": {"step": side},
         "data": {"values": cells},
         "encoding": {
             "x": {"field": "column", **places, "title": f"Predicted {noun}",
@@ -113,8 +118,8 @@ def draw_confusion(matrix: NDArray[Any], names: list[str], path: Path, *, title:
         "layer": [
             {"mark": "rect",
              "encoding": {"color": {"field": "fraction", "type": "quantitative", "scale": blues, "legend": legend}}},
-            {"mark": {"type": "text", "fontSize": 8 if crowded else 12},
-             "encoding": {"text": {"field": "count", "type": "quantitative"}, "color": white_on_dark}},
+            {"mark": {"type": "text", "fontSize": font_size},
+             "encoding": {"text": {"field": "text", "type": "nominal"}, "color": white_on_dark}},
         ],
     }  # fmt: skip
     save_chart(chart, path)
@@ -159,12 +164,12 @@ def draw_state_curves(
 ) -> None:
     """ROC and precision-recall curves per state, given the true boxes; of the MAX_CURVES worst where there are more."""
     drawn = [name for name, points in precision_recall.items() if points]
-    lowest = sorted(drawn, key=lambda name: _mean_height(precision_recall[name]))[:MAX_CURVES]
+    lowest = sorted(drawn, key=lambda name: _compute_area(precision_recall[name]))[:MAX_CURVES]
     shown = [name for name in drawn if name in lowest]
     labels: dict[str, str] = {}
     for name in shown:
         labels[name] = _make_unique(shorten_name(name), labels.values())
-    note = f": {len(shown)} of {len(drawn):,} with the lowest precision" if len(shown) < len(drawn) else ""
+    note = f": {len(shown)} of {len(drawn):,} with the lowest AP" if len(shown) < len(drawn) else ""
     color = _encode_color({labels[name]: palette_color(index) for index, name in enumerate(shown)}, "state")
     sides = [
         (roc, "ROC curve per state" + note, "False positive rate", "True positive rate"),
@@ -210,5 +215,7 @@ def _make_unique(label: str, others: Collection[str]) -> str:
     return label
 
 
-def _mean_height(points: Sequence[Sequence[float]]) -> float:
-    return sum(height for _, height in points) / len(points)
+def _compute_area(points: Sequence[Sequence[float]]) -> float:
+    """The area under a precision-recall curve. The mean height of its points would rather say how rare the state is."""
+    before = [0.0, *(recall for recall, _ in points)]
+    return sum((recall - left) * precision for left, (recall, precision) in zip(before, points, strict=False))

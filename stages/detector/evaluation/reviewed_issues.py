@@ -12,7 +12,10 @@ from detector.manifest.decisions import SAME_OBJECT_IOU, Decision, corrected_xyx
 
 
 def drop_reviewed(issues: Sequence[LabelIssue], decisions: Sequence[Decision]) -> list[LabelIssue]:
-    """The issues without a decision on that kind, in that image, at about that place."""
+    """The issues without a decision on that kind, in that image, at about that place.
+
+    That a label was accepted says nothing about one of another class at the same place.
+    """
     by_image: dict[tuple[str, str], list[Decision]] = {}
     for decision in decisions:
         by_image.setdefault((decision.kind, decision.content or decision.file), []).append(decision)
@@ -20,11 +23,15 @@ def drop_reviewed(issues: Sequence[LabelIssue], decisions: Sequence[Decision]) -
         issue
         for issue in issues
         if not any(
-            _is_near(issue, decision)
-            for image in (issue.content, issue.file)
+            _is_near(issue, decision) and (issue.label == decision.label or not _is_accepted_label(decision))
+            for image in (issue.content, issue.file, issue.source)
             for decision in by_image.get((issue.kind, image), [])
         )
     ]
+
+
+def _is_accepted_label(decision: Decision) -> bool:
+    return decision.decision == "accept" and decision.kind != "missing_box"
 
 
 def _is_near(issue: LabelIssue, decision: Decision) -> bool:

@@ -11,6 +11,8 @@ import functools
 import json
 import subprocess
 import sys
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +27,27 @@ SCALE = 1.6  # pixels of a picture per pixel of a chart
 @functools.cache
 def start_chart_process() -> subprocess.Popen[bytes]:
     """Start the process, once; it ends with this one."""
-    font = find_dejavu()
-    folder = "" if font is None else str(font.parent)
-    process = subprocess.Popen([sys.executable, str(WORKER), folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    atexit.register(_stop, process)
+    fonts = tempfile.TemporaryDirectory(prefix="chart_fonts_")
+    _link_fonts(Path(fonts.name))
+    process = subprocess.Popen([sys.executable, str(WORKER), fonts.name], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    atexit.register(_stop, process, fonts)
     return process
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def _link_fonts(folder: Path) -> None:
+    """Link the fonts of charts into a folder.
+
+    In their own one is a font that has a box for every letter: it would replace each name of which a letter is missing.
+    """
+    if (regular := find_dejavu()) is not None:
+        for font in (regular, regular.with_name("DejaVuSans-Bold.ttf")):
+            (folder / font.name).symlink_to(font)
+
+
+def _stop(process: subprocess.Popen[bytes], fonts: tempfile.TemporaryDirectory[str]) -> None:
     process.kill()
     process.communicate()
+    fonts.cleanup()
 
 
 def save_chart(chart: dict[str, Any], path: Path) -> None:
@@ -53,8 +66,9 @@ def _ask(request: dict[str, Any] | None) -> bytes:
     process = start_chart_process()
     assert process.stdin is not None
     assert process.stdout is not None
-    process.stdin.write(json.dumps(request).encode() + b"\n")
-    process.stdin.flush()
+    with suppress(BrokenPipeError):  # where it has ended, its exit code says more
+        process.stdin.write(json.dumps(request).encode() + b"\n")
+        process.stdin.flush()
     line = process.stdout.readline()
     if not line:
         raise RuntimeError(f"the process that draws charts ended with exit code {process.wait()}")

@@ -13,13 +13,12 @@ import json
 import signal
 import sys
 
-import vl_convert
-
 
 def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the end of stdin ends this process, so it never outlives its parent
-    if sys.argv[1]:
-        vl_convert.register_font_directory(sys.argv[1])
+    import vl_convert  # only now, since it takes a while, in which Ctrl-C may be pressed
+
+    vl_convert.register_font_directory(sys.argv[1])
     # These two take seconds, which pass before anybody asks: the first chart sets up what draws the others.
     library = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").encode()
     vl_convert.vegalite_to_png({"data": {"values": [{"x": 0}]}, "mark": "point", "encoding": {"x": {"field": "x"}}})

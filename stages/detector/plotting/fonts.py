@@ -36,3 +36,15 @@ def shorten_to_width(text: str, width: float, size: int) -> str:
     while font.getlength(text) > width and len(text) > 1:
         text = text.rstrip("…")[:-1] + "…"
     return text
+
+
+def format_count(count: int, width: float, size: int) -> str:
+    """A count in full if it fits into `width` pixels at a font size, else rounded, such as 123k or 1.2M."""
+    text = f"{count:,}"
+    if load_font(size).getlength(text) <= width:
+        return text
+    value, unit = count / 1000, "k"
+    for larger in ("M", "G", "T"):
+        if value >= 999.5:
+            value, unit = value / 1000, larger
+    return f"{value:.1f}{unit}" if value < 9.95 else f"{value:.0f}{unit}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +21,19 @@ from detector.runners.tiling import Tiling, compute_windows, stitch
 Runner = Callable[[NDArray[np.uint8]], list[Detections]]
 
 
-def detect_images(paths: list[Path], runner: Runner, metadata: ModelMetadata, batch_size: int) -> Iterator[Detections]:
-    """Yield the detections of each image, boxes in its pixels. Raises UserError naming an image that cannot be read."""
-    inputs = (load_letterboxed(path, metadata.size, metadata.fill) for path in paths)
+def detect_images(
+    paths: list[Path],
+    runner: Runner,
+    metadata: ModelMetadata,
+    batch_size: int,
+    sizes: Sequence[tuple[int, int]] | None = None,
+) -> Iterator[Detections]:
+    """Yield the detections of each image, boxes in its pixels. Raises UserError naming an image that cannot be read.
+
+    sizes: (width, height) that each image must have; None for any.
+    """
+    sized = zip(paths, sizes or [None] * len(paths), strict=True)
+    inputs = (load_letterboxed(path, metadata.size, metadata.fill, size) for path, size in sized)
     yield from run_batched(inputs, runner, batch_size)
 
 
@@ -36,11 +46,15 @@ def detect_in_tiles(
     tiling: Tiling,
     iou_threshold: float,
     max_detections: int,
+    sizes: Sequence[tuple[int, int]] | None = None,
 ) -> Iterator[Detections]:
-    """Yield the detections of each image from overlapping tiles; iou_threshold, max_detections: see `stitch`."""
-    for path in paths:
+    """Yield the detections of each image from overlapping tiles.
+
+    iou_threshold, max_detections: see `stitch`; sizes: see `detect_images`.
+    """
+    for path, size in zip(paths, sizes or [None] * len(paths), strict=True):
         yield detect_image_in_tiles(
-            load_rgb(path),
+            load_rgb(path, expected_size=size),
             runner,
             metadata,
             batch_size,

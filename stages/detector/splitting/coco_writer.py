@@ -28,6 +28,7 @@ def build_coco_dataset(images: Sequence[CleanImage], labels: Labels, params: Coc
     `bbox` is [left, top, width, height] in pixels; `state` is the id of an entry in the top-level
     `states`, 0 if unknown; each entry tells whether an object in that state is `present`, that is, detectable.
     Images that share a sequence or are near-duplicates have the same `group`: they are not independent samples.
+    `converted_from` is the file in the raw dataset of an image that had to be converted.
     """
     ids = _assign_ids(labels, params)
     ordered = sorted(images, key=lambda image: image.image)
@@ -100,6 +101,7 @@ def _build_image_entry(image: CleanImage, number: int, group: str | None) -> dic
         "width": image.width,
         "height": image.height,
         "content": image.content,
+        **({} if image.source == image.image else {"converted_from": image.source}),
         **({} if group is None else {"group": group}),
     }
 

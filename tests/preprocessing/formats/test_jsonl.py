@@ -126,6 +126,7 @@ def test_errors_give_file_line_and_value(tmp_path: Path, bad: str, words: list[s
         (box(x_max_normalized="0.5"), ['x_max_normalized: found "0.5"']),
         (box(x_max_normalized=True), ["found true", "a number"]),
         (box(annotation_label="\ud800"), ["annotation_label: found"]),
+        (box(annotation_label="a\uffff"), ["annotation_label: found"]),
         (box(annotation_label="a\n=b"), ["annotation_label: found"]),
         (box(trust="high"), ['trust: found "high"']),
         (box(state=2), ["state: found 2"]),
