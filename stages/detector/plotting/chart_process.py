@@ -9,6 +9,7 @@ import atexit
 import base64
 import functools
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -28,20 +29,20 @@ SCALE = 1.6  # pixels of a picture per pixel of a chart
 def start_chart_process() -> subprocess.Popen[bytes]:
     """Start the process, once; it ends with this one."""
     fonts = tempfile.TemporaryDirectory(prefix="chart_fonts_")
-    _link_fonts(Path(fonts.name))
+    _copy_fonts(Path(fonts.name))
     process = subprocess.Popen([sys.executable, str(WORKER), fonts.name], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     atexit.register(_stop, process, fonts)
     return process
 
 
-def _link_fonts(folder: Path) -> None:
-    """Link the fonts of charts into a folder.
+def _copy_fonts(folder: Path) -> None:
+    """Copy the fonts of charts into a folder.
 
     In their own one is a font that has a box for every letter: it would replace each name of which a letter is missing.
     """
     if (regular := find_dejavu()) is not None:
         for font in (regular, regular.with_name("DejaVuSans-Bold.ttf")):
-            (folder / font.name).symlink_to(font)
+            shutil.copy(font, folder)
 
 
 def _stop(process: subprocess.Popen[bytes], fonts: tempfile.TemporaryDirectory[str]) -> None:
