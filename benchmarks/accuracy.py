@@ -156,10 +156,9 @@ def train(data: Path, folder: Path, training: str, seed: int) -> tuple[float, li
 
 def compute_key(data: Path, training: str, seed: int) -> str:
     """SHA-256 of what decides a result: settings and COCO files, and of ours the code and parameters."""
-    if training in TARGETS:
-        settings, places = "", ("stages", "params.yaml", "data/coco")
-    else:
-        settings, places = f"{yolo.PACKAGE} {PEER_SETTINGS[training.split(', ')[1]]}", ("data/coco",)
+    settings, places = "", ["stages", "params.yaml", "data/coco"]
+    if training not in TARGETS:
+        settings, places = f"{yolo.PACKAGE} {PEER_SETTINGS[training.split(', ')[1]]}", ["data/coco"]
     digest = hashlib.sha256(json.dumps([training, seed, settings]).encode())
     files = sorted(path for place in places for path in [data / place, *(data / place).rglob("*")] if path.is_file())
     for path in files:

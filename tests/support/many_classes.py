@@ -19,7 +19,9 @@ from detector.manifest.decisions import REQUIRED_COLUMNS
 def main() -> None:
     classes, images, objects, gigabytes = map(int, sys.argv[1:])
     import evaluate
+    from detector.plotting.chart_process import start_chart_process
 
+    start_chart_process()  # without the limit: its JavaScript engine reserves many more addresses than it uses
     limit = gigabytes * 2**30
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     from detector.engine.checkpoint import Card

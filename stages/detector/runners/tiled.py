@@ -32,8 +32,10 @@ def detect_images(
 
     sizes: (width, height) that each image must have; None for any.
     """
-    sized = zip(paths, sizes or [None] * len(paths), strict=True)
-    inputs = (load_letterboxed(path, metadata.size, metadata.fill, size) for path, size in sized)
+    expected: Sequence[tuple[int, int] | None] = sizes or [None] * len(paths)
+    inputs = (
+        load_letterboxed(path, metadata.size, metadata.fill, size) for path, size in zip(paths, expected, strict=True)
+    )
     yield from run_batched(inputs, runner, batch_size)
 
 
@@ -52,7 +54,8 @@ def detect_in_tiles(
 
     iou_threshold, max_detections: see `stitch`; sizes: see `detect_images`.
     """
-    for path, size in zip(paths, sizes or [None] * len(paths), strict=True):
+    expected: Sequence[tuple[int, int] | None] = sizes or [None] * len(paths)
+    for path, size in zip(paths, expected, strict=True):
         yield detect_image_in_tiles(
             load_rgb(path, expected_size=size),
             runner,
