@@ -12,12 +12,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 from filelock import FileLock
+from hypothesis import HealthCheck, settings
 
 from tests.support.repository import Repository, environment_for, new_repository
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
+
+# No example is timed: on a busy machine the first one may wait for seconds.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 # What a shell runs in the background ignores Ctrl-C, and so would the programs that tests interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

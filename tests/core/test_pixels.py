@@ -146,7 +146,7 @@ def test_letterbox(
     np.testing.assert_array_equal(letterboxed.pixels, expected)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(*[st.integers(1, 80)] * 4)
 def test_letterbox_has_its_size_and_the_image_at_the_top_left(
     width: int, height: int, target_height: int, target_width: int

@@ -77,7 +77,7 @@ def evaluate_with_pycocotools(ground_truth: dict[str, Any], predictions: list[Pr
     return evaluation
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.integers(0, 10**6), st.integers(1, 8), st.integers(1, 4), st.sampled_from([3, 12, 130]))
 def test_metrics_equal_pycocotools(seed: int, images: int, classes: int, detections: int) -> None:
     ground_truth, predictions = random_case(seed, images, classes, detections)

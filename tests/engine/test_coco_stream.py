@@ -41,7 +41,7 @@ def coco_files(draw: st.DrawFn) -> dict[str, Any]:
     return {key: coco[key] for key in draw(st.permutations(list(coco)))}
 
 
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(coco_files(), st.sampled_from([None, 1]), st.booleans(), st.integers(1, 40))
 def test_reading_equals_packing_the_dictionary(
     tmp_path: Path, coco: dict[str, Any], indent: int | None, ascii_only: bool, block: int

@@ -82,7 +82,7 @@ def test_an_image_of_another_size_than_annotated_is_an_error(root: Path) -> None
 SIDE = st.integers(1, 200)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(SIDE, SIDE), min_size=1, max_size=4), st.booleans())
 def test_the_mask_of_a_batch_is_that_of_the_letterbox(sides: list[tuple[int, int]], augmented: bool) -> None:
     """In training, where colors are distorted and images flipped, as in evaluation."""
@@ -141,7 +141,7 @@ def test_without_repeat_factors_an_epoch_is_a_permutation() -> None:
     assert list_batches(sampler, 1, 2) == list_batches(sampler, 1)[2:]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.floats(1, 6), min_size=1, max_size=40), st.integers(0, 1000), st.integers(1, 4))
 def test_images_repeat_by_their_factor(factors: list[float], seed: int, epochs: int) -> None:
     count, draws = len(factors), round(sum(factors))

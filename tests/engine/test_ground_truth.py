@@ -23,7 +23,7 @@ OBJECT = st.fixed_dictionaries(
 )  # fmt: skip
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(OBJECT, max_size=8), st.sampled_from([(True, True), (True, False), (False, False)]))
 def test_ground_truth_equals_the_dictionary(objects: list[dict[str, Any]], present: tuple[bool, bool]) -> None:
     coco = {

@@ -20,7 +20,7 @@ from tests.support.coco_cases import make_coco_case
 from tests.support.packed import evaluate_rows, match_rows
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 10**6))
 def test_bootstrap_with_every_image_once_equals_hotcoco(seed: int) -> None:
     coco, found = make_coco_case(seed)

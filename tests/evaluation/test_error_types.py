@@ -17,7 +17,7 @@ from tests.support.references import compute_hotcoco_confusion
 from tests.support.report_case import STATES, make_random_split, match_case
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 10**6), st.integers(1, 4), st.integers(1, 4), st.floats(0, 1))
 def test_confusion_matrix_equals_hotcoco_at_every_threshold(
     seed: int, images: int, classes: int, threshold: float

@@ -50,7 +50,7 @@ def repeat_images(
     return result, found
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 10**6), st.sampled_from([0, 8, 130]))
 def test_each_sample_equals_hotcoco_on_the_images_drawn(seed: int, detections: int) -> None:
     coco, predictions = make_coco_case(seed, images=5, detections=detections)
@@ -74,7 +74,7 @@ def test_each_sample_equals_hotcoco_on_the_images_drawn(seed: int, detections: i
                 assert np.isnan(sample[row]) if value is None else sample[row] == pytest.approx(value, abs=1e-9), name
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 10**6), st.floats(0, 1))
 def test_counts_at_a_threshold(seed: int, threshold: float) -> None:
     coco, predictions = make_coco_case(seed)

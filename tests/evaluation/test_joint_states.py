@@ -63,7 +63,7 @@ def test_joint_by_hand() -> None:
     ]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10**6))
 def test_joint_ap_equals_ap50_over_pairs_without_unknown_states(seed: int) -> None:
     coco, found = make_coco_case(seed)

@@ -51,7 +51,7 @@ def check(metrics: Metrics) -> None:
         assert value is None or isinstance(value, float)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 10**6), st.booleans(), st.integers(0, 3), st.sampled_from([0, 1, 8]), st.integers(1, 6))
 def test_no_metric_is_nan_and_each_missing_one_has_a_reason(
     seed: int, states: bool, objects: int, detections: int, images: int

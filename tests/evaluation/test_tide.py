@@ -17,7 +17,7 @@ from tests.support.random_cases import make_random_case
 THEIRS = dict(zip(KINDS, ("Cls", "Loc", "Both", "Dupe", "Bkg", "Miss"), strict=True))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 10**6), st.integers(1, 20), st.integers(1, 4), st.sampled_from([0, 3, 12, 120]), st.booleans())
 def test_costs_and_counts_equal_hotcoco(seed: int, images: int, classes: int, detections: int, ties: bool) -> None:
     truth, rows = make_random_case(seed, images, classes, detections, ties)

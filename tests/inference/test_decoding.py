@@ -192,7 +192,7 @@ ENCODED = {suffix: encode_image(suffix) for suffix in ("jpeg", "png")}
     st.sampled_from(sorted(ENCODED)), st.booleans(), st.integers(0, 10**6),
     st.lists(st.tuples(st.integers(0, 10**6), st.binary(max_size=8), st.integers(0, 8)), min_size=1, max_size=4),
 )  # fmt: skip
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @pytest.mark.filterwarnings("ignore::Warning:PIL")
 def test_a_mutated_file_is_decoded_or_reported(
     tmp_path: Path, suffix: str, full_size: bool, cut: int, changes: list[tuple[int, bytes, int]]

@@ -36,7 +36,7 @@ def random_targets(generator: torch.Generator, labels: list[list[int]]) -> Targe
     return whole_image_targets(boxes, numbers, torch.ones_like(numbers), (100, 100))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 10**6), st.lists(st.lists(st.integers(0, 3), min_size=3, max_size=3), min_size=1, max_size=3))
 def test_no_matching_is_cheaper(seed: int, labels: list[list[int]]) -> None:
     generator = torch.Generator().manual_seed(seed)
@@ -76,7 +76,7 @@ def test_matches_more_objects_than_queries_and_non_finite_predictions() -> None:
     assert len(hungarian_match(torch.full((1, 4, 1), torch.nan), broken, targets, SIZE).query) == 3
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 10**6), st.integers(1, 3), st.integers(0, 4), st.booleans())
 def test_relative_boxes_and_pixels_round_trip(seed: int, batch: int, objects: int, one_size: bool) -> None:
     generator = torch.Generator().manual_seed(seed)

@@ -27,13 +27,13 @@ def letterboxed(seed: int, sizes: list[tuple[int, int]]) -> torch.Tensor:
 SIZES = st.lists(st.tuples(st.integers(1, HEIGHT), st.integers(1, WIDTH)), min_size=1, max_size=4)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 10**6), SIZES)
 def test_measures_the_content(seed: int, sizes: list[tuple[int, int]]) -> None:
     assert measure_content(letterboxed(seed, sizes), COLOR).tolist() == [list(size) for size in sizes]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(SIZES, st.sampled_from([8, 32]))
 def test_mask_equals_the_downsampled_pixel_mask(sizes: list[tuple[int, int]], stride: int) -> None:
     cells = (HEIGHT // stride, WIDTH // stride)

@@ -23,7 +23,7 @@ def random_boxes(generator: torch.Generator, count: int, spread: float) -> torch
     return torch.cat([corner, corner + 5 + torch.rand(count, 2, generator=generator) * 40], dim=1)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 10**6), st.integers(1, 80), st.integers(1, 3), st.floats(0.1, 0.9), st.floats(1, 200))
 def test_nms_equals_greedy_nms(seed: int, count: int, groups: int, iou: float, spread: float) -> None:
     generator = torch.Generator().manual_seed(seed)

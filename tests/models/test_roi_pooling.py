@@ -19,7 +19,7 @@ def prepend_image_index(boxes: torch.Tensor) -> torch.Tensor:
     return torch.cat([image, boxes], dim=2).flatten(0, 1)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(CORNER, CORNER, CORNER, CORNER), min_size=4, max_size=4), st.integers(1, 6), st.integers(1, 6)
 )

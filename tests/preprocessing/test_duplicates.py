@@ -128,7 +128,7 @@ def test_frames_of_a_panning_camera_form_one_group(tmp_path: Path) -> None:
     assert groups(frames) == [0] * 5
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.randoms(use_true_random=False), st.integers(0, 1000))
 def test_groups_do_not_depend_on_the_order(random: Random, seed: int) -> None:
     originals = random_thumbnails(6, seed)

@@ -140,7 +140,7 @@ def encoded(format: str) -> bytes:
 ENCODED = {format: encoded(format) for format in FORMATS}
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.sampled_from(sorted(FORMATS)), st.data())
 def test_a_broken_file_never_stops_the_inspection(
     tmp_path_factory: pytest.TempPathFactory, format: str, data: st.DataObject

@@ -80,7 +80,7 @@ def test_waves_are_orthogonal_and_of_one_length() -> None:
         np.testing.assert_array_equal(waves, np.rint(waves))
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.integers(0, 1000), st.sampled_from(SHIFTS))
 def test_the_bound_is_above_the_correlation(seed: int, shift: tuple[int, int]) -> None:
     pixels = read(similar_images(seed))

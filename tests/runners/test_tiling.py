@@ -54,14 +54,12 @@ def draw_objects(rng: np.random.Generator, count: int, width: int, height: int, 
 
 
 @given(st.integers(1, 700), st.integers(1, 700), TILINGS, st.booleans())
-@settings(deadline=None)
 def test_windows_are_counted_without_them(width: int, height: int, tiling: Tiling, whole: bool) -> None:
     tiling = tiling._replace(whole_image=whole)
     assert count_windows(width, height, tiling) == len(compute_windows(width, height, tiling))
 
 
 @given(st.integers(1, 700), st.integers(1, 700), TILINGS)
-@settings(deadline=None)
 def test_tiles_cover_every_pixel(width: int, height: int, tiling: Tiling) -> None:
     *tiles, whole = compute_windows(width, height, tiling).tolist()
     assert whole == [0, 0, width, height]
@@ -83,7 +81,7 @@ def test_tiles_cover_every_pixel(width: int, height: int, tiling: Tiling) -> Non
     st.builds(Tiling, st.integers(64, 200), st.sampled_from([0.1, 0.25, 0.5]), st.just(True)),
     st.sampled_from([0.05, 0.5, 2.0]), st.sampled_from([0.3, 1.0, 1.9]), st.booleans(),
 )  # fmt: skip
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_merged_tiles_contain_every_object_once(
     seed: int, count: int, width: int, height: int, tiling: Tiling, part: float, score_factor: float, whole: bool
 ) -> None:
@@ -105,7 +103,6 @@ def test_merged_tiles_contain_every_object_once(
 
 
 @given(st.integers(0, 10_000), st.integers(0, 30), st.integers(0, 40))
-@settings(deadline=None)
 def test_max_detections_only_truncates_the_result(seed: int, count: int, max_detections: int) -> None:
     objects = draw_objects(np.random.default_rng(seed), count, 500, 300, 40)
     tiling = Tiling(150, 0.5)
@@ -171,7 +168,6 @@ def test_an_image_that_fits_into_one_tile() -> None:
 
 
 @given(st.integers(0, 10_000), st.integers(0, 30), st.integers(160, 700), st.integers(40, 700))
-@settings(deadline=None)
 def test_leaving_the_whole_image_out_changes_nothing_else(seed: int, count: int, width: int, height: int) -> None:
     objects = draw_objects(np.random.default_rng(seed), count, width, height, 60)
     tiling = Tiling(150, 0.3)
@@ -196,7 +192,7 @@ def test_automatic_tiles_are_as_large_as_training_images(
     assert chosen == Tiling(side, overlap, whole_image=False)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 80), st.sampled_from([1, 5, 1000]), st.sampled_from([7, 100_000]))
 def test_nms_of_many_boxes_is_that_of_each_pair(seed: int, count: int, limit: int, max_pairs: int) -> None:
     """However they are grouped, and with boxes without area."""

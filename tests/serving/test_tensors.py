@@ -139,7 +139,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.sampled_from(("", "inputs", "name", "datatype", "shape", "data", "parameters", "outputs", "id")), JSON)
 def test_any_value_in_any_place_is_a_request_or_refused(place: str, value: Any) -> None:
     values: Any = ask()

@@ -68,7 +68,7 @@ def test_what_is_wrong_is_said(body: bytes, kind: str, status: int, said: str) -
 
 
 @pytest.mark.filterwarnings("ignore")  # Pillow's, which the service ignores too
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 @given(
     st.sampled_from(FORMATS),
     st.lists(st.tuples(st.integers(0, 4000), st.integers(0, 255)), max_size=12),

@@ -218,7 +218,7 @@ def histories(draw: st.DrawFn) -> list[list[CleanImage]]:
     return versions[1:]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(histories(), st.sampled_from(["stratified", "random", "sequence"]), st.integers(0, 3))
 def test_added_images_never_move_old_ones(versions: list[list[CleanImage]], strategy: str, seed: int) -> None:
     chosen = params(strategy=strategy, seed=seed)
@@ -241,7 +241,7 @@ def test_added_images_never_move_old_ones(versions: list[list[CleanImage]], stra
         before = splits
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(histories(), st.randoms(use_true_random=False), st.sampled_from(["stratified", "random", "sequence"]))
 def test_image_order_does_not_matter(versions: list[list[CleanImage]], shuffler: random.Random, strategy: str) -> None:
     first, images = versions[0], versions[-1]

@@ -99,7 +99,7 @@ def check(sample: Sample) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 2**32), height=st.integers(40, HEIGHT), width=st.integers(40, WIDTH))
 def test_a_box_covers_its_square(kind: str, seed: int, height: int, width: int) -> None:
     torch.manual_seed(seed)
@@ -138,7 +138,7 @@ def many_boxes(draw: st.DrawFn) -> Sample:
     return add_padding(Sample(image, boxes, labels, labels + 10, 0, (1.0, 1.0), content), (HEIGHT, WIDTH), FILL)
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(st.lists(many_boxes(), min_size=1, max_size=3), st.integers(0, 2**32), st.floats(0.3, 2), st.floats(0, 45))
 def test_boxes_stay_inside_and_have_a_size(samples: list[Sample], seed: int, scale: float, rotation: float) -> None:
     torch.manual_seed(seed)
@@ -147,7 +147,7 @@ def test_boxes_stay_inside_and_have_a_size(samples: list[Sample], seed: int, sca
 
 
 @pytest.mark.parametrize("kind", EACH_ALONE)
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(first=many_boxes(), second=many_boxes(), seed=st.integers(0, 2**32))
 def test_only_the_content_is_augmented(kind: str, first: Sample, second: Sample, seed: int) -> None:
     """What is outside stays exactly `fill`: models that mask the padding rely on it in files without targets."""
@@ -166,7 +166,7 @@ def test_only_the_content_is_augmented(kind: str, first: Sample, second: Sample,
     assert (changed.image[:, :, width:] == color).all()
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(many_boxes())
 def test_a_flip_mirrors_the_content_and_two_are_the_identity(sample: Sample) -> None:
     mirrored = augment(**EACH_ALONE["flip"])(sample, 0, squares())
@@ -282,7 +282,7 @@ def test_an_image_without_objects() -> None:
         check(everything(empty, 0, lambda: next(images)))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(many_boxes(), st.integers(0, 2**32))
 def test_a_crop_window_is_inside_the_image_and_contains_the_center_of_an_object(sample: Sample, seed: int) -> None:
     torch.manual_seed(seed)

@@ -96,7 +96,7 @@ def extent(image: Tensor, label: int) -> Tensor:
 
 
 @pytest.mark.parametrize("kind", ["nothing", "flip", "window", "mosaic", "crop"])
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(images=samples(), seed=st.integers(0, 2**32))
 def test_a_box_covers_its_square(kind: str, images: list[Sample], seed: int) -> None:
     torch.manual_seed(seed)
@@ -111,7 +111,7 @@ def test_a_box_covers_its_square(kind: str, images: list[Sample], seed: int) -> 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(images=samples(), seed=st.integers(0, 2**32))
 def test_boxes_are_inside_the_content_and_the_rest_is_padding(kind: str, images: list[Sample], seed: int) -> None:
     torch.manual_seed(seed)
@@ -135,7 +135,7 @@ def test_boxes_are_inside_the_content_and_the_rest_is_padding(kind: str, images:
             assert (height, width) == images[index].content
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(2, HEIGHT), st.integers(2, WIDTH), st.integers(0, 2**32), st.booleans(), st.floats(0.3, 3))
 def test_a_window_equals_the_worker_s(height: int, width: int, seed: int, flipped: bool, scale: float) -> None:
     """Pixels within rounding, boxes and labels exactly."""
@@ -162,7 +162,7 @@ def test_a_window_equals_the_worker_s(height: int, width: int, seed: int, flippe
         assert batch.targets.content[index].tolist() == list(expected.content)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32), st.floats(0.5, 2))
 def test_mosaic_and_blend_equal_the_worker_s(seed: int, scale: float) -> None:
     torch.manual_seed(seed)
@@ -192,7 +192,7 @@ def test_mosaic_and_blend_equal_the_worker_s(seed: int, scale: float) -> None:
         assert labels == expected.labels.tolist()
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(8, HEIGHT), st.integers(8, WIDTH), st.integers(0, 2**32))
 def test_colors_equal_torchvision(height: int, width: int, seed: int) -> None:
     """Of the content alone; torchvision does not round floats."""

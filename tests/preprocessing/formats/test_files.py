@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from detector.core.errors import UserError
@@ -23,7 +23,6 @@ Form = Literal["NFC", "NFD"]
 FORMS: st.SearchStrategy[Form] = st.sampled_from(["NFC", "NFD"])
 
 
-@settings(deadline=None)
 @given(PARTS, FORMS, FORMS, st.sampled_from("/\\"), st.booleans())
 def test_an_image_is_found_under_every_spelling(parts: list[str], disk: Form, text: Form, slash: str, up: bool) -> None:
     with tempfile.TemporaryDirectory() as root:

@@ -181,7 +181,7 @@ VALUES = st.recursive(
 LINES = VALUES.map(json.dumps) | st.text(max_size=30) | st.dictionaries(KEYS, VALUES).map(lambda d: line(**d))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(LINES, max_size=3))
 def test_arbitrary_lines_give_records_or_user_errors(lines: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:

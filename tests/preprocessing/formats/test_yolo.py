@@ -276,7 +276,7 @@ def test_data_yaml_is_missing(tmp_path: Path) -> None:
 SHARES = st.floats(0, 1)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(SHARES, SHARES, SHARES, SHARES), max_size=5))
 def test_boxes_survive_the_round_trip(boxes_xyxy: list[tuple[float, float, float, float]]) -> None:
     rows = [f"0 {(x1 + x2) / 2} {(y1 + y2) / 2} {x2 - x1} {y2 - y1}" for x1, y1, x2, y2 in boxes_xyxy]
