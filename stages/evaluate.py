@@ -8,7 +8,7 @@ writes   metrics/evaluate.json (the metrics; docs/evaluation.md explains them), 
          others, with intervals), metrics/evaluate/label_issues.csv (suspected label errors of all splits),
          metrics/evaluate/*.json (what `dvc plots` draws), data/predictions/*.json (COCO results),
          plots/evaluate/*.png, plots/galleries/*.jpg, plots/report.html, logs/evaluate.json (times; ignored by git)
-time     15 to 20 s for the sample on 2 cores
+time     7 to 20 s for the sample on 2 cores
 """
 
 from __future__ import annotations

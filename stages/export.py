@@ -7,7 +7,7 @@ reads    params.yaml (export, postprocess), versions.yaml, models/detector.{safe
 writes   models/model.onnx, models/model.json (the file's metadata), metrics/export.json, metrics/export/ (details.json;
          predictions.json of an fp16 or int8 file), logs/export.json (timings; ignored by git); if verification fails,
          only logs/export_worst.png (the image with the largest difference: expected and actual detections)
-time     about 30 s on 2 cores
+time     10 to 30 s on 2 cores
 """
 
 from __future__ import annotations

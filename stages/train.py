@@ -6,7 +6,7 @@ writes   models/detector.{safetensors,json} (averaged weights of the best epoch)
          recipe.yaml, iterations.tsv and DVCLive's plots/), and, ignored by git, logs/train.log (what it prints),
          logs/train.json (duration), and in .cache/ train/ (checkpoints for resuming, deleted at the end), epochs/
          (those that `keep_every` keeps)
-time     about 100 s for the sample on 2 cores
+time     75 s for the sample on 2 cores with AVX-512, 4 minutes on slow ones
 
 For several processes, set `train.processes`. `torchrun` with as many processes also works across machines; then
 `dvc commit --force train` records the result.

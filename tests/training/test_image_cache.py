@@ -127,3 +127,11 @@ def test_an_image_that_cannot_be_read_is_named(split: Annotations, memory_gb: fl
     with pytest.raises(UserError, match=r"66\.png"):
         decoded(split, memory_gb, ENOUGH_GB)
     assert not list(Path().glob("cache/*.npy"))
+
+
+@pytest.mark.parametrize("memory_gb", [0, ENOUGH_GB])
+def test_an_image_of_another_size_than_its_annotations_is_named(split: Annotations, memory_gb: float) -> None:
+    Image.new("RGB", (20, 16)).save("66.png")
+    with pytest.raises(UserError, match=r"66\.png.*20x16 pixels, but its annotations are for 36x20"):
+        decoded(split, memory_gb, ENOUGH_GB)
+    assert not list(Path().glob("cache/*.npy"))

@@ -192,8 +192,8 @@ def open_image(
             raise ImageError(f"a PNG with {profiles} color profiles, expected one", "too_large")
         image = Image.open(io.BytesIO(data), formats=formats)
         opened = OpenedImage(image, data, path, max_memory=max_memory, max_pixels=max_pixels)
-        if expected_size not in (None, (opened.width, opened.height)):
-            expected = "x".join(map(str, expected_size or ()))
+        if expected_size is not None and expected_size != (opened.width, opened.height):
+            expected = f"{expected_size[0]}x{expected_size[1]}"
             raise ImageError(f"it has {opened.width}x{opened.height} pixels, but its annotations are for {expected}")
         return opened
 

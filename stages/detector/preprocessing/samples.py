@@ -21,8 +21,7 @@ CELL_SIZE, FONT_SIZE = 320, 11  # pixels: the longer side of an image, and its l
 def draw_samples(images: Sequence[CleanImage], labels: Labels, root: Path, path: Path) -> None:
     """Write images that are evenly spaced over the dataset, with boxes in the color of their state.
 
-    Ignored regions, which are no objects, are gray and dashed.
-    root: folder that the images' paths are relative to.
+    Ignored regions, which are no objects, are gray and dashed. root: folder that the images' paths are relative to.
     """
     count = min(ROWS * COLUMNS, len(images))
     picked = [images[index * len(images) // count] for index in range(count)]

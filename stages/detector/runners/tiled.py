@@ -32,11 +32,15 @@ def detect_images(
 
     sizes: (width, height) that each image must have; None for any.
     """
-    expected: Sequence[tuple[int, int] | None] = sizes or [None] * len(paths)
-    inputs = (
-        load_letterboxed(path, metadata.size, metadata.fill, size) for path, size in zip(paths, expected, strict=True)
-    )
+    inputs = (load_letterboxed(path, metadata.size, metadata.fill, size) for path, size in _pair(paths, sizes))
     yield from run_batched(inputs, runner, batch_size)
+
+
+def _pair(
+    paths: Sequence[Path], sizes: Sequence[tuple[int, int]] | None
+) -> Iterator[tuple[Path, tuple[int, int] | None]]:
+    expected: Sequence[tuple[int, int] | None] = sizes or [None] * len(paths)
+    yield from zip(paths, expected, strict=True)
 
 
 def detect_in_tiles(
@@ -54,8 +58,7 @@ def detect_in_tiles(
 
     iou_threshold, max_detections: see `stitch`; sizes: see `detect_images`.
     """
-    expected: Sequence[tuple[int, int] | None] = sizes or [None] * len(paths)
-    for path, size in zip(paths, expected, strict=True):
+    for path, size in _pair(paths, sizes):
         yield detect_image_in_tiles(
             load_rgb(path, expected_size=size),
             runner,

@@ -8,8 +8,8 @@ import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
 from importlib.metadata import version
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -107,7 +107,8 @@ def _decode_in_chunks(
     with ThreadPoolExecutor() as pool, tqdm(total=count, desc="decode images", unit="image", disable=None) as bar:
         for start in range(0, count, CHUNK_SIZE):
             paths = [Path(path) for path in annotations.paths[start : start + CHUNK_SIZE].tolist()]
-            chunk = list(pool.map(partial(core_images.load_letterboxed, size=size, fill=fill), paths))
+            sizes = [(width, height) for height, width in annotations.sizes[start : start + CHUNK_SIZE].tolist()]
+            chunk = list(pool.map(core_images.load_letterboxed, paths, repeat(size), repeat(fill), sizes))
             bar.update(len(chunk))
             yield np.stack([one.pixels for one in chunk])
 
