@@ -38,13 +38,11 @@ class DenseHead(nn.Module):
     strides: pixels per cell of each level, fine to coarse.
     """
 
-    def __init__(
-        self, channels: int, classes: int, strides: tuple[int, ...], states: StateConfig, depth: int = 2
-    ) -> None:
+    def __init__(self, channels: int, classes: int, strides: tuple[int, ...], states: StateConfig) -> None:
         super().__init__()
         self.strides = strides
-        self.class_branch = nn.Sequential(*[conv_block(channels, channels) for _ in range(depth)])
-        self.box_branch = nn.Sequential(*[conv_block(channels, channels) for _ in range(depth)])
+        self.class_branch = conv_block(channels, channels)
+        self.box_branch = conv_block(channels, channels)
         self.class_logits = nn.Conv2d(channels, classes, 1)
         self.box_logits = nn.Conv2d(channels, 4 * BINS, 1)
         self.states = build_state_head(channels, states)

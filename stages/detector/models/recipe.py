@@ -66,7 +66,7 @@ REFERENCE = Recipe(
 # For the anchor-free dense head on small datasets: many small steps and strong augmentation.
 DENSE = Recipe(
     image_size=320,
-    epochs=50,
+    epochs=75,
     batch_size=8,
     optimizer="adamw",
     lr=2e-3,

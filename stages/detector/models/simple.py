@@ -15,9 +15,9 @@ from detector.models.state_head import StateConfig
 RECIPE = DENSE
 
 STEM = (16, 32)  # channels at strides 2 and 4
-WIDTHS = (64, 128, 192)  # channels at STRIDES
+WIDTHS = (48, 96, 192)  # channels at STRIDES
 STRIDES = (8, 16, 32)
-NECK = 64  # channels of the neck and the head
+NECK = 48  # channels of the neck and the head
 
 
 class Residual(nn.Module):
