@@ -72,7 +72,9 @@ def make_project() -> None:
     Path("data/coco").mkdir(parents=True)
     pixels = rng.integers(0, 256, (sum(COUNTS.values()), *SIZE, 3), dtype=np.uint8)
     states = StateConfig(tuple(STATES.values()), (1.0, 1.0), 0.5)
-    model = build_synthetic_model("simple", states, pixels.transpose(0, 3, 1, 2).copy())
+    model: Any = build_synthetic_model("simple", states, pixels.transpose(0, 3, 1, 2).copy())
+    with torch.no_grad():
+        model.head.class_logits.bias[0] += 1.5  # or hardly any detection would be of the first class
     card = Card(
         model="simple",
         classes=CLASSES,
@@ -109,6 +111,7 @@ def make_project() -> None:
                          "state": number % 3}
                     )  # fmt: skip
         Path(f"data/coco/{split}.json").write_text(json.dumps(dataset))
+    assert {item["category_id"] for item in dataset["annotations"]} == {1, 2}
     save_checkpoint(Path(CHECKPOINT), model.state_dict(), card.model_copy(update={"data": data_hash()}))
     changes = {"data": data_hash(), "threshold": dict.fromkeys(CLASSES, 0.5)}
     export_onnx(model, facts.model_copy(update=changes), Path(EXPORTED))
