@@ -195,7 +195,7 @@ def detect(
     """The detections of a model with these weights, per image."""
     model = build_model(name)
     model.load_state_dict(weights)
-    setattr(model, "postprocess", Postprocess(score_threshold=0.001))  # noqa: B010  nn.Module declares no such attribute
+    setattr(model, "postprocess", Postprocess(score_threshold=1e-4))  # noqa: B010  nn.Module declares no such attribute
     model = model.to(device).eval()
     use_precision(model, device, precision)
     return build_runner(model, device)(images)

@@ -69,7 +69,7 @@ def make_quick_settings(device: torch.device) -> GpuSettings:
         side=64,
         seconds=0.0,
         steps=4,
-        threshold=0.002,
+        threshold=0.0002,
         workers=(1,),
         photographs=6,
     )

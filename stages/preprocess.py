@@ -16,6 +16,7 @@ import os
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy is imported: the stage has threads of its own
 
+import gc
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -197,4 +198,5 @@ def print_summary(details: dict[str, Any], opened: int, images_read: int) -> Non
 
 
 if __name__ == "__main__":
+    gc.disable()  # nothing here refers to itself, and each collection would visit every box again
     run_stage(main)

@@ -50,7 +50,7 @@ TRAINING_LOSSES = {"loss_fgl", "loss_ddf"}  # which transformers does not comput
 STATES = StateConfig(present=(True, False), weights=(1.0, 2.0), loss_weight=0.5)
 
 
-def build(name: str, classes: int = 3, score_threshold: float = 0.001, states: StateConfig = NO_STATES) -> Any:
+def build(name: str, classes: int = 3, score_threshold: float = 1e-4, states: StateConfig = NO_STATES) -> Any:
     torch.manual_seed(0)
     postprocess = Postprocess(score_threshold, max_detections=20)
     return MODELS[name].build(classes, states, STATISTICS, postprocess, "none")
@@ -181,7 +181,7 @@ def test_fits_a_few_images(name: str, steps: int, lr: float, max_loss_ratio: flo
 @pytest.mark.parametrize("name", TESTED)
 def test_weights_round_trip(name: str) -> None:
     model = build(name).eval()
-    loaded = load_model(name, model.state_dict(), 3, 0, Postprocess(0.001, max_detections=20))
+    loaded = load_model(name, model.state_dict(), 3, 0, Postprocess(1e-4, max_detections=20))
     images, _ = make_batch(1)
     with torch.no_grad():
         assert torch.equal(model(images).detections.scores, loaded(images).detections.scores)

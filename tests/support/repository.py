@@ -21,6 +21,7 @@ SHORT = {
     "train.batch_size": "4",
     "train.threads": "1",
     "evaluate.threads": "1",
+    "postprocess.score_threshold": "0.00001",  # or so short a training would detect nothing
     "export.parity_images": "50",
 }
 

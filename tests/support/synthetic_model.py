@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from detector.models import MODELS
+from detector.models.dense_head import DenseHead
 from detector.models.normalization import PixelStatistics
 from detector.models.postprocess import Postprocess
 from detector.models.query_architectures import ARCHITECTURES
@@ -43,4 +45,7 @@ def build_synthetic_model(name: str, states: StateConfig, images: NDArray[np.uin
             for tensor, value in model.named_parameters():
                 if CLASS_TENSOR.search(tensor) and tensor.endswith(".bias"):
                     value.zero_()
+        elif isinstance(head := getattr(model, "head", None), DenseHead):  # its first scores are below the threshold
+            assert head.class_logits.bias is not None
+            head.class_logits.bias.fill_(-math.log(99))
     return model.eval()

@@ -25,7 +25,7 @@ STATES = StateConfig(present=(True, False), weights=(1.0, 2.0), loss_weight=0.5)
 def build(name: str) -> nn.Module:
     torch.manual_seed(0)
     statistics = PixelStatistics((120, 110, 100), (60, 60, 60))
-    return MODELS[name].build(3, STATES, statistics, Postprocess(0.001, max_detections=20), "none")
+    return MODELS[name].build(3, STATES, statistics, Postprocess(1e-4, max_detections=20), "none")
 
 
 def batch() -> tuple[torch.Tensor, Targets]:

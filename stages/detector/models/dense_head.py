@@ -14,6 +14,11 @@ from detector.models.state_head import StateConfig, build_state_head
 # distributions express uncertainty, which is easier to learn from little data.
 BINS = 16
 
+# Initially, of a location: all classes together. With a fixed probability per class, the background would dominate the
+# first steps more the more classes there are, and Adam's second moments would remember that (Lin et al. 2017, "Focal
+# Loss for Dense Object Detection", start with 1% per class of COCO).
+OBJECT_PROBABILITY = 0.001
+
 
 def conv_block(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
     """Convolution, batch norm, ReLU; [B, inputs, H, W] -> [B, outputs, H/stride, W/stride]."""
@@ -46,12 +51,10 @@ class DenseHead(nn.Module):
         self.class_logits = nn.Conv2d(channels, classes, 1)
         self.box_logits = nn.Conv2d(channels, 4 * BINS, 1)
         self.states = build_state_head(channels, states)
-        # Initial class probabilities are 1%, or the many background locations would outweigh the few objects (Lin
-        # et al. 2017, "Focal Loss for Dense Object Detection"). Initial boxes extend about two cells to each side,
-        # because the assignment needs boxes that overlap.
+        # Initial boxes extend about two cells to each side, because the assignment needs boxes that overlap.
         assert self.class_logits.bias is not None
         assert self.box_logits.bias is not None
-        nn.init.constant_(self.class_logits.bias, -math.log(99))
+        nn.init.constant_(self.class_logits.bias, -math.log(classes / OBJECT_PROBABILITY - 1))
         with torch.no_grad():
             self.box_logits.bias.copy_(torch.linspace(0, -6, BINS).repeat(4))
 

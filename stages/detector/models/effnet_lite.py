@@ -1,4 +1,4 @@
-"""`effnet_lite`: EfficientNet-Lite0 pretrained on ImageNet, a PAFPN and an anchor-free head.
+"""`effnet_lite`: most of EfficientNet-Lite0, pretrained on ImageNet, a PAFPN and an anchor-free head.
 
 The weights are in a package of requirements.txt, so nothing is downloaded at run time.
 """
@@ -34,11 +34,14 @@ RECIPE = replace(
 # Normalization of the pretrained weights: (x - 127) / 128.
 STATISTICS = PixelStatistics((127, 127, 127), (128, 128, 128))
 STRIDES = (8, 16, 32)
-NECK = 64  # channels of the neck and the head
+NECK = 48  # channels of the neck and the head
+# Blocks of each stage; the network has 1, 2, 2, 3, 3, 4 and 1, and a third of its operations are in the others. Those
+# only add to their input, so the weights of the rest still fit, but for the last one, which serves classification.
+BLOCKS = (1, 2, 2, 2, 2, 2)
 
 
 class EffNetLiteBackbone(nn.Module):
-    """timm's EfficientNet-Lite0 with batch norms folded into the convolutions, which makes training steps faster.
+    """The BLOCKS of timm's EfficientNet-Lite0; batch norms are folded into the convolutions, which makes steps faster.
 
     They would be frozen anyway: detection batches are too small to estimate new statistics.
     """
@@ -56,9 +59,9 @@ class EffNetLiteBackbone(nn.Module):
             network.load_state_dict(dict(zip(names, values, strict=True)), strict=False)
         fold_batch_norms(network.eval())
         self.stem = nn.Sequential(network.conv_stem, network.bn1)
-        self.blocks = nn.Sequential(*network.blocks)
+        self.blocks = nn.Sequential(*(stage[:count] for stage, count in zip(network.blocks, BLOCKS, strict=False)))
         # Channels of the feature maps at STRIDES, the last before each downsampling.
-        self.widths = (40, 112, 320)
+        self.widths = (40, 112, 192)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Normalized images -> feature maps at STRIDES."""
@@ -66,7 +69,7 @@ class EffNetLiteBackbone(nn.Module):
         maps = []
         for index, block in enumerate(self.blocks):
             x = block(x)
-            if index in (2, 4, 6):
+            if index in (2, 4, 5):
                 maps.append(x)
         return maps
 

@@ -73,5 +73,6 @@ DENSE = Recipe(
     weight_decay=0.02,
     schedule="cosine",
     warmup_iterations=100,
+    state_loss_weight=1.0,
     mosaic=0.5,
 )

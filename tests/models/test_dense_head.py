@@ -1,0 +1,46 @@
+"""The dense head before training: what the first steps start from."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from detector.models.dense_head import OBJECT_PROBABILITY, DenseHead, make_locations
+from detector.models.dense_loss import dense_loss, many_classes_gain
+from detector.models.state_head import StateConfig
+from tests.support.targets import whole_image_targets
+
+STRIDES = (8, 16, 32)
+SIZES = [(40, 40), (20, 20), (10, 10)]
+
+
+def compute_losses(classes: int) -> dict[str, float]:
+    """Initial losses of one object."""
+    targets = whole_image_targets(torch.tensor([[[100.0, 100, 180, 160]]]), torch.tensor([[1]]), None, (320, 320))
+    centers, strides = make_locations(SIZES, STRIDES, torch.device("cpu"))
+    logits = build_head(classes)([torch.zeros(1, 16, *size) for size in SIZES])
+    return {name: loss.item() for name, loss in dense_loss(logits, centers, strides, targets, None).items()}
+
+
+def build_head(classes: int) -> DenseHead:
+    torch.manual_seed(0)
+    return DenseHead(16, classes, STRIDES, StateConfig()).eval()
+
+
+@pytest.mark.parametrize("classes", [1, 6, 80])
+def test_initial_probabilities_of_all_classes_add_up_to_that_of_an_object(classes: int) -> None:
+    bias = build_head(classes).class_logits.bias
+    assert bias is not None
+    assert bias.sigmoid().sum().item() == pytest.approx(OBJECT_PROBABILITY)
+
+
+def test_many_classes_hardly_raise_the_initial_class_loss() -> None:
+    one, many = (compute_losses(classes)["loss_cls"] for classes in (1, 80))
+    assert one < many / many_classes_gain(80) < 2 * one
+
+
+def test_classes_weigh_more_beside_the_boxes_when_there_are_many() -> None:
+    assert [many_classes_gain(classes) for classes in (1, 4, 9, 36, 1000)] == [1, 1, 1.5, 3, 3]
+    few, many = compute_losses(4), compute_losses(36)
+    assert many["loss_cls"] > 3 * few["loss_cls"]
+    assert many["loss_ciou"] == pytest.approx(few["loss_ciou"])
