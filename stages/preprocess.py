@@ -198,5 +198,5 @@ def print_summary(details: dict[str, Any], opened: int, images_read: int) -> Non
 
 
 if __name__ == "__main__":
-    gc.disable()  # nothing here refers to itself, and each collection would visit every box again
+    gc.disable()  # hardly anything refers to itself, and each collection would visit every box again
     run_stage(main)

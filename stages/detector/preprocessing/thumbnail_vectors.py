@@ -19,7 +19,7 @@ from detector.preprocessing.inspection import THUMBNAIL_SIZE
 MAX_SHIFT = 2  # thumbnail pixels
 LENGTH = 2048  # of a vector; the product of two is at most 2^22
 PEAK = 100  # largest value of a cosine wave
-CHUNK = 512  # images converted to float32 at once, which a few thousand share among all cores
+CHUNK = 512  # images converted to float32 at once; small, so that a few thousand keep all cores busy
 
 Pixels = NDArray[np.int8]
 Floats = NDArray[np.float32]
