@@ -41,26 +41,43 @@ def assign_task_aligned(
     boxes_xyxy [B, L, 4] in pixels, class_scores [B, L, C] in 0..1, centers [L, 2]; M boxes per image.
     """
     batch, locations, _ = boxes_xyxy.shape
-    real = targets.labels > 0  # [B, M]
-    if targets.labels.shape[1] == 0:
-        empty = torch.zeros(batch, locations, device=boxes_xyxy.device)
-        return Assignment(empty.long(), empty)
-    iou = box_iou_xyxy(targets.boxes_xyxy, boxes_xyxy)  # [B, M, L]
-    category = (targets.labels - 1).clamp(min=0)[:, None, :].expand(-1, locations, -1)
-    score = class_scores.gather(2, category).transpose(1, 2)  # [B, M, L]
-    inside = _is_inside(centers, targets.boxes_xyxy) & real[..., None]
-    metric = score.pow(alpha) * iou.pow(beta) * inside
-    best, index = metric.topk(min(topk, locations), dim=-1)
-    candidate = torch.zeros_like(metric).scatter_(-1, index, (best > 0).to(metric.dtype)) > 0
-    overlap = torch.where(candidate, iou, -torch.ones_like(iou))
-    highest, box_index = overlap.max(dim=1)  # [B, L]
-    owned = candidate & (torch.arange(metric.shape[1], device=iou.device)[None, :, None] == box_index[:, None, :])
+    most = targets.labels.shape[1]
+    # Most boxes contain few of the locations, so all but the first line works on the P pairs of a box and a location
+    # inside it, in the order of images, boxes and locations.
+    inside = _is_inside(centers, targets.boxes_xyxy) & (targets.labels > 0)[..., None]
+    image, box, location = inside.nonzero(as_tuple=True)
+    iou = box_iou_xyxy(targets.boxes_xyxy[image, box][:, None], boxes_xyxy[image, location][:, None])[:, 0, 0]
+    metric = class_scores[image, location, targets.labels[image, box] - 1].pow(alpha) * iou.pow(beta)
+    owner = image * most + box
+    kept = _find_best(metric, owner, topk)
+    kept = kept[metric[kept] > 0]
+    box, owner, iou, metric = box[kept], owner[kept], iou[kept], metric[kept]
+    cell = image[kept] * locations + location[kept]
+    highest = iou.new_zeros(batch * locations).scatter_reduce(0, cell, iou, "amax")
+    claims = torch.where(iou == highest[cell], box, most)  # of equal IoUs, the first box
+    first = claims.new_full((batch * locations,), most).scatter_reduce(0, cell, claims, "amin")
+    owned = first[cell] == box
+    box, owner, cell, iou, metric = box[owned], owner[owned], cell[owned], iou[owned], metric[owned]
     # The best location of each box gets the box's highest IoU as its target score.
-    metric = metric * owned
-    best_metric = metric.amax(-1, keepdim=True).clamp(min=torch.finfo(metric.dtype).tiny)
-    scale = (iou * owned).amax(-1, keepdim=True) / best_metric
-    quality = (metric * scale).amax(1) * (highest >= 0)  # [B, L]
-    return Assignment(box_index, quality)
+    best_metric = metric.new_zeros(batch * most).scatter_reduce(0, owner, metric, "amax")
+    best_iou = iou.new_zeros(batch * most).scatter_reduce(0, owner, iou, "amax")
+    scale = best_iou / best_metric.clamp(min=torch.finfo(metric.dtype).tiny)
+    quality = metric.new_zeros(batch * locations)
+    quality[cell] = metric * scale[owner]
+    box_index = box.new_zeros(batch * locations)
+    box_index[cell] = box
+    return Assignment(box_index.view(batch, locations), quality.view(batch, locations))
+
+
+def _find_best(values: Tensor, groups: Tensor, count: int) -> Tensor:
+    """Indices of the `count` highest of P values of each group, int64; the first ones of equal values.
+
+    groups: int64 [P], in ascending order.
+    """
+    order = values.argsort(descending=True, stable=True)
+    order = order[groups[order].argsort(stable=True)]
+    rank = torch.arange(len(groups), device=groups.device) - torch.searchsorted(groups, groups)
+    return order[rank < count]
 
 
 def find_nearest_locations(boxes_xyxy: Tensor, centers: Tensor, targets: Targets) -> Tensor:
@@ -76,6 +93,6 @@ def find_nearest_locations(boxes_xyxy: Tensor, centers: Tensor, targets: Targets
 
 def _is_inside(centers: Tensor, boxes_xyxy: Tensor) -> Tensor:
     """Whether each center [L, 2] is inside each box [B, M, 4]: bool [B, M, L]."""
-    left_top = centers[None, None] - boxes_xyxy[:, :, None, :2]
-    right_bottom = boxes_xyxy[:, :, None, 2:] - centers[None, None]
-    return torch.cat([left_top, right_bottom], dim=-1).amin(-1) > 0
+    x, y = centers.unbind(-1)
+    left, top, right, bottom = boxes_xyxy[:, :, None].unbind(-1)
+    return (x > left) & (y > top) & (x < right) & (y < bottom)
