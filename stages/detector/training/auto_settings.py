@@ -18,7 +18,7 @@ from detector.training.settings import TrainParams
 # side of their image: 20 pixels at 320.
 SMALL_OBJECT = 1 / 16
 SMALL_QUANTILE = 0.05  # one object in twenty is smaller than the small object that decides
-SIZE_FACTORS = (0.6, 2.0)  # of the recipe's image size, at least and at most
+SIZE_FACTORS = (0.6, 1.4)  # of the recipe's image size, at least and at most; 1.4: twice the pixels
 RECIPE_IMAGES = 256  # training images for which a recipe's epochs are meant
 EPOCHS_EXPONENT = -0.25  # 16 times the images have 8 times the steps
 STEPS = (400, 90_000)  # optimizer steps, at least and at most
@@ -41,8 +41,8 @@ def fit_to_training_set(recipe: Recipe, params: TrainParams, annotations: Annota
 def choose_longest_side(annotations: Annotations, recipe_size: int, absent: Sequence[int] = ()) -> int:
     """Return the longer side of the input in pixels, a multiple of 32, at which small objects are as large as needed.
 
-    Images are not enlarged, and the result is at least 0.6 times and at most twice `recipe_size`, the recipe's own,
-    which is the result without objects in other states than `absent`.
+    Images are not enlarged, and the result is 0.6 to 1.4 times `recipe_size`, rounded up, and the recipe's own
+    without objects in other states than `absent`.
     """
     present = ~np.isin(annotations.states, absent)
     if not present.any():
