@@ -47,7 +47,7 @@ from detector.engine.seeding import make_deterministic, seed_rank
 from detector.models.normalization import PixelStatistics
 from detector.models.postprocess import Postprocess
 from detector.models.recipe import Recipe
-from detector.training.auto_settings import choose_input_size, fit_to_training_set
+from detector.training.auto_settings import choose_input_size, describe_limit, fit_to_training_set
 from detector.training.code_hash import compute_code_hash
 from detector.training.compute import ComputeSettings, describe_device, get_machine_info
 from detector.training.console_log import keep_console_log
@@ -135,6 +135,8 @@ def train(params: TrainParams, machine: MachineSettings, started: float) -> None
     model = build_model(params, recipe, initialization, data, statistics).to(device)
     seed_rank(params.seed, distributed.rank())
     print(describe_training(params.model, model, recipe, size, loaders), flush=True)
+    if limit := describe_limit(annotations, size, initialization.spec.recipe.image_size, absent):
+        print(limit, flush=True)
 
     precision = choose_precision(params.precision, device)
     compute = ComputeSettings(device, precision, params.compile)

@@ -21,6 +21,7 @@ from detector.training.auto_settings import (
     choose_epochs,
     choose_input_size,
     choose_longest_side,
+    describe_limit,
     fit_to_training_set,
 )
 from detector.training.settings import TrainParams
@@ -76,6 +77,28 @@ def test_objects_that_are_not_to_be_detected_do_not_count() -> None:
     annotations = annotations._replace(states=np.array([1, 2]))
     assert choose_longest_side(annotations, 320, absent=[2]) == 192
     assert choose_longest_side(annotations, 320, absent=[1, 2]) == 320
+
+
+def test_objects_much_smaller_than_the_recipe_wants_are_named() -> None:
+    annotations = make_annotations(4000, [20.0])
+    assert describe_limit(annotations, (352, 448), 320, []) == (
+        "one object in twenty is smaller than 2.2 pixels at this size; a larger `train.image_size`, up to the 4000 "
+        "pixels of the images, can find more of them and takes longer"
+    )
+
+
+@pytest.mark.parametrize(
+    ("side", "objects", "size"),
+    [
+        (4000, [100.0], (352, 448)),  # 11.2 pixels; the recipe wants 20
+        (448, [2.0], (352, 448)),  # the images have no more pixels
+        (4000, [], (352, 448)),
+    ],
+)
+def test_nothing_is_said_where_a_larger_input_would_not_help(
+    side: int, objects: list[float], size: tuple[int, int]
+) -> None:
+    assert describe_limit(make_annotations(side, objects), size, 320, []) == ""
 
 
 @given(side=st.integers(10, 20_000), fraction=st.floats(0.001, 1), recipe=st.sampled_from([320, 640]))

@@ -44,15 +44,39 @@ def choose_longest_side(annotations: Annotations, recipe_size: int, absent: Sequ
     Images are not enlarged, and the result is 0.6 to 1.4 times `recipe_size`, rounded up, and the recipe's own
     without objects in other states than `absent`.
     """
+    small = measure_small_object(annotations, absent)
+    if small is None:
+        return recipe_size
+    largest = min(recipe_size * SIZE_FACTORS[1], float(np.quantile(annotations.sizes.max(1), 0.95)))
+    return max(round_up(min(recipe_size * SMALL_OBJECT / small, largest)), round_up(recipe_size * SIZE_FACTORS[0]))
+
+
+def measure_small_object(annotations: Annotations, absent: Sequence[int]) -> float | None:
+    """Return the size that one object in twenty is below, as a fraction of the longer side of its image.
+
+    The size is the square root of a box's area. None without objects in other states than `absent`.
+    """
     present = ~np.isin(annotations.states, absent)
     if not present.any():
-        return recipe_size
-    longest_sides = annotations.sizes.max(1)
+        return None
     width, height = (annotations.boxes_xyxy[:, 2:] - annotations.boxes_xyxy[:, :2]).T.astype(np.float64)
-    sizes = np.sqrt(width * height) / np.repeat(longest_sides, np.diff(annotations.starts))
-    wanted = recipe_size * SMALL_OBJECT / float(np.quantile(sizes[present], SMALL_QUANTILE))
-    largest = min(recipe_size * SIZE_FACTORS[1], float(np.quantile(longest_sides, 0.95)))
-    return max(round_up(min(wanted, largest)), round_up(recipe_size * SIZE_FACTORS[0]))
+    sizes = np.sqrt(width * height) / np.repeat(annotations.sizes.max(1), np.diff(annotations.starts))
+    return float(np.quantile(sizes[present], SMALL_QUANTILE))
+
+
+def describe_limit(annotations: Annotations, size: tuple[int, int], recipe_size: int, absent: Sequence[int]) -> str:
+    """Return a line about objects that an input of `size` (H, W) shows smaller than half of what the recipe wants.
+
+    recipe_size: the recipe's own image size. Empty if there are none, or if the images are not larger than the input.
+    """
+    small, longest = measure_small_object(annotations, absent), max(size)
+    largest = round(float(np.quantile(annotations.sizes.max(1), 0.95)))
+    if small is None or small * longest >= recipe_size * SMALL_OBJECT / 2 or largest <= longest:
+        return ""
+    return (
+        f"one object in twenty is smaller than {small * longest:.1f} pixels at this size; a larger `train.image_size`, "
+        f"up to the {largest} pixels of the images, can find more of them and takes longer"
+    )
 
 
 def round_up(length: float) -> int:
