@@ -119,7 +119,7 @@ def train(params: TrainParams, machine: MachineSettings, started: float) -> None
     data = load_training_data(COCO, recipe)
     annotations = data.annotations["train"]
     absent = [state for state, present in enumerate(data.names.present, 1) if not present]
-    recipe = fit_to_training_set(recipe, params, annotations, absent)
+    recipe = fit_to_training_set(recipe, params, annotations, initialization.spec, absent)
     statistics = initialization.statistics() or PixelStatistics(*compute_pixel_statistics(annotations, Path()))
     size = choose_input_size(params, recipe, annotations, initialization.spec)
     loaders = build_loaders(

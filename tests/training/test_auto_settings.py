@@ -1,4 +1,4 @@
-"""`image_size: auto` and `epochs: auto` follow the training set."""
+"""Settings that are `auto` follow the training set."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ from detector.engine.annotations import Annotations
 from detector.engine.dataset import pack_annotations
 from detector.models import MODELS
 from detector.training.auto_settings import (
+    MANY_OBJECTS,
     STEPS,
+    choose_class_loss_weight,
     choose_epochs,
     choose_input_size,
     choose_longest_side,
     describe_limit,
     fit_to_training_set,
 )
-from detector.training.settings import TrainParams
+from detector.training.settings import TrainParams, resolve_recipe
 
 ROOT = Path(__file__).parents[2]
 
@@ -173,14 +175,53 @@ def choose_size(model: str, given: str | int | tuple[int, int], longest: int) ->
 
 def test_values_of_params_yaml_are_kept() -> None:
     section: dict[str, Any] = parse_yaml((ROOT / "params.yaml").read_text())["train"]
-    annotations = make_annotations(640, [200.0], images=40)
-    recipe = replace(MODELS["effnet_lite"].recipe, image_size=96, epochs=3)
+    annotations = make_labels([1, 2] * 40)
+    spec = MODELS["effnet_lite"]
+    recipe = replace(spec.recipe, image_size=96, epochs=3)
 
-    def fit(**changes: object) -> tuple[int, int]:
-        params = TrainParams.model_validate({**section, "image_size": "auto", "epochs": "auto", **changes})
-        fitted = fit_to_training_set(recipe, params, annotations, [])
-        return fitted.image_size, fitted.epochs
+    def fit(**changes: object) -> tuple[int, int, float]:
+        automatic = {"image_size": "auto", "epochs": "auto", "class_loss_weight": "auto"}
+        params = TrainParams.model_validate({**section, **automatic, **changes})
+        fitted = fit_to_training_set(resolve_recipe(params, recipe, True), params, annotations, spec, [])
+        return fitted.image_size, fitted.epochs, fitted.class_loss_weight
 
-    assert fit(image_size=96, epochs=3) == (96, 3)
-    assert fit(image_size=[96, 64]) == (96, 80)
-    assert fit(epochs=3) == (64, 3)
+    weight = choose_class_loss_weight(annotations, 3, [])
+    assert weight > 1
+    assert fit() == (64, 40, weight)
+    assert fit(image_size=96, epochs=3) == (96, 3, weight)
+    assert fit(image_size=[96, 64]) == (96, 40, weight)
+    assert fit(epochs=3) == (64, 3, weight)
+    assert fit(class_loss_weight=2) == (64, 40, 2)
+
+
+def make_labels(labels: list[int], states: list[int] | None = None) -> Annotations:
+    """One large object of each label in an image of its own."""
+    annotations = make_annotations(640, [200.0], images=len(labels))
+    return annotations._replace(labels=np.array(labels), states=np.array(states or [0] * len(labels)))
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ([1, 2, 3] * MANY_OBJECTS, 1),
+        ([1, 2] * (MANY_OBJECTS // 4), 2),  # a quarter of the objects
+        ([1] * MANY_OBJECTS * 2 + [2, 3] * (MANY_OBJECTS // 2), 1),  # on average
+        (list(range(1, 32)) * 2, 3),  # two objects of each class: the highest weight
+        ([1] * 5, 1),  # nothing to tell apart
+        ([], 1),
+    ],
+)
+def test_with_few_objects_per_class_the_class_loss_weighs_more(labels: list[int], expected: float) -> None:
+    assert choose_class_loss_weight(make_labels(labels), 3, []) == pytest.approx(expected)
+
+
+def test_objects_that_are_not_to_be_detected_do_not_count_for_the_class_loss() -> None:
+    annotations = make_labels([1, 2] * MANY_OBJECTS, [1] * MANY_OBJECTS + [2] * MANY_OBJECTS)
+    assert choose_class_loss_weight(annotations, 3, []) == 1
+    assert choose_class_loss_weight(annotations, 3, absent=[2]) == pytest.approx(2**0.5)
+
+
+@pytest.mark.parametrize(("model", "expected"), [("simple", 3), ("effnet", 3), ("ssdlite", 1), ("detr", 1)])
+def test_only_the_dense_head_weighs_few_objects_more(model: str, expected: float) -> None:
+    spec = MODELS[model]
+    assert choose_class_loss_weight(make_labels([1, 2]), spec.max_class_loss_weight, []) == expected

@@ -37,8 +37,8 @@ class ModelSpec(NamedTuple):
     build(classes, states, statistics, postprocess, weights) -> module. recipe: its training settings. weights: the
     accepted values of `train.weights`, best first. statistics, coco_statistics: pixel normalization that ImageNet and
     COCO weights expect; a model trained from scratch uses the statistics of its dataset. size_multiple: of both sides
-    of the input, in pixels. min_cells: of CELL x CELL pixels, in the input at least. load_coco_rows: the rows per class
-    of the COCO weights' head.
+    of the input, in pixels. min_cells: of CELL x CELL pixels, in the input at least. max_class_loss_weight: with few
+    objects per class. load_coco_rows: the rows per class of the COCO weights' head.
     """
 
     build: Callable[[int, StateConfig, PixelStatistics, Postprocess, str], nn.Module]
@@ -48,6 +48,7 @@ class ModelSpec(NamedTuple):
     coco_statistics: PixelStatistics = IMAGENET_STATISTICS
     size_multiple: int = 32
     min_cells: int = 0
+    max_class_loss_weight: float = 1.0
     load_coco_rows: Callable[[], TrainedRows] | None = None
 
     def choose_statistics(self, weights: str) -> PixelStatistics:
@@ -56,11 +57,25 @@ class ModelSpec(NamedTuple):
 
 
 ALL_WEIGHTS = ("coco", "imagenet", "none")
+DENSE_MAX_CLASS_LOSS_WEIGHT = 3.0  # of the anchor-free dense head; more has not been tried
 
 MODELS: dict[str, ModelSpec] = {
-    "simple": ModelSpec(simple.build_simple, simple.RECIPE, ("none",)),
-    "effnet_lite": ModelSpec(effnet_lite.build_effnet_lite, effnet_lite.RECIPE, ("imagenet",), effnet_lite.STATISTICS),
-    "effnet": ModelSpec(effnet.build_effnet, effnet.RECIPE, ("imagenet", "none")),
+    "simple": ModelSpec(
+        simple.build_simple, simple.RECIPE, ("none",), max_class_loss_weight=DENSE_MAX_CLASS_LOSS_WEIGHT
+    ),
+    "effnet_lite": ModelSpec(
+        effnet_lite.build_effnet_lite,
+        effnet_lite.RECIPE,
+        ("imagenet",),
+        effnet_lite.STATISTICS,
+        max_class_loss_weight=DENSE_MAX_CLASS_LOSS_WEIGHT,
+    ),
+    "effnet": ModelSpec(
+        effnet.build_effnet,
+        effnet.RECIPE,
+        ("imagenet", "none"),
+        max_class_loss_weight=DENSE_MAX_CLASS_LOSS_WEIGHT,
+    ),
     "ssdlite": ModelSpec(
         ssdlite.build_ssdlite,
         ssdlite.RECIPE,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -16,8 +14,6 @@ from detector.models.dense_head import BINS, DenseLogits, decode_box_logits
 from detector.models.state_head import StateHead, box_loss_mask
 
 CLASS_WEIGHT, CIOU_WEIGHT, DFL_WEIGHT = 0.5, 7.5, 1.5  # as in YOLOv8
-FEW_CLASSES = 4  # up to so many, class and box losses have the weights above
-MAX_GAIN = 3.0  # measured with 31 classes; more has not been tried
 
 
 def dense_loss(
@@ -26,8 +22,7 @@ def dense_loss(
     """Scalars `loss_cls`, `loss_ciou`, `loss_dfl` and, with a state head, `loss_state`, to be summed.
 
     centers [L, 2] and strides [L] in pixels. The class target is the assignment quality, so a score predicts how
-    well its box fits. All but `loss_state` are divided by the sum of qualities; class and state losses are multiplied
-    by `many_classes_gain`.
+    well its box fits. All but `loss_state` are divided by the sum of qualities.
     """
     boxes = decode_box_logits(logits.boxes, centers, strides)
     assignment = assign_task_aligned(boxes.detach(), logits.classes.detach().sigmoid(), centers, targets)
@@ -36,11 +31,10 @@ def dense_loss(
     class_loss = F.binary_cross_entropy_with_logits(logits.classes, class_targets, reduction="sum")
     image, location = (assignment.quality > 0).nonzero(as_tuple=True)  # [P]
     owner = assignment.box_index[image, location]  # [P]
-    gain = many_classes_gain(logits.classes.shape[-1])
-    losses = {"loss_cls": class_loss / total * CLASS_WEIGHT * gain}
+    losses = {"loss_cls": class_loss / total * CLASS_WEIGHT}
     true_states = targets.states[image, owner]
     if states is not None and logits.states is not None:
-        losses["loss_state"] = states.loss(logits.states[image, location], true_states) * gain
+        losses["loss_state"] = states.loss(logits.states[image, location], true_states)
     if len(image) == 0:
         zero = logits.boxes.sum() * 0
         return losses | {"loss_ciou": zero, "loss_dfl": zero}
@@ -52,14 +46,6 @@ def dense_loss(
         "loss_ciou": (ciou * weight).sum() / total * CIOU_WEIGHT,
         "loss_dfl": (dfl * weight).sum() / total * DFL_WEIGHT,
     }
-
-
-def many_classes_gain(classes: int) -> float:
-    """Factor of the losses that tell objects apart, 1 to MAX_GAIN.
-
-    Every object teaches the boxes, but only its own class: the more classes, the fewer objects of each.
-    """
-    return min(MAX_GAIN, max(1.0, math.sqrt(classes / FEW_CLASSES)))
 
 
 def _make_class_targets(quality: Tensor, box_index: Tensor, targets: Targets, like: Tensor) -> Tensor:

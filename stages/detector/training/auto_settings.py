@@ -1,7 +1,11 @@
-"""`image_size: auto` and `epochs: auto` follow the training set; docs/models.md has the measurements behind them."""
+"""`image_size`, `epochs` and `class_loss_weight` follow the training set when they are `auto`.
+
+docs/models.md has the measurements behind them.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -22,10 +26,13 @@ SIZE_FACTORS = (0.6, 1.4)  # of the recipe's image size, at least and at most; 1
 RECIPE_IMAGES = 256  # training images for which a recipe's epochs are meant
 EPOCHS_EXPONENT = -0.25  # 16 times the images have 8 times the steps
 STEPS = (400, 90_000)  # optimizer steps, at least and at most
+MANY_OBJECTS = 300  # per class: with fewer, the class loss weighs more
 
 
-def fit_to_training_set(recipe: Recipe, params: TrainParams, annotations: Annotations, absent: Sequence[int]) -> Recipe:
-    """Return the recipe with the image size and the epochs for this training set, unless params.yaml sets them.
+def fit_to_training_set(
+    recipe: Recipe, params: TrainParams, annotations: Annotations, spec: ModelSpec, absent: Sequence[int]
+) -> Recipe:
+    """Return the recipe with what is `auto` in params.yaml and follows the training set.
 
     absent: ids of the states in which an object is not to be detected.
     """
@@ -35,6 +42,9 @@ def fit_to_training_set(recipe: Recipe, params: TrainParams, annotations: Annota
         images = len(annotations.paths)
         batches = max(1, images // (recipe.batch_size * params.processes))  # the sampler drops an incomplete one
         recipe = replace(recipe, epochs=choose_epochs(images, -(-batches // recipe.accumulate_steps), recipe.epochs))
+    if params.class_loss_weight == "auto":
+        weight = choose_class_loss_weight(annotations, spec.max_class_loss_weight, absent)
+        recipe = replace(recipe, class_loss_weight=recipe.class_loss_weight * weight)
     return recipe
 
 
@@ -120,3 +130,15 @@ def choose_epochs(images: int, steps_per_epoch: int, recipe_epochs: int) -> int:
     wanted = recipe_epochs * float((images / RECIPE_IMAGES) ** EPOCHS_EXPONENT)
     at_least, at_most = (limit / steps_per_epoch for limit in STEPS)
     return max(1, round(min(max(wanted, at_least), at_most)))
+
+
+def choose_class_loss_weight(annotations: Annotations, highest: float, absent: Sequence[int]) -> float:
+    """Return the factor of the class loss, 1 to `highest`: it grows as the objects per class become fewer.
+
+    Every object teaches the boxes, but only its own class. With one class there is nothing to tell apart: 1.
+    """
+    labels = annotations.labels[~np.isin(annotations.states, absent)]
+    classes = len(np.unique(labels))
+    if classes < 2:
+        return 1.0
+    return min(highest, max(1.0, math.sqrt(MANY_OBJECTS * classes / len(labels))))

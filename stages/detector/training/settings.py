@@ -28,7 +28,7 @@ ModelName = Literal[  # the keys of `models.MODELS`, which would import torch
 class TrainParams(Section):
     """The `train:` section of params.yaml, which explains each key.
 
-    `auto` takes the value of the model's recipe; `auto_settings` fits its image size and epochs to the training set.
+    `auto` takes the value of the model's recipe; `auto_settings` fits some of them to the training set.
     """
 
     model: ModelName
@@ -49,7 +49,7 @@ class TrainParams(Section):
     min_lr_ratio: Auto | Annotated[float, Field(ge=0, le=1)]
     grad_clip_norm: Auto | NonNegative
     backbone_lr_factor: Auto | NonNegative
-    class_loss_weight: NonNegative
+    class_loss_weight: Auto | NonNegative
     box_loss_weight: NonNegative
     state_loss_weight: Auto | NonNegative
     ema_decay: Auto | Annotated[float, Field(ge=0, lt=1)]
