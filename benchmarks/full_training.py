@@ -46,7 +46,7 @@ class TrainingResult(NamedTuple):
 
 
 def prepare_data(folder: Path, dataset: Path, format: str, strategy: str) -> None:
-    """Make `folder` a copy of the repository with data/coco of the dataset, image size and epochs set to `auto`.
+    """Make `folder` a copy of the repository with data/coco of the dataset, what follows the dataset set to `auto`.
 
     dataset: a raw dataset in `format`. strategy: split strategy.
     """
@@ -59,7 +59,7 @@ def prepare_data(folder: Path, dataset: Path, format: str, strategy: str) -> Non
     params = parse_yaml((folder / "params.yaml").read_text(encoding="utf-8"))
     params["preprocess"] |= {"dataset": "data/raw/dataset", "format": format, "classes": None, "states": None}
     params["split"]["strategy"] = strategy
-    params["train"] |= {"image_size": "auto", "epochs": "auto"}
+    params["train"] |= dict.fromkeys(("image_size", "epochs", "class_loss_weight"), "auto")
     write_params(folder, params)
     for stage in ("preprocess", "split", "coco_convert"):
         run_python(folder, f"stages/{stage}.py")

@@ -259,6 +259,7 @@ def write_recipe(recipe: Recipe, size: tuple[int, int], initialization: Initiali
         "optimizer": recipe.optimizer,
         "lr": float(f"{recipe.lr:.6g}"),
         "schedule": recipe.schedule,
+        "class_loss_weight": float(f"{recipe.class_loss_weight:.6g}"),
         "precision": precision,
     }
     write_text(RECIPE, yaml.safe_dump({"recipe": values}, sort_keys=False, default_flow_style=None))

@@ -80,14 +80,16 @@ def test_the_assignment_of_crowded_images_is_that_of_the_definition(seed: int) -
     half = torch.rand(3, 12, 2, generator=generator) * 16 + 2
     true_boxes = torch.cat([middles - half, middles + half], dim=-1)
     labels = torch.randint(1, 4, (3, 12), generator=generator)
+    true_boxes[0, 5], labels[0, 5] = true_boxes[0, 2], labels[0, 2]  # the first of two equal boxes gets the locations
     labels[1, 4:] = 0  # padding
     labels[2, :] = 0
     targets = whole_image_targets(true_boxes, labels, None, (64, 64))
-    # Rounded, so that some IoUs are equal.
+    # Rounded, so that some locations are equally good.
     distances = torch.rand(3, count, 4, generator=generator).mul(4).round().mul(4)
     boxes = torch.cat([centers - distances[..., :2], centers + distances[..., 2:]], dim=-1)
-    scores = torch.rand(3, count, 3, generator=generator)
-    found = assign_task_aligned(boxes, scores, centers, targets, topk=5)
+    scores = torch.rand(3, count, 3, generator=generator).mul(2).round().add(1).div(4)
+    # Powers that are exact, so that what is equally good stays so.
+    found = assign_task_aligned(boxes, scores, centers, targets, topk=5, alpha=1, beta=2)
     for image in range(3):
         expected = assign_by_definition(boxes[image], scores[image], centers, true_boxes[image], labels[image], topk=5)
         torch.testing.assert_close(found.quality[image], expected.quality)
@@ -112,7 +114,7 @@ def assign_by_definition(
             for location, (x, y) in enumerate(centers.tolist())
             if labels[box] > 0 and left < x < right and top < y < bottom
         ]
-        values = {at: float(scores[at, labels[box] - 1] ** 0.5 * iou[box, at] ** 6) for at in inside}
+        values = {at: float(scores[at, labels[box] - 1] * (iou[box, at] * iou[box, at])) for at in inside}
         for at in sorted(inside, key=lambda at: -values[at])[:topk]:
             if values[at] > 0:
                 metrics[box, at] = values[at]

@@ -52,7 +52,7 @@ def test_completed_and_interrupted_and_resumed(nursery: Nursery, tmp_path: Path)
     recipe = read_yaml(complete / "metrics/train/recipe.yaml")["recipe"]
     assert recipe == {
         "weights": "none", "image_size": [64, 64], "epochs": 3, "batch_size": 2, "optimizer": "adamw", "lr": 0.01,
-        "schedule": "cosine", "precision": "fp32",
+        "schedule": "cosine", "class_loss_weight": 1.0, "precision": "fp32",
     }  # fmt: skip
     card = json.loads((complete / "models/detector.json").read_text())
     assert (card["processes"], card["precision"]) == (2, "fp32")

@@ -11,10 +11,13 @@ import pytest
 
 import sweeping.settings as settings
 from detector.core.errors import UserError
+from detector.core.yaml_files import parse_yaml
+from detector.models import MODELS
 from sweeping.settings import load_plan
 from sweeping.study import grid_values, suggest_values
 from tests.support.tiny_sweep import BASIC, PARAMS, PIPELINE
 
+ROOT = Path(__file__).parents[2]
 LR = {"low": 1e-4, "high": 1.0, "log": True}
 CHOICE = {"values": ["sgd", "adamw"]}
 
@@ -35,6 +38,12 @@ def make_plan(**changes: Any) -> settings.Plan:
     values = {key: value for key, value in {**BASIC, **changes}.items() if value is not None}
     Path("sweep.yaml").write_text(json.dumps(values))
     return load_plan(Path("sweep.yaml"))
+
+
+def test_the_sweep_of_this_repository_starts_with_the_recipe() -> None:
+    start = parse_yaml((ROOT / "sweep.yaml").read_text())["start"]
+    recipe = MODELS[parse_yaml((ROOT / "params.yaml").read_text())["train"]["model"]].recipe
+    assert start == [{name: getattr(recipe, name.removeprefix("train.")) for name in start[0]}]
 
 
 def test_a_plan_runs_the_stages_that_write_its_objectives(folder: Path) -> None:

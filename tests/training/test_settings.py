@@ -18,7 +18,9 @@ ROOT = Path(__file__).parents[2]
 
 def params(**changes: object) -> TrainParams:
     section = parse_yaml((ROOT / "params.yaml").read_text())["train"]
-    return TrainParams.model_validate({**section, "image_size": "auto", "epochs": "auto", **changes})
+    return TrainParams.model_validate(
+        {**section, "image_size": "auto", "epochs": "auto", "class_loss_weight": "auto", **changes}
+    )
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -56,7 +56,7 @@ def assign_task_aligned(
     highest = iou.new_zeros(batch * locations).scatter_reduce(0, cell, iou, "amax")
     claims = torch.where(iou == highest[cell], box, most)  # of equal IoUs, the first box
     first = claims.new_full((batch * locations,), most).scatter_reduce(0, cell, claims, "amin")
-    owned = first[cell] == box
+    owned = (first[cell] == box).nonzero()[:, 0]  # as indices: a mask would wait for the GPU at each use
     box, owner, cell, iou, metric = box[owned], owner[owned], cell[owned], iou[owned], metric[owned]
     # The best location of each box gets the box's highest IoU as its target score.
     best_metric = metric.new_zeros(batch * most).scatter_reduce(0, owner, metric, "amax")

@@ -43,7 +43,7 @@ def fit_to_training_set(
         batches = max(1, images // (recipe.batch_size * params.processes))  # the sampler drops an incomplete one
         recipe = replace(recipe, epochs=choose_epochs(images, -(-batches // recipe.accumulate_steps), recipe.epochs))
     if params.class_loss_weight == "auto":
-        weight = choose_class_loss_weight(annotations, spec.max_class_loss_weight, absent)
+        weight = choose_class_loss_weight(annotations, spec.max_class_loss_weight)
         recipe = replace(recipe, class_loss_weight=recipe.class_loss_weight * weight)
     return recipe
 
@@ -79,13 +79,14 @@ def describe_limit(annotations: Annotations, size: tuple[int, int], recipe_size:
 
     recipe_size: the recipe's own image size. Empty if there are none, or if the images are not larger than the input.
     """
-    small, longest = measure_small_object(annotations, absent), max(size)
-    largest = round(float(np.quantile(annotations.sizes.max(1), 0.95)))
-    if small is None or small * longest >= recipe_size * SMALL_OBJECT / 2 or largest <= longest:
+    small, longest_sides = measure_small_object(annotations, absent), annotations.sizes.max(1)
+    largest = round_up(float(np.quantile(longest_sides, 0.95)))
+    shown_side = float(np.median(longest_sides * (np.array(size) / annotations.sizes).min(1)))  # letterboxed
+    if small is None or small * shown_side >= recipe_size * SMALL_OBJECT / 2 or largest <= max(size):
         return ""
     return (
-        f"one object in twenty is smaller than {small * longest:.1f} pixels at this size; a larger `train.image_size`, "
-        f"up to the {largest} pixels of the images, can find more of them and takes longer"
+        f"one object in twenty is smaller than {small * shown_side:.1f} pixels at this size; a larger "
+        f"`train.image_size`, up to {largest} (the images have no more pixels), can find more of them and takes longer"
     )
 
 
@@ -132,13 +133,13 @@ def choose_epochs(images: int, steps_per_epoch: int, recipe_epochs: int) -> int:
     return max(1, round(min(max(wanted, at_least), at_most)))
 
 
-def choose_class_loss_weight(annotations: Annotations, highest: float, absent: Sequence[int]) -> float:
+def choose_class_loss_weight(annotations: Annotations, highest: float) -> float:
     """Return the factor of the class loss, 1 to `highest`: it grows as the objects per class become fewer.
 
-    Every object teaches the boxes, but only its own class. With one class there is nothing to tell apart: 1.
+    Every object teaches the boxes, but only its own class. With one class there is nothing to tell apart: 1. Absent
+    objects count, because they teach a class as others do.
     """
-    labels = annotations.labels[~np.isin(annotations.states, absent)]
-    classes = len(np.unique(labels))
+    classes = len(np.unique(annotations.labels))
     if classes < 2:
         return 1.0
-    return min(highest, max(1.0, math.sqrt(MANY_OBJECTS * classes / len(labels))))
+    return min(highest, max(1.0, math.sqrt(MANY_OBJECTS * classes / len(annotations.labels))))
