@@ -41,6 +41,8 @@ MAX_SEARCH_SECONDS = 600  # wall time of the near-duplicate search at any size
 PHOTOGRAPHS = 2000
 MAX_PREPROCESS_SECONDS = 0.8  # wall time with one more
 SEARCH = """
+import os
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as in stages/preprocess.py
 import numpy as np
 from detector.preprocessing.duplicates import find_near_duplicate_pairs
 pixels = np.memmap("thumbnails.bin", np.uint8, "r").reshape(-1, {size})

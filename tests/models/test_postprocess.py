@@ -32,14 +32,14 @@ def test_nms_equals_greedy_nms(seed: int, count: int, groups: int, iou: float, s
     labels = torch.randint(groups, (count,), generator=generator)
     expected = torch.zeros(count, dtype=torch.bool)
     expected[batched_nms(boxes, scores, labels, iou)] = True
-    assert torch.equal(batched_nms_mask(boxes[None], labels[None], iou)[0], expected)
+    assert torch.equal(batched_nms_mask(boxes[None], labels[None], iou, count)[0], expected)
 
 
 def test_nms_resolves_a_chain_of_suppressions() -> None:
     # Each box overlaps only its neighbors, so greedy NMS keeps every other one.
     left = torch.arange(10.0) * 4
     boxes = torch.stack([left, torch.zeros(10), left + 10, torch.full((10,), 10.0)], dim=1)
-    keep = batched_nms_mask(boxes[None], torch.zeros(1, 10), 0.4)[0]
+    keep = batched_nms_mask(boxes[None], torch.zeros(1, 10), 0.4, 10)[0]
     assert keep.tolist() == [True, False] * 5
 
 
@@ -62,6 +62,17 @@ def test_class_specific_boxes() -> None:
     assert detections.boxes_xyxy[0, :2].tolist() == [[50, 50, 70, 70], [0, 0, 10, 10]]
 
 
+def test_states_are_those_of_the_location_of_a_class_specific_box() -> None:
+    boxes = torch.arange(2 * 2 * 4.0).reshape(1, 2, 2, 4)
+    scores = torch.tensor([[[0.3, 0.2], [0.1, 0.9]]])
+    state_logits = torch.tensor([[[0.0, 5], [7, 0]]])
+    detections = Postprocess(score_threshold=0.15, nms_iou=0.99)(boxes, scores, state_logits)
+    assert detections.counts.tolist() == [3]
+    assert detections.boxes_xyxy[0, :3, 0].tolist() == [12, 0, 4]
+    assert detections.states[0, :3].tolist() == [1, 2, 2]
+    assert torch.allclose(detections.state_scores[0, :3], torch.tensor([7.0, 5, 5]).sigmoid())
+
+
 @pytest.mark.parametrize("classes", [1, 3])
 def test_without_scores_above_the_threshold_all_is_zero(classes: int) -> None:
     detections = Postprocess(score_threshold=0.5, max_detections=7)(
@@ -74,11 +85,14 @@ def test_without_scores_above_the_threshold_all_is_zero(classes: int) -> None:
 
 def test_fewer_candidates_than_detections_are_padded() -> None:
     scores, labels = torch.tensor([[0.2, 0.7]]), torch.tensor([[1, 2]])
-    detections = select_detections(Candidates(torch.ones(1, 2, 4), scores, labels, labels + 1, scores / 2), 5)
+    state_logits = torch.tensor([[[0.0, 0, 0], [0, 1, 0], [0, 0, 9]]])
+    detections = select_detections(
+        Candidates(torch.ones(1, 2, 4), scores, labels, torch.tensor([[2, 0]])), state_logits, 5
+    )
     assert detections.scores.tolist() == [[pytest.approx(0.7), pytest.approx(0.2), 0, 0, 0]]
     assert detections.labels.tolist() == [[2, 1, 0, 0, 0]]
-    assert detections.states.tolist() == [[3, 2, 0, 0, 0]]
-    assert detections.state_scores.tolist() == [[pytest.approx(0.35), pytest.approx(0.1), 0, 0, 0]]
+    assert detections.states.tolist() == [[1, 3, 0, 0, 0]]
+    assert torch.allclose(detections.state_scores[0], torch.tensor([1 / 3, 0.9998, 0, 0, 0]), atol=1e-4)
     assert detections.counts.tolist() == [2]
 
 
@@ -119,4 +133,4 @@ def test_no_object_of_a_crowd_is_displaced_by_others() -> None:
 def test_a_long_chain_of_suppressions() -> None:
     left = torch.arange(60.0) * 4
     boxes = torch.stack([left, torch.zeros(60), left + 10, torch.full((60,), 10.0)], dim=1)
-    assert batched_nms_mask(boxes[None], torch.zeros(1, 60), 0.4)[0].tolist() == [True, False] * 30
+    assert batched_nms_mask(boxes[None], torch.zeros(1, 60), 0.4, 60)[0].tolist() == [True, False] * 30

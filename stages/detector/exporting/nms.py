@@ -14,8 +14,8 @@ op: Any = opset20  # its type stubs do not cover symbolic values
 FLOAT, INT64, BOOL = 1, 7, 9  # onnx.TensorProto data types
 
 
-def nms_mask(boxes_xyxy: Any, groups: Any, iou_threshold: float) -> Any:
-    """`batched_nms_mask` in ONNX: boxes [B, K, 4] and groups int64 [B, K] -> bool [B, K].
+def nms_mask(boxes_xyxy: Any, groups: Any, iou_threshold: float, max_per_group: int) -> Any:
+    """`batched_nms_mask` in ONNX: boxes [B, K, 4] and groups int64 [B, K] -> bool [B, K], the best `max_per_group`.
 
     The operator takes one score per group. A candidate's score is its rank in its own group, which keeps the order of
     the list, and 0 in all other groups, which is below the operator's threshold.
@@ -28,7 +28,11 @@ def nms_mask(boxes_xyxy: Any, groups: Any, iou_threshold: float) -> Any:
     own = op.Equal(op.Unsqueeze(groups, second), op.Unsqueeze(group_ids, second))  # [B, G, K]
     scores = op.Where(own, rank, op.Constant(value_float=0.0))
     kept = op.NonMaxSuppression(
-        boxes_xyxy, scores, candidates, op.Constant(value_floats=[iou_threshold]), op.Constant(value_floats=[0.0])
+        boxes_xyxy,
+        scores,
+        op.Constant(value_ints=[max_per_group]),
+        op.Constant(value_floats=[iou_threshold]),
+        op.Constant(value_floats=[0.0]),
     )  # [S, 3]: image, group, candidate
     indices = op.Gather(kept, op.Constant(value_ints=[0, 2]), axis=1)
     all_false = op.Expand(op.Cast(zero, to=BOOL), op.Shape(groups))

@@ -13,8 +13,10 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import torch
+from onnx import numpy_helper
 from torch import Tensor, nn
 from torch.onnx import OnnxExporterError
 
@@ -91,6 +93,7 @@ def convert_to_onnx(model: nn.Module, metadata: ModelMetadata) -> onnx.ModelProt
             "the model cannot be exported to ONNX for any batch size: its code fixes the number of images; use its "
             "tensors' shapes instead of `len` and `int`, or choose another `train.model`"
         )
+    fold_unsqueezed_weights(file)
     name_nodes(file)
     remove_build_traces(file)
     file.ir_version = IR_VERSION
@@ -139,6 +142,22 @@ def explain_export_error(error: OnnxExporterError) -> str:
         f"the model cannot be exported to ONNX (opset {OPSET}): {reason}. In the model's file under "
         "stages/detector/models/, replace the operator with ones that ONNX has, or choose another `train.model`"
     )
+
+
+def fold_unsqueezed_weights(file: onnx.ModelProto) -> None:
+    """Replace each Unsqueeze of a weight by a weight of that shape: some runtimes take only constants as kernels.
+
+    The exporter itself folds small ones alone.
+    """
+    graph = file.graph
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    for node in [one for one in graph.node if one.op_type == "Unsqueeze" and {*one.input} <= {*weights}]:
+        value, axes = (numpy_helper.to_array(weights[name]) for name in node.input)
+        graph.initializer.append(numpy_helper.from_array(np.expand_dims(value, tuple(axes)), node.output[0]))
+        graph.node.remove(node)
+    used = {name for node in graph.node for name in node.input}
+    for tensor in [one for one in graph.initializer if one.name not in used]:
+        graph.initializer.remove(tensor)
 
 
 def name_nodes(file: onnx.ModelProto) -> None:

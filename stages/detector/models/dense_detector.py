@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from detector.engine.structures import Output, Targets
 from detector.models.assignment import find_nearest_locations
 from detector.models.class_rows import NamedRows
-from detector.models.dense_head import DenseHead, DenseLogits, decode_box_logits, make_locations
+from detector.models.dense_head import DenseHead, DenseOutputs, decode_box_logits, make_locations
 from detector.models.dense_loss import dense_loss
 from detector.models.normalization import Normalize
 from detector.models.postprocess import Postprocess
@@ -34,16 +34,16 @@ class DenseDetector(nn.Module):
     def forward(self, images: Tensor, targets: Targets | None = None) -> Output:
         """images uint8 [B, 3, H, W], H and W multiples of 32."""
         maps = self.neck(self.backbone(self.normalize(images)))
-        logits: DenseLogits = self.head(maps)
+        outputs: DenseOutputs = self.head(maps)
         sizes = [(level.shape[2], level.shape[3]) for level in maps]
         centers, strides = make_locations(sizes, self.head.strides, images.device)
-        losses = {} if targets is None else dense_loss(logits, centers, strides, targets, self.head.states)
+        losses = {} if targets is None else dense_loss(outputs, centers, strides, targets, self.head.states)
         if self.training:
             return Output(losses, None)
-        boxes = decode_box_logits(logits.boxes, centers, strides)
-        scores = apply_presence(logits.classes.sigmoid(), logits.states, self.head.states)
+        boxes = decode_box_logits(outputs.boxes, centers, strides)
+        scores = apply_presence(outputs.classes.sigmoid(), outputs.states, self.head.states)
         target_states = None
-        if targets is not None and logits.states is not None:
-            index = find_nearest_locations(boxes, centers, targets)[..., None].expand(-1, -1, logits.states.shape[-1])
-            target_states = logits.states.gather(1, index)
-        return Output(losses, self.postprocess(boxes, scores, logits.states), target_states)
+        if targets is not None and outputs.states is not None:
+            index = find_nearest_locations(boxes, centers, targets)[..., None].expand(-1, -1, outputs.states.shape[-1])
+            target_states = outputs.states.gather(1, index)
+        return Output(losses, self.postprocess(boxes, scores, outputs.states), target_states)

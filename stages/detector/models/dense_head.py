@@ -29,12 +29,17 @@ def conv_block(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> n
     )
 
 
-class DenseLogits(NamedTuple):
-    """Logits of L locations: classes [B, L, C], boxes [B, L, 4 * BINS], states [B, L, S] (None without a head)."""
+class DenseOutputs(NamedTuple):
+    """Logits of L locations: classes [B, L, C], boxes [B, L, 4 * BINS], states [B, L, S].
+
+    states: None without a state head and in training, where the loss computes them from class_features [B, K, H, W]
+    per level, those of the class branch; empty without a state head.
+    """
 
     classes: Tensor
     boxes: Tensor
     states: Tensor | None
+    class_features: list[Tensor]
 
 
 class DenseHead(nn.Module):
@@ -58,13 +63,17 @@ class DenseHead(nn.Module):
         with torch.no_grad():
             self.box_logits.bias.copy_(torch.linspace(0, -6, BINS).repeat(4))
 
-    def forward(self, features: list[Tensor]) -> DenseLogits:
-        """Feature maps [B, C, H, W] per level -> logits of their L locations."""
+    def forward(self, features: list[Tensor]) -> DenseOutputs:
+        """Feature maps [B, C, H, W] per level -> what their L locations predict."""
         class_features = [self.class_branch(feature) for feature in features]
-        return DenseLogits(
+        states = None
+        if self.states is not None and not self.training:
+            states = flatten_levels([self.states.convolve(level) for level in class_features])
+        return DenseOutputs(
             flatten_levels([self.class_logits(level) for level in class_features]),
             flatten_levels([self.box_logits(self.box_branch(feature)) for feature in features]),
-            None if self.states is None else self.states(flatten_levels(class_features)),
+            states,
+            class_features if self.states is not None else [],
         )
 
 

@@ -10,38 +10,39 @@ from torchvision.ops import complete_box_iou_loss
 from detector.engine.distributed import loss_normalizer
 from detector.engine.structures import Targets
 from detector.models.assignment import assign_task_aligned
-from detector.models.dense_head import BINS, DenseLogits, decode_box_logits
+from detector.models.dense_head import BINS, DenseOutputs, decode_box_logits, flatten_levels
 from detector.models.state_head import StateHead, box_loss_mask
 
 CLASS_WEIGHT, CIOU_WEIGHT, DFL_WEIGHT = 0.5, 7.5, 1.5  # as in YOLOv8
 
 
 def dense_loss(
-    logits: DenseLogits, centers: Tensor, strides: Tensor, targets: Targets, states: StateHead | None
+    outputs: DenseOutputs, centers: Tensor, strides: Tensor, targets: Targets, states: StateHead | None
 ) -> dict[str, Tensor]:
     """Scalars `loss_cls`, `loss_ciou`, `loss_dfl` and, with a state head, `loss_state`, to be summed.
 
     centers [L, 2] and strides [L] in pixels. The class target is the assignment quality, so a score predicts how
     well its box fits. All but `loss_state` are divided by the sum of qualities.
     """
-    boxes = decode_box_logits(logits.boxes, centers, strides)
-    assignment = assign_task_aligned(boxes.detach(), logits.classes.detach().sigmoid(), centers, targets)
+    boxes = decode_box_logits(outputs.boxes, centers, strides)
+    assignment = assign_task_aligned(boxes.detach(), outputs.classes.detach().sigmoid(), centers, targets)
     total = loss_normalizer(assignment.quality.sum())
-    class_targets = _make_class_targets(assignment.quality, assignment.box_index, targets, logits.classes)
-    class_loss = F.binary_cross_entropy_with_logits(logits.classes, class_targets, reduction="sum")
+    class_targets = _make_class_targets(assignment.quality, assignment.box_index, targets, outputs.classes)
+    class_loss = F.binary_cross_entropy_with_logits(outputs.classes, class_targets, reduction="sum")
     image, location = (assignment.quality > 0).nonzero(as_tuple=True)  # [P]
     owner = assignment.box_index[image, location]  # [P]
     losses = {"loss_cls": class_loss / total * CLASS_WEIGHT}
     true_states = targets.states[image, owner]
-    if states is not None and logits.states is not None:
-        losses["loss_state"] = states.loss(logits.states[image, location], true_states)
+    if states is not None:  # only at the P assigned locations, hundreds of times fewer than all
+        features = flatten_levels(outputs.class_features)[image, location]  # [P, K]
+        losses["loss_state"] = states.loss(states(features), true_states)
     if len(image) == 0:
-        zero = logits.boxes.sum() * 0
+        zero = outputs.boxes.sum() * 0
         return losses | {"loss_ciou": zero, "loss_dfl": zero}
     weight = assignment.quality[image, location] * box_loss_mask(states, true_states)  # [P]
     true_boxes = targets.boxes_xyxy[image, owner]  # [P, 4]
     ciou = complete_box_iou_loss(boxes[image, location], true_boxes)
-    dfl = _distribution_focal_loss(logits.boxes[image, location], true_boxes, centers[location], strides[location])
+    dfl = _distribution_focal_loss(outputs.boxes[image, location], true_boxes, centers[location], strides[location])
     return losses | {
         "loss_ciou": (ciou * weight).sum() / total * CIOU_WEIGHT,
         "loss_dfl": (dfl * weight).sum() / total * DFL_WEIGHT,

@@ -1,8 +1,8 @@
 """Scores and boxes of all locations -> a fixed number of detections.
 
 Fixed shapes let the same code serve validation, ONNX and the proposals of two-stage models, at any batch size. Only
-NMS differs in an ONNX file: `exporting/nms.py` translates `exported_nms_mask` to the ONNX operator, which gives the
-same result.
+NMS differs in an ONNX file: `exporting/nms.py` translates `exported_nms_mask` to the ONNX operator, which leads to the
+same detections.
 """
 
 from __future__ import annotations
@@ -40,22 +40,21 @@ class Postprocess:
 
         Boxes are [B, L, 4], or [B, L, C, 4] where each class has its own; state_logits [B, L, S].
         """
-        count = CANDIDATES_PER_DETECTION * self.max_detections
-        candidates = self._top_candidates(boxes_xyxy, class_scores, state_logits, count)
+        candidates = self._top_candidates(boxes_xyxy, class_scores, CANDIDATES_PER_DETECTION * self.max_detections)
         groups = torch.where(candidates.scores > 0, candidates.labels, -1)
-        keep = batched_nms_mask(candidates.boxes_xyxy, groups, self.nms_iou)
-        return select_detections(candidates._replace(scores=candidates.scores * keep), self.max_detections)
+        keep = batched_nms_mask(candidates.boxes_xyxy, groups, self.nms_iou, self.max_detections)
+        return select_detections(
+            candidates._replace(scores=candidates.scores * keep), state_logits, self.max_detections
+        )
 
     def select_without_nms(
         self, boxes_xyxy: Tensor, class_scores: Tensor, state_logits: Tensor | None = None
     ) -> BatchDetections:
         """The best (location, class) pairs as detections, for models that predict each object once."""
-        candidates = self._top_candidates(boxes_xyxy, class_scores, state_logits, self.max_detections)
-        return select_detections(candidates, self.max_detections)
+        candidates = self._top_candidates(boxes_xyxy, class_scores, self.max_detections)
+        return select_detections(candidates, state_logits, self.max_detections)
 
-    def _top_candidates(
-        self, boxes_xyxy: Tensor, class_scores: Tensor, state_logits: Tensor | None, count: int
-    ) -> Candidates:
+    def _top_candidates(self, boxes_xyxy: Tensor, class_scores: Tensor, count: int) -> Candidates:
         """The `count` best (location, class) pairs, best first; scores below the threshold become 0."""
         _, locations, classes = class_scores.shape
         scores, flat = class_scores.flatten(1).topk(min(count, locations * classes))  # [B, K]
@@ -63,48 +62,52 @@ class Postprocess:
         category = flat - location * classes  # [B, K]
         box = flat if boxes_xyxy.dim() == 4 else location  # [B, K]
         boxes = boxes_xyxy.reshape(boxes_xyxy.shape[0], -1, 4).gather(1, box[..., None].expand(-1, -1, 4))
-        states = torch.zeros_like(category)
-        state_scores = torch.zeros_like(scores)
-        if state_logits is not None:
-            wide = location[..., None].expand(-1, -1, state_logits.shape[-1])
-            state_scores, states = state_logits.gather(1, wide).softmax(-1).max(-1)  # [B, K]
-            states = states + 1
         kept = scores * (scores > self.score_threshold)
-        return Candidates(boxes, kept, category + 1, states, state_scores)
+        return Candidates(boxes, kept, category + 1, location)
 
 
 class Candidates(NamedTuple):
-    """K candidates per image: boxes_xyxy [B, K, 4], the others [B, K]; a score of 0 marks padding."""
+    """K candidates per image: boxes_xyxy [B, K, 4], the others [B, K]; a score of 0 marks padding.
+
+    locations: their indices in the model's state logits.
+    """
 
     boxes_xyxy: Tensor
     scores: Tensor
     labels: Tensor
-    states: Tensor
-    state_scores: Tensor
+    locations: Tensor
 
 
-def select_detections(candidates: Candidates, max_detections: int) -> BatchDetections:
-    """The best `max_detections` candidates, padded with zeros; candidates with score 0 become zeros too."""
+def select_detections(candidates: Candidates, state_logits: Tensor | None, max_detections: int) -> BatchDetections:
+    """The best `max_detections` candidates, padded with zeros; candidates with score 0 become zeros too.
+
+    state_logits [B, L, S]: of all locations; None without a state head.
+    """
     count = min(max_detections, candidates.scores.shape[1])
     scores, order = candidates.scores.topk(count)  # [B, N]
     real = scores > 0
-    padding = (0, max_detections - count)
-    labels, states, state_scores = (
-        F.pad(column.gather(1, order) * real, padding)
-        for column in (candidates.labels, candidates.states, candidates.state_scores)
-    )
+    labels, locations = candidates.labels.gather(1, order), candidates.locations.gather(1, order)
     boxes_xyxy = candidates.boxes_xyxy.gather(1, order[..., None].expand(-1, -1, 4)) * real[..., None]
+    states, state_scores = torch.zeros_like(labels), torch.zeros_like(scores)
+    if state_logits is not None:
+        wide = locations[..., None].expand(-1, -1, state_logits.shape[-1])
+        state_scores, index = state_logits.gather(1, wide).softmax(-1).max(-1)  # [B, N]
+        states = index + 1
+    padding = (0, max_detections - count)
+    labels, states, state_scores = (F.pad(column * real, padding) for column in (labels, states, state_scores))
     boxes_xyxy = F.pad(boxes_xyxy, (0, 0, *padding))
     return BatchDetections(boxes_xyxy, F.pad(scores, padding), labels, states, state_scores, real.sum(1))
 
 
-def batched_nms_mask(boxes_xyxy: Tensor, groups: Tensor, iou_threshold: float) -> Tensor:
+def batched_nms_mask(boxes_xyxy: Tensor, groups: Tensor, iou_threshold: float, max_per_group: int) -> Tensor:
     """Which candidates [B, K], best first within each group, greedy NMS keeps within each group: bool [B, K].
 
-    groups: int64, from 0; candidates of group -1 are padding and not kept.
+    groups: int64, from 0; candidates of group -1 are padding and not kept. max_per_group: as many as the caller takes
+    of a group; an ONNX file does not look for more, which takes less time.
     """
-    nms_mask = exported_nms_mask if torch.compiler.is_exporting() else greedy_nms_mask
-    return nms_mask(boxes_xyxy, groups, iou_threshold)
+    if torch.compiler.is_exporting():
+        return exported_nms_mask(boxes_xyxy, groups, iou_threshold, max_per_group)
+    return greedy_nms_mask(boxes_xyxy, groups, iou_threshold)
 
 
 def greedy_nms_mask(boxes_xyxy: Tensor, groups: Tensor, iou_threshold: float) -> Tensor:
@@ -125,13 +128,13 @@ def greedy_nms_mask(boxes_xyxy: Tensor, groups: Tensor, iou_threshold: float) ->
 
 
 @torch.library.custom_op("detector::nms_mask", mutates_args=())
-def exported_nms_mask(boxes_xyxy: Tensor, groups: Tensor, iou_threshold: float) -> Tensor:
+def exported_nms_mask(boxes_xyxy: Tensor, groups: Tensor, iou_threshold: float, max_per_group: int) -> Tensor:
     """`batched_nms_mask` as one operator, which the export replaces by the ONNX operator."""
     return greedy_nms_mask(boxes_xyxy, groups, iou_threshold)
 
 
 @exported_nms_mask.register_fake
-def _(boxes_xyxy: Tensor, groups: Tensor, iou_threshold: float) -> Tensor:
+def _(boxes_xyxy: Tensor, groups: Tensor, iou_threshold: float, max_per_group: int) -> Tensor:
     return torch.empty_like(groups, dtype=torch.bool)
 
 

@@ -46,6 +46,18 @@ class StateHead(nn.Module):
         logits: Tensor = self.layers(features)
         return logits
 
+    def convolve(self, features: Tensor) -> Tensor:
+        """The same for every location of a feature map: [B, C, H, W] -> [B, S, H, W].
+
+        ONNX Runtime computes convolutions, with bias and ReLU, in half the time of products with a matrix [B, L, C].
+        """
+        for layer in self.layers:
+            if isinstance(layer, nn.Linear):
+                features = F.conv2d(features, layer.weight[..., None, None], layer.bias)
+            else:
+                features = layer(features)
+        return features
+
     def loss(self, logits: Tensor, states: Tensor) -> Tensor:
         """Weighted cross-entropy of P predictions and their objects' states: [P, S] and int64 [P] -> scalar.
 

@@ -228,7 +228,7 @@ def select_proposals(logits: AnchorLogits, size: tuple[int, int], top_n: int, mi
     offsets = logits.offsets.gather(1, index[..., None].expand(-1, -1, 4))
     boxes = clip_boxes_to_image(decode_offsets(offsets, logits.anchors[index], RPN_CODER_WEIGHTS), size)
     usable = ((boxes[..., 2:] - boxes[..., :2]).amin(dim=2) >= MIN_PROPOSAL_SIDE) & (scores >= min_score)
-    keep = batched_nms_mask(boxes, torch.where(usable, torch.cat(levels, dim=1), -1), RPN_NMS_IOU)
+    keep = batched_nms_mask(boxes, torch.where(usable, torch.cat(levels, dim=1), -1), RPN_NMS_IOU, top_n)
     order = torch.where(keep, scores, -1.0).topk(min(top_n, scores.shape[1]), dim=1).indices
     proposals: Tensor = (boxes * keep[..., None]).gather(1, order[..., None].expand(-1, -1, 4))
     return proposals

@@ -18,7 +18,7 @@ PER_CENTER = 128  # vectors per center
 NEAREST = 11  # clusters per vector
 GROUPS = 8 * NEAREST  # of centers; the nearest ones are mostly in different groups
 MAX_CENTER_CORRELATION = 0.8
-ROWS = 1024  # vectors whose clusters are found at once
+ROWS = 256  # vectors whose clusters are found at once
 BLOCK = 256  # vectors that centers are chosen from at once
 
 
