@@ -106,7 +106,8 @@ def batched_nms_mask(boxes_xyxy: Tensor, groups: Tensor, iou_threshold: float, m
     of a group; an ONNX file does not look for more, which takes less time.
     """
     if torch.compiler.is_exporting():
-        return exported_nms_mask(boxes_xyxy, groups, iou_threshold, max_per_group)
+        keep: Tensor = exported_nms_mask(boxes_xyxy, groups, iou_threshold, max_per_group)
+        return keep
     return greedy_nms_mask(boxes_xyxy, groups, iou_threshold)
 
 
