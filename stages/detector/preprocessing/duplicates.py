@@ -43,7 +43,7 @@ MARGIN = 0.3  # of noise, what the waves show may correlate by this much less th
 ROUNDING_ERROR = 5e-3  # upper bound of the error of the bound
 CLUSTER_WAVES = 32
 CLUSTER_EXPONENT = 0.5  # of the waves' frequencies: the lowest waves would make a few large clusters
-ROWS, COLUMNS = 2048, 256  # of one matrix product: all images of most clusters, with as many as fit into the cache
+ROWS, COLUMNS = 1024, 1024  # of one matrix product
 DENSE = 64  # when more than one of so many pairs may be near-duplicates, all are compared at once
 PAIRS_PER_BATCH = 1024  # of the others
 
@@ -161,33 +161,27 @@ class PairSearch:
         is_symmetric: `second` starts with `first`, and an image is compared only with later ones.
         """
         minimum = (self._similarity - ROUNDING_ERROR) * LENGTH**2
-        is_one_set = self._are_linked(first)
-        if is_one_set:
-            second = second[self._sets.find(second) != self._sets.find(first[:1])]
+        sets = self._sets.find(first)
+        if (sets == sets[0]).all():
+            second = second[self._sets.find(second) != sets[0]]
             is_symmetric = False  # none of the first is left among them
         vectors = self._vectors[0][first]
         for start in range(0, len(second), COLUMNS):
             others = second[start : start + COLUMNS]
-            if is_one_set and self._are_linked(np.append(others, first[:1])):
+            sets, other_sets = self._sets.find(first), self._sets.find(others)
+            if (sets == sets[0]).all() and (other_sets == sets[0]).all():
                 continue
             near = vectors @ self._vectors[1][others].T >= minimum
             if is_symmetric and start < len(first):
                 near = np.triu(near, 1 - start)
-            found = np.flatnonzero(near)
-            is_dense = len(found) * DENSE > near.size
+            count = np.count_nonzero(near)
+            is_dense = bool(count * DENSE > near.size)
             if is_dense:
-                near &= self._sets.find(first)[:, None] != self._sets.find(others)
-                if near.any():
-                    near &= self._pairs.correlate_all(first, others) >= self._similarity
-                found = np.flatnonzero(near)
-            rows, columns = np.divmod(found, len(others))
-            self._link_candidates(first[rows], others[columns], are_sure=is_dense)
-            is_one_set = is_one_set or (is_dense and self._are_linked(first))
-
-    def _are_linked(self, members: Indices) -> bool:
-        """Whether all are in one set."""
-        sets = self._sets.find(members)
-        return bool((sets == sets[0]).all())
+                near &= sets[:, None] != other_sets
+                near &= self._pairs.correlate_all(first, others) >= self._similarity
+            if count:
+                rows, columns = np.divmod(np.flatnonzero(near), len(others))
+                self._link_candidates(first[rows], others[columns], are_sure=is_dense)
 
     def _link_candidates(self, first: Indices, second: Indices, *, are_sure: bool) -> None:
         """Merge the sets of pairs that are near-duplicates; all are, if `are_sure`."""
