@@ -62,11 +62,12 @@ def fit(
     run = start_run(model, recipe, count_iterations(loaders, recipe) * recipe.epochs, history, compute)
     latest = load_latest_checkpoint(checkpoint_folder) if distributed.is_main_process() else None
     state = distributed.broadcast_object(latest)
-    if state is not None:
-        restore_run(run, state)
-        keep_epoch(run, checkpoints)  # a kill may have come between the checkpoint and this
-        print(f"resuming at epoch {run.epoch + 1}, iteration {run.batch // recipe.accumulate_steps + 1}", flush=True)
     with translate_torch_errors(recipe), defer_signals():
+        if state is not None:
+            restore_run(run, state)
+            keep_epoch(run, checkpoints)  # a kill may have come between the checkpoint and this
+            iteration = run.batch // recipe.accumulate_steps + 1
+            print(f"resuming at epoch {run.epoch + 1}, iteration {iteration}", flush=True)
         while run.epoch < recipe.epochs and not is_out_of_patience(run, recipe.patience):
             run_epoch(run, loaders, validate, recipe, checkpoints=checkpoints, restored=state)
             state = None
