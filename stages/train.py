@@ -135,7 +135,7 @@ def train(params: TrainParams, machine: MachineSettings, started: float) -> None
     model = build_model(params, recipe, initialization, data, statistics).to(device)
     seed_rank(params.seed, distributed.rank())
     print(describe_training(params.model, model, recipe, size, loaders), flush=True)
-    if limit := describe_limit(annotations, size, initialization.spec.recipe.image_size, absent):
+    if limit := describe_limit(annotations, size, initialization.spec, absent):
         print(limit, flush=True)
 
     precision = choose_precision(params.precision, device)

@@ -82,13 +82,13 @@ def test_objects_that_are_not_to_be_detected_do_not_count() -> None:
 
 
 def test_objects_much_smaller_than_the_recipe_wants_are_named() -> None:
-    annotations = make_annotations(4000, [20.0])
-    assert describe_limit(annotations, (352, 448), 320, []) == (
+    annotations, spec = make_annotations(4000, [20.0]), MODELS["simple"]
+    assert describe_limit(annotations, (352, 448), spec, []) == (
         "one object in twenty is smaller than 2.2 pixels at this size; a larger `train.image_size`, up to 4000 (the "
         "images have no more pixels), can find more of them and takes longer"
     )
     # Letterboxed to a height of 96, the images are 128 pixels wide.
-    assert "smaller than 0.6 pixels" in describe_limit(annotations, (96, 448), 320, [])
+    assert "smaller than 0.6 pixels" in describe_limit(annotations, (96, 448), spec, [])
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,19 @@ def test_objects_much_smaller_than_the_recipe_wants_are_named() -> None:
 def test_nothing_is_said_where_a_larger_input_would_not_help(
     side: int, objects: list[float], size: tuple[int, int]
 ) -> None:
-    assert describe_limit(make_annotations(side, objects), size, 320, []) == ""
+    assert describe_limit(make_annotations(side, objects), size, MODELS["simple"], []) == ""
+
+
+def test_objects_smaller_than_half_of_the_smallest_anchor_are_named_at_any_image_size() -> None:
+    annotations = make_annotations(640, [40.0])
+    for size in ((240, 320), (480, 640)):
+        assert describe_limit(annotations, size, MODELS["ssdlite"], []) == (
+            "one object in twenty is smaller than 6.2% of the longer side of its image; the smallest anchor of this "
+            "model is 20% of it at any `train.image_size`, so it hardly finds them. Most other models can, such as "
+            "effnet_lite"
+        )
+    assert describe_limit(annotations, (240, 320), MODELS["simple"], []) == ""
+    assert describe_limit(make_annotations(640, [65.0]), (240, 320), MODELS["ssdlite"], []) == ""
 
 
 @given(side=st.integers(10, 20_000), fraction=st.floats(0.001, 1), recipe=st.sampled_from([320, 416, 576, 640]))

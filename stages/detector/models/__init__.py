@@ -38,7 +38,8 @@ class ModelSpec(NamedTuple):
     accepted values of `train.weights`, best first. statistics, coco_statistics: pixel normalization that ImageNet and
     COCO weights expect; a model trained from scratch uses the statistics of its dataset. size_multiple: of both sides
     of the input, in pixels. min_cells: of CELL x CELL pixels, in the input at least. max_class_loss_weight: with few
-    objects per class. load_coco_rows: the rows per class of the COCO weights' head.
+    objects per class. smallest_anchor: as a fraction of the longer side of the input, for a model whose anchors grow
+    with the input; 0 for others. load_coco_rows: the rows per class of the COCO weights' head.
     """
 
     build: Callable[[int, StateConfig, PixelStatistics, Postprocess, str], nn.Module]
@@ -49,6 +50,7 @@ class ModelSpec(NamedTuple):
     size_multiple: int = 32
     min_cells: int = 0
     max_class_loss_weight: float = 1.0
+    smallest_anchor: float = 0.0
     load_coco_rows: Callable[[], TrainedRows] | None = None
 
     def choose_statistics(self, weights: str) -> PixelStatistics:
@@ -81,6 +83,7 @@ MODELS: dict[str, ModelSpec] = {
         ssdlite.RECIPE,
         ALL_WEIGHTS,
         coco_statistics=ssdlite.COCO_STATISTICS,
+        smallest_anchor=ssdlite.ANCHOR_SIZES[0],
         load_coco_rows=ssdlite.load_coco_rows,
     ),
     "retinanet": ModelSpec(

@@ -27,6 +27,7 @@ from detector.models.state_head import StateConfig, StateHead, apply_presence, b
 
 RECIPE = REFERENCE
 OBJECT_IOU = 0.5  # anchors from here on are objects
+ANCHOR_SIZES = (0.2, 0.95)  # of the first and the last feature map, as fractions of the longer side of the input
 OFFSET_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 NEGATIVES_PER_POSITIVE = 3
 CHANNELS = [672, 960, 512, 256, 256, 128]  # of the six feature maps
@@ -52,7 +53,8 @@ class SSDLite(nn.Module):
         self.normalize = Normalize(statistics)
         backbone = SSDLITE_EXTRACTOR.load()(mobilenet, 6, norm)
         self.backbone, self.extra = backbone.features, backbone.extra
-        self.boxes = DefaultBoxGenerator([[2, 3] for _ in CHANNELS], min_ratio=0.2, max_ratio=0.95)
+        smallest, largest = ANCHOR_SIZES
+        self.boxes = DefaultBoxGenerator([[2, 3] for _ in CHANNELS], min_ratio=smallest, max_ratio=largest)
         self.head = SSDLiteHead(CHANNELS, self.boxes.num_anchors_per_location(), classes + 1, norm)
         self.states = build_state_head(STATE_CHANNELS, states)
         self.state_features = nn.ModuleList(

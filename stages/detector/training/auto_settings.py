@@ -74,15 +74,24 @@ def measure_small_object(annotations: Annotations, absent: Sequence[int]) -> flo
     return float(np.quantile(sizes[present], SMALL_QUANTILE))
 
 
-def describe_limit(annotations: Annotations, size: tuple[int, int], recipe_size: int, absent: Sequence[int]) -> str:
-    """Return a line about objects that an input of `size` (H, W) shows smaller than half of what the recipe wants.
+def describe_limit(annotations: Annotations, size: tuple[int, int], spec: ModelSpec, absent: Sequence[int]) -> str:
+    """Return a line about objects that the model hardly finds because they are small; empty if there are none.
 
-    recipe_size: the recipe's own image size. Empty if there are none, or if the images are not larger than the input.
+    Either the model has no anchor that overlaps them by a quarter, at any input size; or an input of `size` (H, W)
+    shows them smaller than half of what the recipe wants, and the images are larger than the input.
     """
     small, longest_sides = measure_small_object(annotations, absent), annotations.sizes.max(1)
+    if small is None:
+        return ""
+    if small < spec.smallest_anchor / 2:
+        return (
+            f"one object in twenty is smaller than {small:.1%} of the longer side of its image; the smallest anchor of "
+            f"this model is {spec.smallest_anchor:.0%} of it at any `train.image_size`, so it hardly finds them. Most "
+            "other models can, such as effnet_lite"
+        )
     largest = round_up(float(np.quantile(longest_sides, 0.95)))
     shown_side = float(np.median(longest_sides * (np.array(size) / annotations.sizes).min(1)))  # letterboxed
-    if small is None or small * shown_side >= recipe_size * SMALL_OBJECT / 2 or largest <= max(size):
+    if small * shown_side >= spec.recipe.image_size * SMALL_OBJECT / 2 or largest <= max(size):
         return ""
     return (
         f"one object in twenty is smaller than {small * shown_side:.1f} pixels at this size; a larger "
